@@ -1,0 +1,152 @@
+"""Transactions: one per use case, under the role and the tenant of its caller."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import DateTime, MetaData, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from broker import idempotency
+from broker.bell import Bell, SilentBell
+from broker.caller import Caller
+from broker.errors import Unavailable
+
+
+class Role(StrEnum):
+    """Postgres roles, each with the rights of one job; the login itself has none (migration 0001)."""
+
+    API = "broker_api"
+    INGEST = "broker_ingest"
+    PUMP = "broker_pump"
+    WORKER = "broker_worker"
+
+
+class Base(DeclarativeBase):
+    """Every table. Columns follow their annotations: aware times, text, jsonb, arrays of text."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own hook, read once
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        dict[str, Any]: JSONB(),
+        list[dict[str, Any]]: JSONB(),
+        list[str]: ARRAY(Text()),
+    }
+
+
+# Both settings last for the transaction only, so a pooled connection leaks neither (pgbouncer's transaction mode included).
+_ENTER = text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)").bindparams(
+    bindparam("role", type_=Text()), bindparam("tenant", type_=Text())
+)
+
+
+class Database:
+    """Opens transactions for use cases; rings the bell for what they woke, once they are committed."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], *, role: Role, bell: Bell | None = None) -> None:
+        self._sessions = sessions
+        self._role = role
+        self._bell = bell or SilentBell()
+
+    def as_role(self, role: Role) -> "Database":
+        """The same connections under another role."""
+        return Database(self._sessions, role=role, bell=self._bell)
+
+    @asynccontextmanager
+    async def begin(self, caller: Caller) -> AsyncIterator[AsyncSession]:
+        """A transaction of `caller`: committed at the end, rolled back on error; the bell rings after the commit."""
+        rung: dict[str, set[UUID]] = {}
+        with _translated():
+            async with self._sessions() as session, session.begin():
+                session.info["woken"] = rung
+                await self._enter(session, caller)
+                if caller.idempotency:
+                    await idempotency.start(session, caller.idempotency, caller.tenant_id)
+                yield session
+        for kind, ids in rung.items():
+            await self._bell.ring(kind, ids)
+
+    @asynccontextmanager
+    async def read(self, caller: Caller) -> AsyncIterator[AsyncSession]:
+        """A transaction of `caller` that only reads; never committed."""
+        with _translated():
+            async with self._sessions() as session:
+                await self._enter(session, caller)
+                yield session
+
+    async def _enter(self, session: AsyncSession, caller: Caller) -> None:
+        await session.execute(_ENTER, {"role": self._role.value, "tenant": str(caller.tenant_id or "")})
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Lost connections become `Unavailable`, so that the tenant is told to come back."""
+    try:
+        yield
+    except (InterfaceError, OperationalError, ConnectionError) as error:
+        raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
+        raise
+
+
+def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
+    """A pool of connections; statements and idle transactions are cut off, so that no old snapshot stays open."""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        json_serializer=lambda value: msgspec.json.encode(value).decode(),
+        json_deserializer=msgspec.json.decode,
+        connect_args={
+            "timeout": 5,
+            "server_settings": {
+                "application_name": "ses-delegation-broker",
+                "statement_timeout": "15s",
+                "idle_in_transaction_session_timeout": "10s",
+                "lock_timeout": "5s",
+            },
+        },
+    )
+
+
+def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """The maker of sessions over one pool; loaded rows stay readable after the commit."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def check_role(engine: AsyncEngine) -> str | None:
+    """Why this login must not be used, as a sentence, or None: it could bypass row-level security (design, I2)."""
+    async with engine.connect() as connection:
+        row = (
+            await connection.execute(
+                text(
+                    "SELECT session_user AS login, rolsuper OR rolbypassrls AS bypasses,"
+                    " EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid AND relname = 'tenants') AS owns"
+                    " FROM pg_roles WHERE rolname = session_user"
+                )
+            )
+        ).one()
+    if row.bypasses:
+        return f"The database login {row.login} is a superuser or bypasses row-level security; use one that cannot."
+    if row.owns:
+        return f"The database login {row.login} owns the tables and so bypasses row-level security; use another."
+    return None

@@ -1,0 +1,106 @@
+"""Due rows: the one way in which work is scheduled, retried, rescued and fenced.
+
+A table of due rows mixes in `Due`. Whoever changes a row in a way that needs outside work calls `wake` in the same
+transaction. A worker `claim`s rows (a lease and a higher fence), works with no transaction open, and `settle`s: a
+settle under an old fence writes nothing. Only database time is compared with database time.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PgUuid
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql import bindparam
+
+from broker.caller import NOBODY
+from broker.db import Database
+
+
+class Superseded(Exception):  # noqa: N818 - an outcome: somebody else has this row now
+    """The fence has moved on: another worker claimed the row, and nothing of ours may be written."""
+
+
+class Due:
+    """Columns of a due row. `due_at` empty: nothing to do. `tenant_id`: under whose eyes a worker works on it."""
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    due_at: Mapped[datetime | None] = mapped_column(default=None)
+    claimed_until: Mapped[datetime | None] = mapped_column(default=None)
+    fence: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A lease on one due row. `attempts` counts claims since the last settle that succeeded."""
+
+    kind: str
+    id: UUID
+    tenant_id: UUID
+    fence: int
+    attempts: int
+
+
+def wake(session: AsyncSession, row: Any) -> None:
+    """Makes `row` (of a `Due` table) due now; the bell rings after the commit. What it will do is read from its state."""
+    row.due_at = func.now()
+    session.info.setdefault("woken", {}).setdefault(row.__tablename__, set()).add(row.id)
+
+
+# One row per claimed row, one round trip. A definer function: it crosses tenants, and returns ids only.
+_CLAIM = text(
+    "SELECT id, tenant_id, fence, attempts FROM claim_due(:kind, :most, :lease, :only)"
+).bindparams(bindparam("only", type_=ARRAY(PgUuid(as_uuid=True))))
+
+
+async def claim(
+    db: Database, kind: str, *, most: int, lease: timedelta, only: Sequence[UUID] | None = None
+) -> list[Claim]:
+    """Leases up to `most` rows of table `kind` that are due, oldest first; `only` limits it to those ids."""
+    async with db.begin(NOBODY) as session:
+        rows = await session.execute(
+            _CLAIM, {"kind": kind, "most": most, "lease": lease, "only": list(only) if only is not None else None}
+        )
+        return [Claim(kind, row.id, row.tenant_id, row.fence, row.attempts) for row in rows]
+
+
+async def settle(session: AsyncSession, done: Claim, *, again_in: timedelta | None, failed: bool = False) -> bool:
+    """Ends the lease inside the caller's transaction; `Superseded` rolls it back when the fence has moved on.
+
+    The row is due again after `again_in` (None: never), or at once when it was woken while it was claimed.
+    `failed` keeps counting attempts, for back-off. Returns whether the row is due at once, so that a loop may go on.
+    """
+    found = await session.execute(
+        text(
+            f"UPDATE {_table(done.kind)} SET claimed_until = NULL,"  # noqa: S608 - one of our own table names
+            " attempts = CASE WHEN :failed THEN attempts ELSE 0 END,"
+            " due_at = CASE WHEN due_at IS DISTINCT FROM claimed_until THEN due_at"
+            " ELSE now() + CAST(:again AS interval) END"
+            " WHERE id = :id AND fence = :fence RETURNING due_at <= now() AS due_now"
+        ),
+        {"id": done.id, "fence": done.fence, "again": again_in, "failed": failed},
+    )
+    row = found.one_or_none()
+    if row is None:
+        raise Superseded(f"{done.kind} {done.id} was claimed by another worker.")
+    return bool(row.due_now)
+
+
+def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:
+    """Doubling delay after `attempts` tries in a row (1 or more), at most `most`."""
+    return min(first * 2 ** min(attempts - 1, 20), most)
+
+
+KINDS = frozenset({"connections", "identities", "routes", "topics", "lanes"})
+
+
+def _table(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(kind)
+    return kind

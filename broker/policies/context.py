@@ -1,0 +1,143 @@
+"""A send that is asked about, and the condition keys that SES would find in it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from broker.policies.arns import Principal, parse_principal, plain
+
+Scalar = str | int | float | bool
+ContextValue = Scalar | list[str] | None
+
+# Which address keys SES supplies for an action, where it is not all four (Service Authorization Reference, Amazon SES v2).
+_ADDRESS_KEYS = ("ses:fromaddress", "ses:fromdisplayname", "ses:feedbackaddress", "ses:recipients")
+_SUPPLIED = {"ses:sendbulkemail": (), "ses:sendbounce": ("ses:fromaddress",)}
+_PRINCIPAL_TYPES = {
+    "account": "Account",
+    "user": "User",
+    "session": "AssumedRole",
+    "role": "AssumedRole",
+    "federated": "FederatedUser",
+}
+
+
+class Send(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_address": "from"}):
+    """One request to SES. What is None is not in the request.
+
+    `action` is the IAM name (`ses:SendEmail`). `caller_arn` is a user, role or session ARN, `caller_service` a service
+    principal. `feedback_address` is the Return-Path. `context` adds or replaces condition keys by name; null removes one.
+    A time without offset is UTC.
+    """
+
+    action: str
+    caller_account: str | None = None
+    caller_arn: str | None = None
+    caller_service: str | None = None
+    from_address: str | None = None
+    from_display_name: str | None = None
+    feedback_address: str | None = None
+    recipients: list[str] | None = None
+    time: datetime | None = None
+    source_ip: str | None = None
+    secure_transport: bool | None = None
+    context: dict[str, ContextValue] = {}
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: `chain` is every principal that this caller is, account first; a session is also its role."""
+
+    account: str | None
+    arn: str | None
+    service: str | None
+    chain: tuple[str, ...]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A send as conditions see it: `keys` maps lower-case names to values; a key without values is not in the request."""
+
+    caller: Caller
+    action: str
+    keys: dict[str, tuple[str, ...]]
+
+    def single(self, key: str) -> str | None:
+        """The value of a key for a policy variable, which needs a key that has exactly one."""
+        values = self.keys.get(key.lower(), ())
+        return values[0] if len(values) == 1 else None
+
+
+def request_of(send: Send) -> Request:
+    """Derive the condition keys of a send; ValueError where caller ARN and caller account contradict each other."""
+    principal = _principal(send)
+    keys = {key: values for key, values in _keys(send, principal) if values}
+    supplied = _SUPPLIED.get(send.action.lower(), _ADDRESS_KEYS)
+    for key in _ADDRESS_KEYS:
+        if key not in supplied:
+            keys.pop(key, None)
+    for name, value in send.context.items():
+        keys[name.lower()] = _values(value)
+    return Request(_caller(send, principal), send.action, keys)
+
+
+def _principal(send: Send) -> Principal | None:
+    if send.caller_arn is None:
+        return None
+    principal = parse_principal(send.caller_arn)
+    if send.caller_account not in (None, principal.account_id):
+        raise ValueError(f"The caller {send.caller_arn!r} is not in account {send.caller_account!r}.")
+    return principal
+
+
+def _caller(send: Send, principal: Principal | None) -> Caller:
+    account = principal.account_id if principal else send.caller_account
+    chain = [account] if account else []
+    if principal is not None and principal.kind != "account" and send.caller_arn:
+        if principal.kind == "session":
+            chain.append(_role_arn(principal))
+        chain.append(plain(send.caller_arn))
+    return Caller(account, send.caller_arn, send.caller_service, tuple(chain))
+
+
+def _role_arn(session: Principal) -> str:
+    # A session's ARN does not tell the path of its role, so a role with a path cannot be given back in full here.
+    return f"arn:{session.partition}:iam::{session.account_id}:role/{session.name}"
+
+
+def _keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, tuple[str, ...]]]:
+    yield "ses:fromaddress", _values(send.from_address)
+    yield "ses:fromdisplayname", _values(send.from_display_name)
+    yield "ses:feedbackaddress", _values(send.feedback_address)
+    yield "ses:recipients", _values(send.recipients)
+    yield "aws:sourceip", _values(send.source_ip)
+    yield "aws:securetransport", _values(send.secure_transport)
+    if send.time is not None:
+        moment = send.time if send.time.tzinfo else send.time.replace(tzinfo=UTC)
+        yield "aws:currenttime", (moment.isoformat(),)
+        yield "aws:epochtime", (str(int(moment.timestamp())),)
+    yield from _caller_keys(send, principal)
+
+
+def _caller_keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """What IAM says about the caller (IAM User Guide, reference_policies_condition-keys)."""
+    yield "aws:principalaccount", _values(principal.account_id if principal else send.caller_account)
+    if principal is not None:
+        session = principal.kind == "session"
+        yield "aws:principalarn", _values(_role_arn(principal) if session else send.caller_arn)
+        yield "aws:principaltype", (_PRINCIPAL_TYPES[principal.kind],)
+        yield "aws:username", _values(principal.name if principal.kind == "user" else None)
+    yield "aws:principalservicename", _values(send.caller_service)
+
+
+def _values(value: ContextValue) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, bool):
+        return ("true" if value else "false",)
+    return (str(value),)
+
+
+def where_absent(keys: Mapping[str, tuple[str, ...]], key: str) -> bool:
+    """Whether the request lacks this key."""
+    return not keys.get(key.lower())

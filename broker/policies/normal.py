@@ -1,0 +1,50 @@
+"""Compares policy documents by what they mean, since AWS does not give them back letter for letter."""
+
+from broker.policies.arns import plain
+from broker.policies.document import BadDocument, Statement, read
+
+Form = tuple[object, ...]
+
+
+def same_meaning(a: str, b: str) -> bool:
+    """Whether two documents say the same, whatever their white space, their order and their way of writing one value.
+
+    An account id and its `…:root` ARN are one principal. Sids count, because they tell which grant a statement is for; Id
+    does not. A text that is no policy document is never the same as anything, itself included.
+    """
+    try:
+        return _form(a) == _form(b)
+    except BadDocument:
+        return False
+
+
+def principals_of(document: str) -> tuple[str, ...]:
+    """Every principal that any statement names, sorted, accounts as bare ids; BadDocument where it cannot be read."""
+    named = {plain(text) for statement in read(document).statements for _, text in statement.principals}
+    return tuple(sorted(named))
+
+
+def _form(text: str) -> tuple[str, frozenset[Form]]:
+    document = read(text)
+    return document.version, frozenset(_statement_form(statement) for statement in document.statements)
+
+
+def _statement_form(statement: Statement) -> Form:
+    return (
+        statement.sid,
+        statement.allow,
+        (statement.not_principal, statement.not_action, statement.not_resource),
+        frozenset((kind, plain(text)) for kind, text in statement.principals),
+        frozenset(action.lower() for action in statement.actions),
+        frozenset(statement.resources),
+        frozenset(
+            (
+                condition.over,
+                condition.operator,
+                condition.if_exists,
+                condition.key.lower(),
+                frozenset(condition.values),
+            )
+            for condition in statement.conditions
+        ),
+    )

@@ -1,0 +1,174 @@
+"""The condition operators of IAM: how one value of a policy is compared with one value of a request."""
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import lru_cache
+from types import MappingProxyType
+
+import msgspec
+
+from broker.policies.wildcards import Lookup, literal, matches
+
+# Everything here is from the IAM User Guide, reference_policies_elements_condition_operators, unless it says otherwise.
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# (value in the policy, value in the request, how to fill policy variables: None where the document has none)
+Compare = Callable[[str, str, Lookup | None], bool]
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?")
+_DATE = re.compile(
+    r"(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
+    r"([Tt](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})(\.(?P<fraction>[0-9]{1,9}))?)?"
+    r"(?P<zone>[Zz]|(?P<sign>[+-])(?P<zone_hour>[0-9]{2}):?(?P<zone_minute>[0-9]{2}))?)?)?)?"
+)
+_EPOCH = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """One operator: its canonical spelling, its comparison, and whether it holds when nothing matches."""
+
+    name: str
+    compare: Compare
+    negated: bool = False
+
+
+@lru_cache(maxsize=4096)
+def as_date(text: str) -> datetime | None:
+    """A date of a policy or a request: W3C's profile of ISO 8601 (any precision, UTC where no offset is given) or epoch seconds.
+
+    Four digits alone are a year, as W3C has it. None for what is no date.
+    """
+    found = _DATE.fullmatch(text)
+    try:
+        if found is not None:
+            return _calendar_date(found)
+        if _EPOCH.fullmatch(text):
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        return None
+    return None
+
+
+def _calendar_date(found: re.Match[str]) -> datetime:
+    zone = UTC
+    if found["sign"]:
+        offset = timedelta(hours=int(found["zone_hour"]), minutes=int(found["zone_minute"]))
+        zone = timezone(-offset if found["sign"] == "-" else offset)
+    return datetime(
+        int(found["year"]),
+        int(found["month"] or 1),
+        int(found["day"] or 1),
+        int(found["hour"] or 0),
+        int(found["minute"] or 0),
+        int(found["second"] or 0),
+        int((found["fraction"] or "0")[:6].ljust(6, "0")),
+        tzinfo=zone,
+    )
+
+
+@lru_cache(maxsize=4096)
+def as_network(text: str) -> Network | None:
+    """A CIDR block of either family; without a mask it is a single host. None for what is neither."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def as_number(text: str) -> Decimal | None:
+    """An integer or decimal number; None for anything else."""
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
+
+
+def _string_equals(wanted: str, given: str, lookup: Lookup | None) -> bool:
+    return literal(wanted, lookup) == given
+
+
+def _string_equals_ignoring_case(wanted: str, given: str, lookup: Lookup | None) -> bool:
+    text = literal(wanted, lookup)
+    return text is not None and text.lower() == given.lower()
+
+
+def _arn_like(wanted: str, given: str, lookup: Lookup | None) -> bool:
+    """ArnEquals and ArnLike are the same: each of the six parts is compared alone, with wildcards."""
+    patterns, parts = wanted.split(":", 5), given.split(":", 5)
+    if "${" in wanted and lookup is not None:
+        # A variable may hold colons of its own, so parts are cut only where the policy has them.
+        patterns = re.split(r":(?![^{}]*\})", wanted, maxsplit=5)
+    return len(patterns) == len(parts) == 6 and all(map(lambda p, g: matches(p, g, lookup), patterns, parts))
+
+
+def _bool(wanted: str, given: str, _: Lookup | None) -> bool:
+    return wanted.lower() == given.lower() and wanted.lower() in ("true", "false")
+
+
+def _binary(wanted: str, given: str, _: Lookup | None) -> bool:
+    try:
+        return base64.b64decode(wanted, validate=True) == base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _ip(wanted: str, given: str, _: Lookup | None) -> bool:
+    block, caller = as_network(wanted), as_network(given)
+    if block is None or caller is None or block.version != caller.version:
+        return False
+    return int(block.network_address) <= int(caller.network_address) <= int(block.broadcast_address)
+
+
+def _ordered(read: Callable[[str], datetime | Decimal | None], accept: tuple[int, ...]) -> Compare:
+    """A comparison of order; `accept` says which signs of (request - policy) make it true."""
+
+    def compare(wanted: str, given: str, _: Lookup | None) -> bool:
+        policy, request = read(wanted), read(given)
+        if isinstance(policy, datetime) and isinstance(request, datetime):
+            return (request > policy) - (request < policy) in accept
+        if isinstance(policy, Decimal) and isinstance(request, Decimal):
+            return (request > policy) - (request < policy) in accept
+        return False
+
+    return compare
+
+
+def _family(prefix: str, read: Callable[[str], datetime | Decimal | None]) -> list[Operator]:
+    return [
+        Operator(f"{prefix}Equals", _ordered(read, (0,))),
+        Operator(f"{prefix}NotEquals", _ordered(read, (0,)), negated=True),
+        Operator(f"{prefix}LessThan", _ordered(read, (-1,))),
+        Operator(f"{prefix}LessThanEquals", _ordered(read, (-1, 0))),
+        Operator(f"{prefix}GreaterThan", _ordered(read, (1,))),
+        Operator(f"{prefix}GreaterThanEquals", _ordered(read, (1, 0))),
+    ]
+
+
+NULL = "null"
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {
+        operator.name.lower(): operator
+        for operator in (
+            Operator("StringEquals", _string_equals),
+            Operator("StringNotEquals", _string_equals, negated=True),
+            Operator("StringEqualsIgnoreCase", _string_equals_ignoring_case),
+            Operator("StringNotEqualsIgnoreCase", _string_equals_ignoring_case, negated=True),
+            Operator("StringLike", matches),
+            Operator("StringNotLike", matches, negated=True),
+            *_family("Numeric", as_number),
+            *_family("Date", as_date),
+            Operator("Bool", _bool),
+            Operator("BinaryEquals", _binary),
+            Operator("IpAddress", _ip),
+            Operator("NotIpAddress", _ip, negated=True),
+            Operator("ArnEquals", _arn_like),
+            Operator("ArnNotEquals", _arn_like, negated=True),
+            Operator("ArnLike", _arn_like),
+            Operator("ArnNotLike", _arn_like, negated=True),
+        )
+    }
+)

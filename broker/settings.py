@@ -1,0 +1,172 @@
+"""Configuration from `BROKER_*` environment variables: one frozen Struct, checked at start."""
+
+import base64
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+
+PREFIX = "BROKER_"
+
+
+class SettingsError(Exception):
+    """A missing or bad variable, as one sentence per variable."""
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    LOCAL = "local"
+
+
+class Registration(StrEnum):
+    OPEN = "open"
+    TOKEN = "token"  # noqa: S105 - a mode, not a secret
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def _about(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting, with its meaning (`broker settings` prints this table)."""
+
+    database_url: Annotated[
+        str, _about("Postgres, as postgresql+asyncpg://user:password@host/db; a login without rights of its own")
+    ]
+    secret_keys: Annotated[
+        str, _about("Fernet keys, comma-separated, newest first; the first encrypts, all decrypt (secrets at rest)")
+    ]
+    api_key_pepper: Annotated[str, _about("At least 32 characters; keys the digests under which API keys are stored")]
+    redis_url: Annotated[str, _about("Redis or Valkey, the doorbell between processes")] = "redis://127.0.0.1:6379/0"
+    migration_database_url: Annotated[
+        str, _about("Postgres login that owns the tables, for `broker migrate`; default BROKER_DATABASE_URL")
+    ] = ""
+    environment: Annotated[Environment, _about("production or local; local relaxes nothing by itself")] = (
+        Environment.PRODUCTION
+    )
+    public_url: Annotated[str, _about("Where SNS reaches this API, without a trailing slash")] = ""
+    registration: Annotated[Registration, _about("Who may register a tenant: open, or token (needs operator_token)")] = (
+        Registration.TOKEN
+    )
+    operator_token: Annotated[str, _about("Bearer token that may register tenants when registration is token")] = ""
+    aws_account_id: Annotated[str, _about("The broker's own AWS account, named in the owners' trust policies")] = ""
+    aws_partition: Annotated[str, _about("aws, aws-us-gov or aws-cn; one installation serves one")] = "aws"
+    aws_region: Annotated[str, _about("Home Region of the broker (STS and defaults)")] = "us-east-1"
+    aws_endpoint_url: Annotated[str, _about("Another endpoint for every AWS call (the local AWS); empty for AWS")] = ""
+    aws_call_timeout: Annotated[timedelta, _about("Deadline of one AWS call, in seconds")] = timedelta(seconds=5)
+    template_url: Annotated[
+        str, _about("S3 address of the CloudFormation template; when set, quick-create links are offered")
+    ] = ""
+    role_name: Annotated[str, _about("Name of the role that owners create for us")] = "SesDelegationBroker"
+    offer_lifetime: Annotated[timedelta, _about("An offer lapses after this many seconds")] = timedelta(days=7)
+    readback_gap: Annotated[timedelta, _about("Seconds between the two reads that prove a revocation")] = timedelta(
+        seconds=1
+    )
+    identity_check_every: Annotated[timedelta, _about("Seconds between drift checks of an identity")] = timedelta(
+        minutes=15
+    )
+    webhook_allow_loopback: Annotated[
+        bool, _about("Let webhooks go to http and to loopback addresses; for local runs only")
+    ] = False
+    webhook_timeout: Annotated[timedelta, _about("Total deadline of one webhook attempt, in seconds")] = timedelta(
+        seconds=15
+    )
+    body_limit: Annotated[int, _about("Largest request body, in bytes")] = 1_000_000
+    log_format: Annotated[LogFormat, _about("json or console")] = LogFormat.JSON
+    log_level: Annotated[str, _about("debug, info, warning or error")] = "info"
+
+    @property
+    def fernet_keys(self) -> tuple[str, ...]:
+        """The keyring, newest first."""
+        return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
+
+    @property
+    def owner_database_url(self) -> str:
+        """The login that migrations run under."""
+        return self.migration_database_url or self.database_url
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings of this environment; `SettingsError` names every variable that is missing or bad."""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    hints = get_type_hints(Settings)
+    for field in msgspec.structs.fields(Settings):
+        variable = PREFIX + field.name.upper()
+        text = environ.get(variable, "")
+        if text == "":
+            if field.required:
+                problems.append(f"{variable} is not set: {describe(field.name)}.")
+            continue
+        try:
+            values[field.name] = _convert(text, hints[field.name])
+        except (msgspec.ValidationError, ValueError) as error:
+            problems.append(f"{variable} is {text!r}: {error}." if _is_plain(field.name) else f"{variable}: {error}.")
+    if not problems:
+        problems = _cross_checks(Settings(**values))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Settings(**values)
+
+
+def _convert(text: str, kind: Any) -> object:
+    if kind is timedelta:
+        return timedelta(seconds=float(text))
+    return msgspec.convert(text, kind, strict=False)
+
+
+def _is_plain(name: str) -> bool:
+    return name not in {"secret_keys", "api_key_pepper", "operator_token", "database_url", "migration_database_url"}
+
+
+def _cross_checks(settings: Settings) -> list[str]:
+    problems = []
+    if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
+        problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
+    if len(settings.api_key_pepper) < 32:
+        problems.append("BROKER_API_KEY_PEPPER must have at least 32 characters.")
+    if settings.registration is Registration.TOKEN and not settings.operator_token:
+        problems.append("BROKER_OPERATOR_TOKEN is not set, but registration is by token.")
+    if settings.environment is Environment.PRODUCTION and settings.webhook_allow_loopback:
+        problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
+    if not settings.database_url.startswith("postgresql+asyncpg://"):
+        problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
+    if settings.log_level not in {"debug", "info", "warning", "error"}:
+        problems.append("BROKER_LOG_LEVEL must be debug, info, warning or error.")
+    return problems
+
+
+def _is_fernet_key(key: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(key)) == 32
+    except ValueError:
+        return False
+
+
+def describe(name: str) -> str:
+    """The meaning of one setting."""
+    hint = get_type_hints(Settings, include_extras=True)[name]
+    meta = next(item for item in hint.__metadata__ if isinstance(item, msgspec.Meta))
+    return str(meta.description)
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, required ones first."""
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        default = "required" if field.required else _show(field.default)
+        rows.append((PREFIX + field.name.upper(), default, describe(field.name)))
+    return rows
+
+
+def _show(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,223 @@
+"""What every HTTP route shares: problem details, request ids, scopes, idempotency, pages, ETags."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.types import Guard
+
+from broker import log
+from broker.caller import Caller, IdempotencyRequest, Scope
+from broker.crypto import Keyring
+from broker.errors import (
+    BadRequest,
+    BrokerError,
+    Flaw,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
+    Unauthenticated,
+    Unavailable,
+)
+from broker.idempotency import Replayed
+
+PROBLEM = "application/problem+json"
+TYPES = "https://ses-delegation-broker.dev/problems/"
+MAX_PAGE = 100
+
+T = TypeVar("T")
+BrokerRequest = Request[Any, Caller, Any]
+
+logger = log.get(__name__)
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Problem details (RFC 9457): a stable `type`, a sentence in `detail`, the fields in `errors`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = ""
+    request_id: str = ""
+    errors: tuple[Flaw, ...] = ()
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list; give `next_page_token` as `page_token` for the next; empty at the end."""
+
+    items: Sequence[T]
+    next_page_token: str | None = None
+
+
+def page_of(rows: Sequence[T], size: int, key: Callable[[T], UUID]) -> Page[T]:
+    """A page from `size + 1` rows read in the order of `key`."""
+    if len(rows) <= size:
+        return Page(items=rows)
+    return Page(items=rows[:size], next_page_token=base64.urlsafe_b64encode(key(rows[size - 1]).bytes).decode())
+
+
+def after(page_token: str | None) -> UUID | None:
+    """The id after which the page begins; `BadRequest` for a token that is not ours."""
+    if page_token is None:
+        return None
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(page_token))
+    except ValueError as error:
+        raise BadRequest("page_token is not one that this API gave out.") from error
+
+
+def checked_size(asked: int) -> int:
+    """A page size from 1 to 100."""
+    if not 1 <= asked <= MAX_PAGE:
+        raise BadRequest(f"page_size must be between 1 and {MAX_PAGE}.")
+    return asked
+
+
+def needs(scope: Scope) -> Guard:
+    """A guard: the key must have this scope."""
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        caller: Caller = connection.auth
+        if scope not in caller.scopes:
+            raise Forbidden(f"This API key lacks the scope {scope.value}.")
+
+    return guard
+
+
+async def provide_caller(request: BrokerRequest) -> Caller:
+    """The authenticated caller, with the request's `Idempotency-Key` if it has one."""
+    key = request.headers.get("idempotency-key")
+    if key is None or request.method != "POST":
+        return request.auth
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise BadRequest("Idempotency-Key must be 1 to 255 printable characters.")
+    seen = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), await request.body())))
+    client = request.client.host if request.client else ""
+    return msgspec.structs.replace(
+        request.auth,
+        idempotency=IdempotencyRequest(
+            scope=str(request.auth.key_id or f"address:{client}"),
+            key=key,
+            fingerprint=seen.digest(),
+            status=getattr(request.route_handler, "status_code", None) or HTTPStatus.OK,
+        ),
+    )
+
+
+def expected_version(if_match: str | None) -> UUID:
+    """The offer id in `If-Match` (RFC 9110, 13.1.1): one strong tag; 428 without, 412 for what cannot match."""
+    if if_match is None:
+        raise PreconditionRequired("Send If-Match with the ETag of the offer you looked at.")
+    match = re.fullmatch(r'"([0-9a-fA-F-]{36})"', if_match.strip())
+    if match is None:
+        raise PreconditionFailed("If-Match must be the one strong ETag of the latest offer.")
+    return UUID(match.group(1))
+
+
+def problem(request: Request[Any, Any, Any], error: BrokerError) -> Response[Problem]:
+    """The answer to an error of ours."""
+    body = Problem(
+        type=TYPES + error.slug,
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        instance=request.url.path,
+        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
+        errors=error.flaws,
+    )
+    headers = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="ses-delegation-broker"'
+    return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
+
+
+def answer_broker_error(request: BrokerRequest, error: BrokerError) -> Response[Problem]:
+    return problem(request, error)
+
+
+def answer_http_error(request: BrokerRequest, error: HTTPException) -> Response[Problem]:
+    """Litestar's own errors in our form; a body that can be read but is not valid is 422 with its fields."""
+    if isinstance(error, ValidationException):
+        return problem(request, _from_validation(error))
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(request, NotFound("There is nothing at this path."))
+    status = HTTPStatus(error.status_code)
+    known = {400: BadRequest, 401: Unauthenticated, 403: Forbidden}.get(error.status_code)
+    if known:
+        return problem(request, known(error.detail))
+    body = Problem(
+        type=TYPES + status.phrase.lower().replace(" ", "-"),
+        title=status.phrase,
+        status=error.status_code,
+        detail=error.detail or status.phrase,
+        instance=request.url.path,
+    )
+    return Response(body, status_code=error.status_code, media_type=PROBLEM, headers=error.headers)
+
+
+def answer_crash(request: BrokerRequest, error: Exception) -> Response[Problem]:
+    """What nobody foresaw: logged with its trace, told without it."""
+    logger.error("request failed", path=request.url.path, exc_info=error)
+    return problem(request, BrokerError("An unexpected error; it was logged under this request id."))
+
+
+def answer_replay(keyring: Keyring) -> Callable[[BrokerRequest, Replayed], Response[bytes]]:
+    """The stored answer of an `Idempotency-Key`, decrypted where it holds a secret."""
+
+    def answer(_request: BrokerRequest, replayed: Replayed) -> Response[bytes]:
+        body = keyring.open(replayed.body) if replayed.sealed else replayed.body
+        return Response(
+            body,
+            status_code=replayed.status,
+            media_type="application/json",
+            headers={"Idempotent-Replayed": "true"},
+        )
+
+    return answer
+
+
+def _from_validation(error: ValidationException) -> BrokerError:
+    extra = error.extra if isinstance(error.extra, list) else []
+    if not extra:
+        return BadRequest(error.detail)
+    sources = {str(item.get("source", "body")) for item in extra}
+    if "path" in sources:
+        return NotFound("There is nothing with this id.")
+    flaws = tuple(Flaw(pointer=_pointer(item), detail=_sentence(item.get("message", ""))) for item in extra)
+    if sources <= {"body"}:
+        return Invalid("The body is not valid: " + " ".join(flaw.detail for flaw in flaws), flaws=flaws)
+    names = ", ".join(str(item.get("key", "")) for item in extra)
+    return BadRequest(f"Not a valid parameter: {names}.", flaws=flaws)
+
+
+def _pointer(item: dict[str, Any]) -> str:
+    """msgspec's `$.terms.principals[0]` or Litestar's key, as a JSON pointer."""
+    where = str(item.get("key", ""))
+    match = re.search(r"`\$([^`]*)`", str(item.get("message", "")))
+    if match:
+        where = match.group(1)
+    unknown = re.search(r"unknown field `([^`]*)`", str(item.get("message", "")))
+    parts = [part for part in re.split(r"[.\[\]]+", where) if part and part != "$"]
+    if unknown:
+        parts.append(unknown.group(1))
+    return "".join(f"/{part}" for part in parts)
+
+
+def _sentence(message: object) -> str:
+    text = re.sub(r" - at `[^`]*`", "", str(message)).strip()
+    return text if text.endswith(".") else f"{text}."
