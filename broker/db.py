@@ -50,7 +50,7 @@ class Base(DeclarativeBase):
     }
 
 
-# Both settings last for the transaction only, so a pooled connection leaks neither (pgbouncer's transaction mode included).
+# Both settings last for the transaction only: a pooled connection leaks neither, behind pgbouncer either.
 _ENTER = text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)").bindparams(
     bindparam("role", type_=Text()), bindparam("tenant", type_=Text())
 )

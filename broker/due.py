@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PgUuid
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql import bindparam
@@ -48,15 +48,15 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 def wake(session: AsyncSession, row: Any) -> None:
-    """Makes `row` (of a `Due` table) due now; the bell rings after the commit. What it will do is read from its state."""
+    """Makes `row` (of a `Due` table) due now; the bell rings after the commit. Its state says what is to be done."""
     row.due_at = func.now()
     session.info.setdefault("woken", {}).setdefault(row.__tablename__, set()).add(row.id)
 
 
 # One row per claimed row, one round trip. A definer function: it crosses tenants, and returns ids only.
-_CLAIM = text(
-    "SELECT id, tenant_id, fence, attempts FROM claim_due(:kind, :most, :lease, :only)"
-).bindparams(bindparam("only", type_=ARRAY(PgUuid(as_uuid=True))))
+_CLAIM = text("SELECT id, tenant_id, fence, attempts FROM claim_due(:kind, :most, :lease, :only)").bindparams(
+    bindparam("only", type_=ARRAY(PG_UUID(as_uuid=True)))
+)
 
 
 async def claim(
@@ -68,6 +68,13 @@ async def claim(
             _CLAIM, {"kind": kind, "most": most, "lease": lease, "only": list(only) if only is not None else None}
         )
         return [Claim(kind, row.id, row.tenant_id, row.fence, row.attempts) for row in rows]
+
+
+async def next_due(db: Database, kind: str) -> float | None:
+    """Seconds until the next row of `kind` can be claimed (negative: overdue), or None: nothing is planned."""
+    async with db.begin(NOBODY) as session:
+        seconds = await session.execute(text("SELECT next_due(:kind)"), {"kind": kind})
+        return seconds.scalar_one_or_none()
 
 
 async def settle(session: AsyncSession, done: Claim, *, again_in: timedelta | None, failed: bool = False) -> bool:

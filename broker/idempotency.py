@@ -4,11 +4,11 @@ The row is written in the use case's own transaction, so work and answer are sto
 """
 
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid import UUID
 
 from broker.caller import Caller, IdempotencyRequest
 from broker.crypto import Keyring

@@ -52,9 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Environment.PRODUCTION
     )
     public_url: Annotated[str, _about("Where SNS reaches this API, without a trailing slash")] = ""
-    registration: Annotated[Registration, _about("Who may register a tenant: open, or token (needs operator_token)")] = (
-        Registration.TOKEN
-    )
+    registration: Annotated[
+        Registration, _about("Who may register a tenant: open, or token (needs operator_token)")
+    ] = Registration.TOKEN
     operator_token: Annotated[str, _about("Bearer token that may register tenants when registration is token")] = ""
     aws_account_id: Annotated[str, _about("The broker's own AWS account, named in the owners' trust policies")] = ""
     aws_partition: Annotated[str, _about("aws, aws-us-gov or aws-cn; one installation serves one")] = "aws"

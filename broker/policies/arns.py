@@ -1,6 +1,7 @@
 """Reads the ARNs of SES identities and of IAM principals, and says which principal covers which."""
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -45,8 +46,8 @@ class IdentityArn(msgspec.Struct, frozen=True):
 class Principal(msgspec.Struct, frozen=True):
     """One AWS principal: `kind` is account, user, role, session (of a role) or federated.
 
-    `path` is "/" or "/a/b/"; a session's ARN does not tell its role's path, so it has none. `session` is the session's name.
-    `partition` is None for a bare account id.
+    `path` is "/" or "/a/b/"; a session's ARN does not tell its role's path, so it has none. `session` is the session's
+    name. `partition` is None for a bare account id.
     """
 
     account_id: str
@@ -88,8 +89,9 @@ def parse_identity_arn(text: str) -> IdentityArn:
     return IdentityArn(partition, region, account_id, name)
 
 
+@lru_cache(maxsize=4096)
 def parse_principal(text: str) -> Principal:
-    """Read an account id, `…:root`, a user or role ARN, or the ARN of a role's session; ValueError carries a sentence."""
+    """Read an account id, `…:root`, the ARN of a user, a role or a role's session; ValueError carries a sentence."""
     if _ACCOUNT.fullmatch(text):
         return Principal(text, "account")
     parts = text.split(":", 5)
@@ -140,8 +142,9 @@ def plain(principal: str) -> str:
 def covers(a: str, b: str) -> bool:
     """Whether whoever acts as `b` is let in by a policy that names `a`.
 
-    An account covers its users, roles and their sessions, a role covers its sessions (matched by name: a session's ARN has
-    no path, and role names are unique in an account), `*` covers everybody. What is neither is covered by itself alone.
+    An account covers its users, roles and their sessions, a role covers its sessions (matched by name: a session's ARN
+    has no path, and role names are unique in an account), `*` covers everybody. What is neither is covered by itself
+    alone.
     """
     if a == ANYBODY or plain(a) == plain(b):
         return True

@@ -98,7 +98,7 @@ def _each(
     same: Callable[[str], Hashable] = lambda text: text,
     spelling: bool = False,
 ) -> Iterator[Flaw]:
-    """The flaws of one list: too many entries, a bad entry, the same entry twice; `spelling` also looks at the pattern."""
+    """The flaws of one list: too long, a bad entry, the same entry twice; `spelling` also looks at the characters."""
     if len(values) > MAX_ENTRIES:
         yield Flaw(f"/{field}", f"The list has {len(values)} entries; at most {MAX_ENTRIES} are taken.")
         return
@@ -117,7 +117,8 @@ def _misspelt(text: str) -> str | None:
     if not text or text != text.strip():
         return "The entry is empty, or begins or ends with a blank."
     if "${" in text:
-        # From Version 2012-10-17 on this would be read as a policy variable (IAM User Guide, reference_policies_variables).
+        # From Version 2012-10-17 on this would be read as a policy variable (IAM User Guide,
+        # reference_policies_variables).
         return "The entry contains ${, which AWS reads as a policy variable."
     if has_hidden(text):
         return "The entry contains control or invisible characters."
@@ -130,7 +131,7 @@ def has_hidden(text: str) -> bool:
 
 
 def _own_address(text: str, identity: IdentityArn) -> str | None:
-    """From and Return-Path: SES checks both against the identity whose policy permits them, so both have to be of it."""
+    """From and Return-Path: SES checks both against the identity whose ARN is passed, so both have to be of it."""
     local, at, domain = text.rpartition("@")
     if len(text) > MAX_ADDRESS:
         return f"An address has at most {MAX_ADDRESS} characters."

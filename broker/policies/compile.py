@@ -20,8 +20,9 @@ def statements(terms: Terms, *, grant_id: UUID, identity_arn: str, null_guard: b
 
     There are two only where `send_bulk` stands beside address limits: SES gives SendBulkEmail no address keys, so a
     statement that limited it by address would never match; it gets one of its own with the date, IP and TLS limits, and
-    the address limits hold by SendBulkTemplatedEmail, which the call needs as well. Several statements carry the letters
-    a, b, … behind the grant's id, since a Sid is unique in a document (IAM User Guide, reference_policies_elements_sid).
+    the address limits hold by SendBulkTemplatedEmail, which the call needs as well. Several statements carry the
+    letters a, b, … behind the grant's id, since a Sid is unique in a document (IAM User Guide,
+    reference_policies_elements_sid).
 
     `null_guard` adds the condition that the request has recipients at all, without which `ForAllValues` is true for a
     request that has none; it is left out where SES refuses it. Terms must have passed `check`.
@@ -46,14 +47,14 @@ def statements(terms: Terms, *, grant_id: UUID, identity_arn: str, null_guard: b
 
 
 def document(statements: Sequence[Mapping[str, object]]) -> str:
-    """One policy document as canonical JSON: no white space, always the same text for the same statements, ASCII only."""
+    """One policy document as canonical JSON: ASCII, no white space, the same text for the same statements."""
     return json.dumps({"Version": VERSION, "Statement": list(statements)}, separators=(",", ":"))
 
 
 def grant_of(sid: str) -> UUID | None:
     """The grant whose statement carries this Sid, or None where it is not one of ours."""
     digits = sid[:32]
-    if len(digits) != 32 or sid[32:] not in tuple("abcdefgh") + ("",) or set(digits) - set("0123456789abcdef"):
+    if len(digits) != 32 or sid[32:] not in ("", *"abcdefgh") or set(digits) - set("0123456789abcdef"):
         return None
     return UUID(digits)
 

@@ -14,10 +14,10 @@ def holds(condition: Condition, request: Request, *, variables: bool, from_case_
     """Whether one key under one operator is satisfied (IAM User Guide, reference_policies_elements_condition_operators,
     reference_policies_multi-value-conditions).
 
-    Several values are an OR, under a negated operator a NOR. A key that is absent fails a positive operator and satisfies
-    a negated one, `…IfExists`, `ForAllValues` and `Null: true`; it fails `ForAnyValue` also when that is negated.
-    A key with several values under an operator without a set prefix, which IAM leaves undefined, is read as "any of them"
-    for a positive and "none of them" for a negated operator.
+    Several values are an OR, under a negated operator a NOR. A key that is absent fails a positive operator and
+    satisfies a negated one, `…IfExists`, `ForAllValues` and `Null: true`; it fails `ForAnyValue` also when that is
+    negated. A key with several values under an operator without a set prefix, which IAM leaves undefined, is read as
+    "any of them" for a positive and "none of them" for a negated operator.
     """
     key = condition.key.lower()
     values = request.keys.get(key, ())

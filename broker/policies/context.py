@@ -1,6 +1,6 @@
 """A send that is asked about, and the condition keys that SES would find in it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -8,9 +8,13 @@ import msgspec
 from broker.policies.arns import Principal, parse_principal, plain
 
 Scalar = str | int | float | bool
-ContextValue = Scalar | list[str] | None
+ContextValue = Scalar | list[Scalar] | None
 
-# Which address keys SES supplies for an action, where it is not all four (Service Authorization Reference, Amazon SES v2).
+MAX_TEXT = 4_096  # characters of any one text of a send; the longest that mean anything have far fewer
+MAX_VALUES = 1_000  # of one key; SES takes 50 recipients
+
+# Which address keys SES supplies for an action, where it is not all four (Service Authorization Reference, Amazon SES
+# v2).
 _ADDRESS_KEYS = ("ses:fromaddress", "ses:fromdisplayname", "ses:feedbackaddress", "ses:recipients")
 _SUPPLIED = {"ses:sendbulkemail": (), "ses:sendbounce": ("ses:fromaddress",)}
 _PRINCIPAL_TYPES = {
@@ -26,8 +30,8 @@ class Send(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One request to SES. What is None is not in the request.
 
     `action` is the IAM name (`ses:SendEmail`). `caller_arn` is a user, role or session ARN, `caller_service` a service
-    principal. `feedback_address` is the Return-Path. `context` adds or replaces condition keys by name; null removes one.
-    A time without offset is UTC.
+    principal. `feedback_address` is the Return-Path. `context` adds or replaces condition keys by name; null removes
+    one. A time without offset is UTC.
     """
 
     action: str
@@ -54,7 +58,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A send as conditions see it: `keys` maps lower-case names to values; a key without values is not in the request."""
+    """A send as conditions see it: `keys` maps lower-case names to values; one without values is not in the request."""
 
     caller: Caller
     action: str
@@ -67,7 +71,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def request_of(send: Send) -> Request:
-    """Derive the condition keys of a send; ValueError where caller ARN and caller account contradict each other."""
+    """Derive the condition keys of a send; ValueError where the caller contradicts itself or a text is far too long."""
     principal = _principal(send)
     keys = {key: values for key, values in _keys(send, principal) if values}
     supplied = _SUPPLIED.get(send.action.lower(), _ADDRESS_KEYS)
@@ -76,6 +80,9 @@ def request_of(send: Send) -> Request:
             keys.pop(key, None)
     for name, value in send.context.items():
         keys[name.lower()] = _values(value)
+    for name, values in keys.items():
+        if len(values) > MAX_VALUES or any(len(value) > MAX_TEXT for value in values):
+            raise ValueError(f"{name[:80]} is too long or has too many values.")
     return Request(_caller(send, principal), send.action, keys)
 
 
@@ -128,16 +135,15 @@ def _caller_keys(send: Send, principal: Principal | None) -> Iterable[tuple[str,
     yield "aws:principalservicename", _values(send.caller_service)
 
 
-def _values(value: ContextValue) -> tuple[str, ...]:
+def _values(value: Scalar | Sequence[Scalar] | None) -> tuple[str, ...]:
     if value is None:
         return ()
-    if isinstance(value, list):
-        return tuple(value)
+    if not isinstance(value, str | int | float):
+        return tuple(_text(item) for item in value)
+    return (_text(value),)
+
+
+def _text(value: Scalar) -> str:
     if isinstance(value, bool):
-        return ("true" if value else "false",)
-    return (str(value),)
-
-
-def where_absent(keys: Mapping[str, tuple[str, ...]], key: str) -> bool:
-    """Whether the request lacks this key."""
-    return not keys.get(key.lower())
+        return "true" if value else "false"
+    return str(value)

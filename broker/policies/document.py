@@ -10,7 +10,8 @@ import msgspec
 from broker.policies.operators import NULL, OPERATORS
 
 # SES takes 4 KB; what is longer than this is not read at all, so that no text can make reading slow.
-MAX_READ = 65_536
+MAX_READ = 32_768
+_CACHED = 8_192  # characters of the longest document that is kept after reading
 VARIABLES_SINCE = "2012-10-17"  # policy variables exist from this Version on (IAM User Guide, policies_variables)
 OLDEST_VERSION = "2008-10-17"  # what a document without Version is read as
 
@@ -21,15 +22,16 @@ _ELEMENTS = frozenset(
 _SETS = {"forallvalues": "all", "foranyvalue": "any"}
 
 
-class BadDocument(ValueError):
+class DocumentError(ValueError):
     """The text is no policy document; the message is a sentence that says why."""
 
 
 class Condition(msgspec.Struct, frozen=True):
     """One key under one operator.
 
-    `operator` is the lower-case name without its prefix and suffix, `over` is "all" or "any" for the set operators and ""
-    without one. `key` keeps its spelling; keys compare without regard to case. `values` are texts: a JSON `true` is "true".
+    `operator` is the lower-case name without its prefix and suffix, `over` is "all" or "any" for the set operators and
+    "" without one. `key` keeps its spelling; keys compare without regard to case. `values` are texts: a JSON `true` is
+    "true".
     """
 
     operator: str
@@ -60,7 +62,7 @@ class Statement(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         """The Sid, or the place in the document counted from 0 where there is none."""
-        return self.sid if self.sid else str(self.index)
+        return self.sid or str(self.index)
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -75,19 +77,23 @@ class Document(msgspec.Struct, frozen=True):
         return self.version == VARIABLES_SINCE
 
 
-@lru_cache(maxsize=1024)
 def read(text: str) -> Document:
-    """Read one document; BadDocument for anything that is not one, repeated keys and numbers that JSON has not included."""
+    """Read one document; DocumentError for what is none, has a key twice, or numbers that JSON does not know."""
     if len(text) > MAX_READ:
-        raise BadDocument(f"The document has {len(text)} characters; SES takes 4096 bytes.")
+        raise DocumentError(f"The document has {len(text)} characters; SES takes 4096 bytes.")
+    return _read(text) if len(text) <= _CACHED else _read.__wrapped__(text)
+
+
+@lru_cache(maxsize=512)
+def _read(text: str) -> Document:
     try:
         raw = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
     except RecursionError:
-        raise BadDocument("The document is nested too deeply.") from None
-    except BadDocument:
+        raise DocumentError("The document is nested too deeply.") from None
+    except DocumentError:
         raise
     except ValueError as error:
-        raise BadDocument(f"The document is not JSON: {error}.") from None
+        raise DocumentError(f"The document is not JSON: {error}.") from None
     return _document(raw)
 
 
@@ -100,41 +106,41 @@ def read_any(policy: str | Mapping[str, object] | Document) -> Document:
     try:
         return read(json.dumps(policy, allow_nan=False))
     except RecursionError:
-        raise BadDocument("The document is nested too deeply.") from None
+        raise DocumentError("The document is nested too deeply.") from None
     except TypeError as error:
-        raise BadDocument(f"The document is not JSON: {error}.") from None
+        raise DocumentError(f"The document is not JSON: {error}.") from None
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            raise BadDocument(f"The key {key[:80]!r} appears twice in one object.")
+            raise DocumentError(f"The key {key[:80]!r} appears twice in one object.")
         found[key] = value
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise BadDocument(f"{name} is not a JSON number.")
+    raise DocumentError(f"{name} is not a JSON number.")
 
 
 def _document(raw: object) -> Document:
     top = _object(raw, "The document", _TOP)
     version = top.get("Version", OLDEST_VERSION)
     if not isinstance(version, str):
-        raise BadDocument("Version is not a text.")
+        raise DocumentError("Version is not a text.")
     listed = top.get("Statement")
     statements = listed if isinstance(listed, list) else [listed]
     if listed is None or not statements:
-        raise BadDocument("The document has no statement.")
+        raise DocumentError("The document has no statement.")
     return Document(version, tuple(_statement(raw, index) for index, raw in enumerate(statements)))
 
 
 def _object(raw: object, what: str, known: frozenset[str] | None = None) -> dict[str, object]:
     if not isinstance(raw, dict):
-        raise BadDocument(f"{what} is not an object.")
+        raise DocumentError(f"{what} is not an object.")
     if known is not None and (strange := sorted(set(raw) - known)):
-        raise BadDocument(f"{what} has an element {strange[0][:80]!r}, which policies have not.")
+        raise DocumentError(f"{what} has an element {strange[0][:80]!r}, which policies have not.")
     return raw
 
 
@@ -143,9 +149,9 @@ def _statement(raw: object, index: int) -> Statement:
     parts = _object(raw, what, _ELEMENTS)
     sid, effect = parts.get("Sid"), parts.get("Effect")
     if sid is not None and not isinstance(sid, str):
-        raise BadDocument(f"The Sid of statement {index} is not a text.")
+        raise DocumentError(f"The Sid of statement {index} is not a text.")
     if effect not in ("Allow", "Deny"):
-        raise BadDocument(f"The Effect of statement {index} is neither Allow nor Deny.")
+        raise DocumentError(f"The Effect of statement {index} is neither Allow nor Deny.")
     principal, not_principal = _either(parts, "Principal", what)
     action, not_action = _either(parts, "Action", what)
     resource, not_resource = _either(parts, "Resource", what)
@@ -167,9 +173,9 @@ def _either(parts: Mapping[str, object], name: str, what: str) -> tuple[object, 
     """The element or its `Not…` form, and which of the two it was: a statement has exactly one of them."""
     given, negated = name in parts, f"Not{name}" in parts
     if given and negated:
-        raise BadDocument(f"{what} has both {name} and Not{name}.")
+        raise DocumentError(f"{what} has both {name} and Not{name}.")
     if not given and not negated:
-        raise BadDocument(f"{what} has no {name}.")
+        raise DocumentError(f"{what} has no {name}.")
     return (parts[f"Not{name}"], True) if negated else (parts[name], False)
 
 
@@ -177,7 +183,7 @@ def _texts(raw: object, what: str) -> tuple[str, ...]:
     listed: Sequence[object] = raw if isinstance(raw, list) else [raw]
     texts = tuple(item for item in listed if isinstance(item, str))
     if len(texts) != len(listed):
-        raise BadDocument(f"{what} is neither a text nor a list of texts.")
+        raise DocumentError(f"{what} is neither a text nor a list of texts.")
     return texts
 
 
@@ -210,7 +216,7 @@ def _condition(written: str, key: str, raw: object) -> Condition:
     if_exists = name.endswith("ifexists")
     base = name.removesuffix("ifexists")
     if (colon and not over) or (base not in OPERATORS and (base != NULL or if_exists)):
-        raise BadDocument(f"{written[:80]!r} is not a condition operator.")
+        raise DocumentError(f"{written[:80]!r} is not a condition operator.")
     values = tuple(_value(item, key) for item in (raw if isinstance(raw, list) else [raw]))
     return Condition(base, over, if_exists, key, values, written)
 
@@ -220,4 +226,4 @@ def _value(raw: object, key: str) -> str:
         return "true" if raw else "false"
     if isinstance(raw, str | int | float):
         return str(raw)
-    raise BadDocument(f"A value of {key[:80]!r} is neither a text, a number nor true or false.")
+    raise DocumentError(f"A value of {key[:80]!r} is neither a text, a number nor true or false.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from typing import Self
 
 import msgspec
 
@@ -24,8 +25,9 @@ class Decision(StrEnum):
 class Verdict(msgspec.Struct, frozen=True):
     """The decision and what made it.
 
-    `policy` is the place of the document in the given sequence, `statement` its Sid (or its place in the document where it
-    has none). For an implicit deny both name the Allow that came closest, if there is any, and `reason` what it lacked.
+    `policy` is the place of the document in the given sequence, `statement` its Sid (or its place in the document
+    where it has none). For an implicit deny both name the Allow that came closest, if there is any, and `reason` what
+    it lacked.
     """
 
     decision: Decision
@@ -52,9 +54,9 @@ def evaluate(
 ) -> Verdict:
     """Decide one send by all policies of the identity together (IAM User Guide, reference_policies_evaluation-logic).
 
-    This is the identity's side only: across accounts the caller's own IAM policy has to allow the send as well. BadDocument
-    where a policy cannot be read, ValueError where the caller makes no sense. `from_case_sensitive=False` is for asking
-    what would happen if SES compared From without regard to case.
+    This is the identity's side only: across accounts the caller's own IAM policy has to allow the send as well.
+    DocumentError where a policy cannot be read, ValueError where the caller makes no sense. `from_case_sensitive=False`
+    is for asking what would happen if SES compared From without regard to case.
     """
     request = request_of(send)
     allowed: tuple[int, Statement] | None = None
@@ -105,6 +107,17 @@ class _Asked(msgspec.Struct, frozen=True):
             ):
                 yield condition
 
+    def offending(self, condition: Condition) -> tuple[str, ...]:
+        """Those values of the request that fail the condition when each is looked at alone; all where none does."""
+        key = condition.key.lower()
+        values = self.request.keys.get(key, ())
+        bad = (value for value in values if condition in self.alone(key, value).failed())
+        return tuple(bad) or values
+
+    def alone(self, key: str, value: str) -> Self:
+        request = msgspec.structs.replace(self.request, keys={**self.request.keys, key: (value,)})
+        return msgspec.structs.replace(self, request=request)
+
     def miss(self, place: int) -> _Miss:
         statement, request = self.statement, self.request
         resource = self.names_resource()
@@ -117,7 +130,7 @@ class _Asked(msgspec.Struct, frozen=True):
         elif not action:
             reason = reasons.other_action(statement, request.action)
         else:
-            reason = reasons.failed(failed[0], request)
+            reason = reasons.failed(failed[0], self.offending(failed[0]))
         return _Miss((resource, caller, action, -len(failed)), place, statement, reason)
 
 
@@ -145,8 +158,8 @@ def _arn_matches(pattern: str, arn: str, lookup: Lookup | None) -> bool:
 def names_caller(statement: Statement, caller: Caller) -> bool:
     """Whether the statement is about this caller.
 
-    NotPrincipal spares a caller from a Deny only if everything that the caller is stands in the list: for a user the account
-    and the user, for a session the account, the role and the session (IAM User Guide,
+    NotPrincipal spares a caller from a Deny only if everything that the caller is stands in the list: for a user the
+    account and the user, for a session the account, the role and the session (IAM User Guide,
     reference_policies_elements_notprincipal). From an Allow it shuts out everybody whom the list covers.
     """
     if not statement.not_principal:
@@ -175,15 +188,9 @@ def _spared(statement: Statement, caller: Caller) -> bool:
 
 def _listed(link: str, listed: Sequence[str]) -> bool:
     # Only the same principal counts here, an account does not stand for its users; a role may be listed with its path.
-    return any(covers(named, link) and covers(link, named) for named in listed) or _role_listed(link, listed)
-
-
-def _role_listed(link: str, listed: Sequence[str]) -> bool:
-    return any(":role/" in link and ":role/" in named and _same_role(link, named) for named in listed)
+    return any((covers(named, link) and covers(link, named)) or _same_role(link, named) for named in listed)
 
 
 def _same_role(link: str, named: str) -> bool:
-    return (
-        link.partition(":role/")[0] == named.partition(":role/")[0]
-        and link.rpartition("/")[2] == named.rpartition("/")[2]
-    )
+    account, role, _ = link.partition(":role/")
+    return bool(role) and named.startswith(f"{account}:role/") and named.rpartition("/")[2] == link.rpartition("/")[2]

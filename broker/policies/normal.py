@@ -1,7 +1,7 @@
 """Compares policy documents by what they mean, since AWS does not give them back letter for letter."""
 
 from broker.policies.arns import plain
-from broker.policies.document import BadDocument, Statement, read
+from broker.policies.document import DocumentError, Statement, read
 
 Form = tuple[object, ...]
 
@@ -9,17 +9,17 @@ Form = tuple[object, ...]
 def same_meaning(a: str, b: str) -> bool:
     """Whether two documents say the same, whatever their white space, their order and their way of writing one value.
 
-    An account id and its `…:root` ARN are one principal. Sids count, because they tell which grant a statement is for; Id
-    does not. A text that is no policy document is never the same as anything, itself included.
+    An account id and its `…:root` ARN are one principal. Sids count, because they tell which grant a statement is for;
+    Id does not. A text that is no policy document is never the same as anything, itself included.
     """
     try:
         return _form(a) == _form(b)
-    except BadDocument:
+    except DocumentError:
         return False
 
 
 def principals_of(document: str) -> tuple[str, ...]:
-    """Every principal that any statement names, sorted, accounts as bare ids; BadDocument where it cannot be read."""
+    """Every principal that any statement names, sorted, accounts as bare ids; DocumentError where it cannot be read."""
     named = {plain(text) for statement in read(document).statements for _, text in statement.principals}
     return tuple(sorted(named))
 

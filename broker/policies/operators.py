@@ -26,6 +26,7 @@ _DATE = re.compile(
     r"([Tt](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})(\.(?P<fraction>[0-9]{1,9}))?)?"
     r"(?P<zone>[Zz]|(?P<sign>[+-])(?P<zone_hour>[0-9]{2}):?(?P<zone_minute>[0-9]{2}))?)?)?)?"
 )
+_LONGEST = 90  # characters of the longest number, date or block; what is longer is none and is not kept in a cache
 _EPOCH = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
@@ -37,12 +38,17 @@ class Operator(msgspec.Struct, frozen=True):
     negated: bool = False
 
 
-@lru_cache(maxsize=4096)
 def as_date(text: str) -> datetime | None:
-    """A date of a policy or a request: W3C's profile of ISO 8601 (any precision, UTC where no offset is given) or epoch seconds.
+    """A date of a policy or a request: W3C's profile of ISO 8601 (any precision, UTC where no offset is given) or
+    epoch seconds.
 
     Four digits alone are a year, as W3C has it. None for what is no date.
     """
+    return _as_date(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _as_date(text: str) -> datetime | None:
     found = _DATE.fullmatch(text)
     try:
         if found is not None:
@@ -71,19 +77,22 @@ def _calendar_date(found: re.Match[str]) -> datetime:
     )
 
 
-@lru_cache(maxsize=4096)
 def as_network(text: str) -> Network | None:
     """A CIDR block of either family; without a mask it is a single host. None for what is neither."""
+    return _as_network(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _as_network(text: str) -> Network | None:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
 
 
-@lru_cache(maxsize=4096)
 def as_number(text: str) -> Decimal | None:
     """An integer or decimal number; None for anything else."""
-    return Decimal(text) if _NUMBER.fullmatch(text) else None
+    return Decimal(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
 
 
 def _string_equals(wanted: str, given: str, lookup: Lookup | None) -> bool:

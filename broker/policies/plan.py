@@ -31,8 +31,9 @@ class Plan(msgspec.Struct, frozen=True):
     """What to do, in this order: delete `delete_first`, create, read back, delete `delete_after`.
 
     `keep` are slots that hold what is wanted, with the name that holds it. `create` gives slot and document; the caller
-    names it with a version never used before. `delete_after` are old versions of changed slots, deleted once the new one
-    was read back, so that the delegate is never locked out by a change. `foreign` names are listed and never touched.
+    names it with a version never used before. `delete_after` are old versions of changed slots, deleted once the new
+    one was read back, so that the delegate is never locked out by a change. `foreign` names are listed and never
+    touched.
     """
 
     keep: dict[int, str]

@@ -1,6 +1,6 @@
 """Says in one sentence why a statement decided, or what kept it from applying."""
 
-from broker.policies.context import Caller, Request
+from broker.policies.context import Caller
 from broker.policies.document import Condition, Statement
 from broker.policies.operators import NULL, OPERATORS
 
@@ -56,10 +56,9 @@ def other_action(statement: Statement, action: str) -> str:
     return f"{action} is {'one' if statement.not_action else 'none'} of {_listed(statement.actions)}."
 
 
-def failed(condition: Condition, request: Request) -> str:
-    """The condition that the request does not satisfy."""
-    name = _NAMES.get(condition.key.lower(), condition.key)
-    values = request.keys.get(condition.key.lower(), ())
+def failed(condition: Condition, values: tuple[str, ...]) -> str:
+    """The condition that the request does not satisfy, and those of its values that do not."""
+    name = _NAMES.get(condition.key.lower(), condition.key[:80])
     if condition.operator == NULL:
         return _sentence(
             f"{name} is {'in' if values else 'not in'} the request, and must {'not ' if values else ''}be."

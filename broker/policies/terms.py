@@ -84,11 +84,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may be sent, by whom, as whom, to whom, from where and until when.
 
-    `principals` are account ids, `…:root`, IAM user or role ARNs. Addresses, display names and recipients are patterns in
-    which `*` and `?` are wildcards; an empty tuple means "no limit". `source_ips` are CIDR blocks of either family.
+    `principals` are account ids, `…:root`, IAM user or role ARNs. Addresses, display names and recipients are patterns
+    in which `*` and `?` are wildcards; an empty tuple means "no limit". `source_ips` are CIDR blocks of either family.
     `require_tls_to_ses` is about the caller's connection to SES and says nothing about recipients. Addresses keep their
     spelling, since SES compares them case-sensitively. `accept_unlimited_bulk` is the owner's word that `send_bulk` may
-    stand beside address limits (SES gives SendBulkEmail no address keys: Service Authorization Reference, Amazon SES v2).
+    stand beside address limits (SES gives SendBulkEmail no address keys: Service Authorization Reference, Amazon SES
+    v2).
     """
 
     principals: tuple[str, ...]

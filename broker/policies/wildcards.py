@@ -5,6 +5,8 @@ from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 
+CACHED = 512  # characters of the longest pattern that is kept, so that no document can fill the memory
+
 # What a policy variable stands for: its value, or None where the request has no single value for that key.
 Lookup = Callable[[str], str | None]
 
@@ -26,22 +28,30 @@ Token = str | Wild
 def matches(pattern: str, text: str, lookup: Lookup | None) -> bool:
     """Whether the whole text fits the pattern; without a lookup `${…}` is ordinary text.
 
-    A variable that the request cannot fill fits nothing, and wildcards inside a variable's value are ordinary characters.
+    A variable that the request cannot fill fits nothing, and wildcards inside a variable's value are ordinary
+    characters.
     """
     if "*" not in pattern and "?" not in pattern and "$" not in pattern:
         return pattern == text
     tokens = _tokens(pattern, lookup)
-    return tokens is not None and _compiled(tokens).fullmatch(text) is not None
+    # A pattern that needs more characters than there are is never compiled, however long it is.
+    if tokens is None or sum(_least(token) for token in tokens) > len(text):
+        return False
+    return _compiled(tokens).fullmatch(text) is not None
 
 
 def literal(pattern: str, lookup: Lookup | None) -> str | None:
-    """The pattern with its variables filled and no wildcards, for operators that have none; None where one cannot be."""
+    """The pattern with its variables filled, for operators without wildcards; None where one cannot be filled."""
     if lookup is None or "${" not in pattern:
         return pattern
     tokens = _tokens(pattern, lookup)
     if tokens is None:
         return None
     return "".join(token if isinstance(token, str) else token.value for token in tokens)
+
+
+def _least(token: Token) -> int:
+    return len(token) if isinstance(token, str) else int(token is Wild.one)
 
 
 def _tokens(pattern: str, lookup: Lookup | None) -> tuple[Token, ...] | None:
@@ -58,9 +68,14 @@ def _tokens(pattern: str, lookup: Lookup | None) -> tuple[Token, ...] | None:
     return (*tokens, *_wildcards(pattern[at:]))
 
 
-@lru_cache(maxsize=4096)
 def _wildcards(text: str) -> tuple[Token, ...]:
-    return tuple(Wild(part) if part in ("*", "?") else part for part in re.split(r"([*?])", text) if part)
+    return _split(text) if len(text) <= CACHED else _split.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[Token, ...]:
+    parts = re.split(r"(\*+|\?)", text)
+    return tuple(Wild(part[0]) if part[0] in "*?" else part for part in parts if part)
 
 
 def _filled(variable: str, lookup: Lookup) -> str | None:
@@ -73,12 +88,16 @@ def _filled(variable: str, lookup: Lookup) -> str | None:
     return found[2] if value is None else value
 
 
-@lru_cache(maxsize=4096)
 def _compiled(tokens: tuple[Token, ...]) -> re.Pattern[str]:
+    return _regex(tokens) if sum(map(_least, tokens)) + len(tokens) <= CACHED else _regex.__wrapped__(tokens)
+
+
+@lru_cache(maxsize=4096)
+def _regex(tokens: tuple[Token, ...]) -> re.Pattern[str]:
     """A regular expression that never backtracks over a star.
 
-    The leftmost place for the text between two stars is always a right one, so each is an atomic group: the worst case is
-    the length of the text times that of the longest such piece.
+    The leftmost place for the text between two stars is always a right one, so each is an atomic group: the worst case
+    is the length of the text times that of the longest such piece.
     """
     pieces = [""]
     for token in tokens:

@@ -68,7 +68,7 @@ class Accounts:
         arn = f"arn:{partition}:sts::{role.account_id}:assumed-role/{role.name}/{session_name}"
         key = _new_id("ASIA")
         user_id = f"{role.id}:{session_name}"
-        who = Principal(role.account_id, arn, user_id, role.name, "role", key, policies)
+        who = Principal(role.account_id, arn, user_id, role.name, "role", key, role.arn, policies)
         made = Credentials(key, secrets.token_urlsafe(30), secrets.token_urlsafe(120), now + lifetime, who)
         with self._lock:
             self._issued[key] = made
@@ -89,8 +89,15 @@ class Accounts:
         if named.resource == f"user/{_ADMINISTRATOR}" and self.exists(named.account_id):
             return self._administrators[named.account_id].principal.user_id
         backend = iam_backends[named.account_id][named.partition]
-        holders: list[Any] = [*backend.users.values(), *backend.roles.values()]
-        return next((str(each.id) for each in holders if each.arn == arn), None)
+        for user in list(backend.users.values()):
+            if user.arn == arn:
+                return user_id(user)
+        return next((str(role.id) for role in list(backend.roles.values()) if role.arn == arn), None)
+
+
+def user_id(user: Any) -> str:
+    """AWS's ids of users begin with AIDA; moto's do not."""
+    return f"AIDA{user.id[:16].upper()}"
 
 
 def _user_key(access_key_id: str) -> Credentials | None:
@@ -100,7 +107,7 @@ def _user_key(access_key_id: str) -> Credentials | None:
             for user in list(iam_backends[account_id][partition].users.values()):
                 for key in user.access_keys:
                     if key.access_key_id == access_key_id and key.status == "Active":
-                        who = Principal(account_id, user.arn, user.id, user.name, "user", access_key_id)
+                        who = Principal(account_id, user.arn, user_id(user), user.name, "user", access_key_id)
                         return Credentials(access_key_id, key.secret_access_key, None, None, who)
     return None
 
@@ -110,6 +117,15 @@ def role_named(arn: str) -> Any:
     named = arns.parse(arn)
     roles = list(iam_backends[named.account_id][named.partition].roles.values())
     return next((role for role in roles if role.arn == arn), None)
+
+
+def managed_policy(arn: str) -> str:
+    """The document of a customer-managed policy. Raises AwsError NoSuchEntity."""
+    named = arns.parse(arn)
+    policy = iam_backends[named.account_id][named.partition].managed_policies.get(arn)
+    if policy is None:
+        raise AwsError("NoSuchEntity", f"Policy {arn} does not exist.", 404)
+    return next(str(version.document) for version in policy.versions if version.is_default)
 
 
 def policies_of(principal: Principal) -> list[str]:

@@ -5,42 +5,49 @@ What the other side says, an identity's, a topic's or a queue's policy, is asked
 
 from collections.abc import Mapping
 
+from broker.policies.evaluate import Decision
 from broker.sandbox import iam_policy
 from broker.sandbox.accounts import policies_of
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.errors import AwsError, access_denied, ses_access_denied
 
+More = Mapping[str, str | list[str]]
+"""Condition keys that only this kind of call has, by their usual spelling."""
 
-def context_of(cloud: Cloud, call: Call, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The global condition keys of a call, in lower case, and more of the same kind."""
+
+def keys_of(cloud: Cloud, call: Call, more: More | None = None) -> dict[str, tuple[str, ...]]:
+    """The condition keys of a call in lower case: the global ones and more."""
     who = call.principal
-    context = {
+    keys: dict[str, str | list[str]] = {
         "aws:currenttime": call.at.isoformat(),
         "aws:epochtime": str(int(call.at.timestamp())),
         "aws:sourceip": call.source_ip,
         "aws:securetransport": str(cloud.dialect.secure_transport).lower(),
-        "aws:principalarn": who.arn,
+        "aws:principalarn": who.role_arn or who.arn,
         "aws:principalaccount": who.account_id,
         "aws:requestedregion": call.region,
+        # The default policy of a topic names its owner by this key, also for calls that no service makes.
         "aws:sourceowner": who.account_id,
     }
     if call.service in {"ses", "sesv2"}:
-        context["ses:apiversion"] = call.api_version
-    return context | {key.lower(): value for key, value in (more or {}).items()}
+        keys["ses:apiversion"] = call.api_version
+    merged = keys | {key.lower(): value for key, value in (more or {}).items()}
+    return {key: (value,) if isinstance(value, str) else tuple(value) for key, value in merged.items()}
 
 
-def decision(cloud: Cloud, call: Call, action: str, resource: str, more: Mapping[str, str] | None = None) -> iam_policy.Decision:
+def decision(cloud: Cloud, call: Call, action: str, resource: str, more: More | None = None) -> Decision:
     """What the caller's own policies say about an action on a resource, `*` where the action has no resource level."""
     if call.principal.kind == "admin":
-        return "allow"
-    context = context_of(cloud, call, more)
-    own = iam_policy.decide(policies_of(call.principal), action, resource, context=context, caller=iam_policy.anybody)
+        return Decision.allow
+    keys, caller = keys_of(cloud, call, more), iam_policy.caller_of(call.principal)
+    found = iam_policy.decide(policies_of(call.principal), action, resource, caller=caller, keys=keys)
     for policy in call.principal.session_policies:
-        narrowed = iam_policy.decide([policy], action, resource, context=context, caller=iam_policy.anybody)
-        if narrowed != "allow":
-            return "explicit_deny" if "explicit_deny" in {own, narrowed} else "implicit_deny"
-    return own
+        narrowed = iam_policy.decide([policy], action, resource, caller=caller, keys=keys)
+        if Decision.explicit_deny in {found, narrowed}:
+            return Decision.explicit_deny
+        found = found if narrowed == Decision.allow else Decision.implicit_deny
+    return found
 
 
 def require(cloud: Cloud, call: Call, action: str, resource: str) -> None:

@@ -16,6 +16,8 @@ class Principal(msgspec.Struct, frozen=True):
     """The user's or role's name, which SES reports as `callerIdentity`."""
     kind: Literal["admin", "user", "role"]
     access_key_id: str
+    role_arn: str = ""
+    """The role behind a session, with its path; empty for users."""
     session_policies: tuple[str, ...] = ()
 
 

@@ -48,7 +48,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The identity's topics hear nothing of mail that another account sends."""
 
     default_configuration_set_fails_delegated: bool = False
-    """A delegate's send without a configuration set fails where the identity has a default one, which is the owner's."""
+    """A delegate's send without a configuration set fails where the identity has a default one, the owner's."""
 
     secure_transport: bool = True
     """What `aws:SecureTransport` holds for calls to this server, which are plain HTTP on loopback."""

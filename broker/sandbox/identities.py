@@ -1,5 +1,6 @@
 """Verified domains and addresses: SES version 2's identity calls and their version 1 counterparts."""
 
+from hashlib import sha256
 from typing import Any
 
 from broker.sandbox import identity_policies
@@ -64,7 +65,7 @@ def _status(identity: Identity) -> str:
 def _dkim(identity: Identity) -> dict[str, Any]:
     if identity.is_address:
         return {"SigningEnabled": False, "Status": "NOT_STARTED", "SigningAttributesOrigin": "AWS_SES"}
-    tokens = [f"{abs(hash((identity.name, at))):032x}" for at in range(3)]
+    tokens = [sha256(f"{identity.arn} {at}".encode()).hexdigest()[:32] for at in range(3)]
     return {
         "SigningEnabled": identity.dkim_signing,
         "Status": _status(identity),
@@ -102,8 +103,11 @@ def list_page(cloud: Cloud, call: Call) -> dict[str, Any]:
 
 def get_account(cloud: Cloud, call: Call) -> dict[str, Any]:
     production = place_of(call) in cloud.state.production
-    sent = sum(mail.account_id == call.account_id and mail.region == call.region for mail in cloud.state.mailbox)
-    quota = {"Max24HourSend": 50_000.0, "MaxSendRate": 14.0} if production else {"Max24HourSend": 200.0, "MaxSendRate": 1.0}
+    with cloud.state.lock:
+        sent = sum((mail.account_id, mail.region) == place_of(call) for mail in cloud.state.mailbox)
+    quota = (
+        {"Max24HourSend": 50_000.0, "MaxSendRate": 14.0} if production else {"Max24HourSend": 200.0, "MaxSendRate": 1.0}
+    )
     return {
         "DedicatedIpAutoWarmupEnabled": False,
         "EnforcementStatus": "HEALTHY",
@@ -153,7 +157,7 @@ def verify_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
     """VerifyDomainIdentity, VerifyEmailIdentity and VerifyEmailAddress ask for a verification that stays pending."""
     name = call.params.get("Domain") or call.params["EmailAddress"]
     cloud.state.add_identity(place_of(call), name, verified=False)
-    return {"VerificationToken": f"{abs(hash(name)):043x}"} if "Domain" in call.params else {}
+    return {"VerificationToken": sha256(name.encode()).hexdigest()[:43]} if "Domain" in call.params else {}
 
 
 def delete_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
@@ -171,4 +175,6 @@ def list_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
 def verification_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
     named = ((name, cloud.state.identity(place_of(call), name)) for name in call.params["Identities"])
     words = {True: "Success", False: "Pending"}
-    return {"VerificationAttributes": {name: {"VerificationStatus": words[each.verified]} for name, each in named if each}}
+    return {
+        "VerificationAttributes": {name: {"VerificationStatus": words[each.verified]} for name, each in named if each}
+    }

@@ -57,7 +57,9 @@ def get_all(cloud: Cloud, call: Call) -> dict[str, Any]:
 
 def put_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
     """Version 1 overwrites silently."""
-    identity, name = _identity(cloud, call), call.params["PolicyName"]
+    identity, name = _identity_v1(cloud, call), call.params["PolicyName"]
+    if identity is None:
+        raise AwsError("InvalidParameterValue", f"Identity {call.params['Identity']} does not exist.")
     with cloud.state.lock:
         text = _checked(cloud, identity, name, call.params["Policy"])
         policies = current(identity).policies | {name: text}
@@ -68,9 +70,9 @@ def put_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
 
 
 def delete_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
-    identity = _identity(cloud, call)
-    with cloud.state.lock:
-        _store(cloud, identity, _without(identity, call.params["PolicyName"]))
+    if identity := _identity_v1(cloud, call):
+        with cloud.state.lock:
+            _store(cloud, identity, _without(identity, call.params["PolicyName"]))
     return {}
 
 
@@ -79,12 +81,14 @@ def get_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
     wanted = call.params["PolicyNames"]
     if len(wanted) > MAX_POLICIES:
         raise AwsError("InvalidParameterValue", f"PolicyNames may hold at most {MAX_POLICIES} names.")
-    found = readable(cloud, _identity(cloud, call))
+    identity = _identity_v1(cloud, call)
+    found = readable(cloud, identity) if identity else {}
     return {"Policies": {name: text for name, text in found.items() if name in wanted}}
 
 
 def list_v1(cloud: Cloud, call: Call) -> dict[str, Any]:
-    return {"PolicyNames": sorted(readable(cloud, _identity(cloud, call)))}
+    identity = _identity_v1(cloud, call)
+    return {"PolicyNames": sorted(readable(cloud, identity)) if identity else []}
 
 
 def current(identity: Identity) -> PolicyVersion:
@@ -95,21 +99,26 @@ def readable(cloud: Cloud, identity: Identity) -> dict[str, str]:
     """The policies as a read shows them: perhaps of a while ago, with deleted principals as unique ids."""
     horizon = time.monotonic() - cloud.dialect.stale_reads_seconds
     version = next((each for each in reversed(identity.history) if each.since <= horizon), identity.history[0])
-    return {name: _with_ids(cloud, version, text) for name, text in version.policies.items()}
+    return {name: _with_ids(cloud, version, name) for name in version.policies}
 
 
 def effective(cloud: Cloud, identity: Identity) -> dict[str, dict[str, Any]]:
     """The policies as a send is judged by, now."""
     version = current(identity)
-    return {name: json.loads(_with_ids(cloud, version, text)) for name, text in version.policies.items()}
+    return {name: json.loads(_with_ids(cloud, version, name)) for name in version.policies}
 
 
 def _identity(cloud: Cloud, call: Call) -> Identity:
-    """By name, or by ARN in version 1."""
-    name = call.params.get("EmailIdentity") or call.params["Identity"].rpartition(":identity/")[2]
+    name = call.params["EmailIdentity"]
     if (identity := cloud.state.identity((call.account_id, call.region), name)) is None:
         raise AwsError("NotFoundException", f"Email identity {name} does not exist.", 404)
     return identity
+
+
+def _identity_v1(cloud: Cloud, call: Call) -> Identity | None:
+    """By name or ARN. Version 1 answers for unknown identities as for those without policies."""
+    name = call.params["Identity"].rpartition(":identity/")[2]
+    return cloud.state.identity((call.account_id, call.region), name)
 
 
 def _present(cloud: Cloud, identity: Identity, name: str) -> bool:
@@ -129,11 +138,16 @@ def _too_many(identity: Identity) -> str:
 
 
 def _store(cloud: Cloud, identity: Identity, policies: dict[str, str]) -> None:
-    known = {arn for text in policies.values() for arn in _principals(json.loads(text)) if arn.startswith("arn:")}
-    before = current(identity).principal_ids
-    ids = {arn: before.get(arn) or cloud.accounts.unique_id(_holder(arn)) for arn in known if _holder(arn)}
-    version = PolicyVersion(time.monotonic(), policies, {arn: each for arn, each in ids.items() if each})
-    identity.history = [*identity.history[-200:], version]
+    before = current(identity)
+    kept = {name: ids for name, ids in before.principal_ids.items() if policies.get(name) is before.policies.get(name)}
+    fresh = {name: _unique_ids(cloud, text) for name, text in policies.items() if name not in kept}
+    identity.history = [*identity.history[-200:], PolicyVersion(time.monotonic(), policies, kept | fresh)]
+
+
+def _unique_ids(cloud: Cloud, text: str) -> dict[str, str]:
+    named = [arn for arn in _principals(json.loads(text)) if arn.startswith("arn:") and _holder(arn)]
+    found = {arn: cloud.accounts.unique_id(_holder(arn)) for arn in named}
+    return {arn: unique_id for arn, unique_id in found.items() if unique_id}
 
 
 def _checked(cloud: Cloud, identity: Identity, name: str, text: str) -> str:
@@ -143,19 +157,18 @@ def _checked(cloud: Cloud, identity: Identity, name: str, text: str) -> str:
         raise AwsError("InvalidParameterValue", f"PolicyName is invalid. {sentence}")
     if len(text.encode()) > MAX_BYTES:
         raise AwsError("InvalidPolicy", "Policy size exceeds the maximum allowed.")
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise AwsError("InvalidPolicy", "Policy is not valid JSON.") from error
-    for sentence in refusals(document, identity_arn=identity.arn, name=name):
-        raise AwsError("InvalidPolicy", sentence)
+    if found := refusals(text, identity_arn=identity.arn, name=name):
+        raise AwsError("InvalidPolicy", found[0])
+    document = json.loads(text)
     _check_dialect(cloud, document)
     for principal in _principals(document):
         if not _known(cloud, principal):
             raise AwsError("InvalidPolicy", f"Invalid principal in policy: {principal}")
     if cloud.dialect.bare_account_as_root:
-        _rewrite(document, lambda each: f"arn:{arns.partition_of(identity.region)}:iam::{each}:root" if _bare(each) else each)
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+        _rewrite(
+            document, lambda each: f"arn:{arns.partition_of(identity.region)}:iam::{each}:root" if _bare(each) else each
+        )
+    return _compact(document)
 
 
 def _check_dialect(cloud: Cloud, document: Any) -> None:
@@ -195,14 +208,19 @@ def _holder(principal: str) -> str:
     return "" if named.resource == "root" else principal
 
 
-def _with_ids(cloud: Cloud, version: PolicyVersion, text: str) -> str:
-    if not cloud.dialect.deleted_principal_as_id or not version.principal_ids:
+def _with_ids(cloud: Cloud, version: PolicyVersion, name: str) -> str:
+    text, ids = version.policies[name], version.principal_ids.get(name, {})
+    if not cloud.dialect.deleted_principal_as_id:
         return text
-    gone = {arn: each for arn, each in version.principal_ids.items() if cloud.accounts.unique_id(_holder(arn)) != each}
+    gone = {arn: each for arn, each in ids.items() if cloud.accounts.unique_id(_holder(arn)) != each}
     if not gone:
         return text
     document = json.loads(text)
     _rewrite(document, lambda each: gone.get(each, each))
+    return _compact(document)
+
+
+def _compact(document: Any) -> str:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -16,6 +16,9 @@ from broker.sandbox.errors import AwsError
 SKEW = timedelta(minutes=5)
 """How far the clock of a caller may be off (IAM User Guide, troubleshooting of signed requests)."""
 
+_LONGEST = timedelta(days=7)
+"""How long a presigned request may live."""
+
 _FORMAT = "%Y%m%dT%H%M%SZ"
 
 
@@ -70,14 +73,17 @@ def _signed(named: tuple[str, str, str], date: str, token: str | None, expires: 
     _, region, service, terminal = scope.split("/")
     if terminal != "aws4_request":
         raise ValueError(scope)
+    if expires is not None and not timedelta(0) < expires <= _LONGEST:
+        raise ValueError(expires)
     at = datetime.strptime(date, _FORMAT).replace(tzinfo=UTC)
     return Signed(key, region, service, scope, at, expires, tuple(headers.split(";")), signature, token)
 
 
 def verify(message: Message, signed: Signed, secret: str, *, now: datetime) -> None:
     """Raises AwsError SignatureDoesNotMatch for a wrong signature and for one out of its time."""
+    missing = [name for name in signed.headers if name not in message.headers]
     expected = hmac.new(_key(secret, signed.scope), _text(message, signed).encode(), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(expected, signed.signature):
+    if missing or not hmac.compare_digest(expected, signed.signature):
         raise _mismatch(
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
@@ -106,10 +112,7 @@ def _text(message: Message, signed: Signed) -> str:
 
 
 def _canonical(message: Message, signed: Signed) -> str:
-    query = "&".join(
-        f"{key}={value}" for key, value in sorted(_pairs(message.raw_query)) if key != "X-Amz-Signature"
-    )
-    # A header that the caller signed but did not send counts as absent, which no honest signature matches.
+    query = "&".join(f"{key}={value}" for key, value in sorted(_pairs(message.raw_query)) if key != "X-Amz-Signature")
     headers = "".join(f"{name}:{' '.join(message.headers.get(name, '').split())}\n" for name in signed.headers)
     payload = hashlib.sha256(message.body).hexdigest()
     path = quote(message.raw_path, safe="/~")

@@ -19,8 +19,8 @@ class PolicyVersion(msgspec.Struct, frozen=True):
 
     since: float
     policies: dict[str, str]
-    principal_ids: dict[str, str]
-    """Unique ids that users and roles had when they were stored, by ARN."""
+    principal_ids: dict[str, dict[str, str]]
+    """By policy name and ARN: the unique ids that its users and roles had when it was stored."""
 
 
 class Identity(msgspec.Struct):

@@ -1,6 +1,6 @@
 """Turns HTTP requests into AWS calls and results into answers, led by botocore's own service models.
 
-The protocols are AWS Query (SES version 1, SNS, STS) and REST-JSON (SES version 2). Other services pass to moto unparsed.
+The protocols are AWS Query (SES version 1, SNS, STS, IAM), REST-JSON (SES version 2) and AWS JSON (SQS).
 """
 
 import base64
@@ -16,8 +16,12 @@ from xml.sax.saxutils import escape
 
 import botocore.loaders
 import botocore.model
+import botocore.validate
 
 from broker.sandbox.errors import AwsError
+
+MODELLED = {"ses", "sesv2", "sns", "sts", "iam"}
+"""Services whose calls are parsed here; SQS speaks JSON that needs no model."""
 
 
 @cache
@@ -71,6 +75,16 @@ def query_params(service: str, operation: str, form: Mapping[str, str]) -> Any:
     return (_from_form(shape, form, "") or {}) if shape else {}
 
 
+def check(service: str, operation: str, params: Any) -> None:
+    """Raises AwsError when a required parameter is missing or has the wrong type; calls without a model pass."""
+    if service not in MODELLED:
+        return
+    shape = model(service).operation_model(operation).input_shape
+    if shape is not None and (report := botocore.validate.ParamValidator().validate(params, shape)).has_errors():
+        code = "BadRequestException" if service == "sesv2" else "ValidationError"
+        raise AwsError(code, report.generate_report())
+
+
 def _from_form(shape: Any, form: Mapping[str, str], prefix: str) -> Any:
     if shape.type_name == "structure":
         return _structure_from_form(shape, form, prefix)
@@ -108,14 +122,20 @@ def _structure_from_form(shape: Any, form: Mapping[str, str], prefix: str) -> di
 
 
 def _list_from_form(shape: Any, form: Mapping[str, str], prefix: str) -> list[Any] | None:
-    item = prefix if shape.serialization.get("flattened") else f"{prefix}.{shape.member.serialization.get('name', 'member')}"
+    item = (
+        prefix
+        if shape.serialization.get("flattened")
+        else f"{prefix}.{shape.member.serialization.get('name', 'member')}"
+    )
     found = list(_items(lambda at: _from_form(shape.member, form, f"{item}.{at}")))
     return found or ([] if form.get(prefix) == "" else None)
 
 
 def _map_from_form(shape: Any, form: Mapping[str, str], prefix: str) -> dict[str, Any] | None:
     entry = prefix if shape.serialization.get("flattened") else f"{prefix}.entry"
-    key_name, value_name = (part.serialization.get("name", word) for part, word in ((shape.key, "key"), (shape.value, "value")))
+    key_name, value_name = (
+        part.serialization.get("name", word) for part, word in ((shape.key, "key"), (shape.value, "value"))
+    )
     keys = list(_items(lambda at: form.get(f"{entry}.{at}.{key_name}")))
     values = (_from_form(shape.value, form, f"{entry}.{at}.{value_name}") for at in range(1, len(keys) + 1))
     return dict(zip(keys, values, strict=True)) or None
@@ -156,13 +176,20 @@ def _xml(shape: Any, value: Any) -> str:
     match shape.type_name:
         case "structure":
             members = ((shape.members[name], name, part) for name, part in value.items() if part is not None)
-            return "".join(_element(member.serialization.get("name", name), member, part) for member, name, part in members)
+            return "".join(
+                _element(member.serialization.get("name", name), member, part) for member, name, part in members
+            )
         case "list":
             name = shape.member.serialization.get("name", "member")
             return "".join(_element(name, shape.member, part) for part in value)
         case "map":
-            names = tuple(part.serialization.get("name", word) for part, word in ((shape.key, "key"), (shape.value, "value")))
-            entries = (_element(names[0], shape.key, key) + _element(names[1], shape.value, part) for key, part in value.items())
+            names = tuple(
+                part.serialization.get("name", word) for part, word in ((shape.key, "key"), (shape.value, "value"))
+            )
+            entries = (
+                _element(names[0], shape.key, key) + _element(names[1], shape.value, part)
+                for key, part in value.items()
+            )
             return "".join(f"<entry>{entry}</entry>" for entry in entries)
         case "boolean":
             return "true" if value else "false"
@@ -206,3 +233,11 @@ def refusal(service: str, error: AwsError) -> Answer:
         f"<Message>{escape(error.message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     )
     return error.status, headers | {"Content-Type": "text/xml"}, text.encode()
+
+
+def json_params(body: bytes) -> Any:
+    """Input of an AWS JSON call, which needs no model."""
+    try:
+        return json.loads(body) if body else {}
+    except ValueError as error:
+        raise AwsError("SerializationException", "The request body is not JSON") from error

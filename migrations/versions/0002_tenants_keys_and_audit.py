@@ -115,7 +115,9 @@ $$;
 
 CREATE FUNCTION authenticate(key_digest bytea)
 RETURNS TABLE (key_id uuid, tenant_id uuid, scopes text[])
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  UPDATE api_keys SET last_used_at = now()
+  WHERE digest = key_digest AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
   SELECT id, api_keys.tenant_id, api_keys.scopes FROM api_keys
   WHERE digest = key_digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 $$;

@@ -29,12 +29,30 @@ END
 $$
 """
 
+NEXT = """
+CREATE FUNCTION next_due(kind text) RETURNS double precision
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE seconds double precision;
+BEGIN
+  IF kind NOT IN ('connections', 'identities', 'lanes', 'topics', 'routes') THEN
+    RAISE EXCEPTION 'no table of due rows is called %', kind;
+  END IF;
+  EXECUTE format(
+    'SELECT extract(epoch FROM min(greatest(due_at, coalesce(claimed_until, due_at))) - now())
+     FROM (SELECT due_at, claimed_until FROM %I WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 20) soonest', kind)
+  INTO seconds;
+  RETURN seconds;
+END
+$$
+"""
+
 
 def upgrade() -> None:
     op.execute(CLAIM)
-    op.execute("REVOKE ALL ON FUNCTION claim_due FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION claim_due TO broker_api, broker_worker, broker_pump")
+    op.execute(NEXT)
+    op.execute("REVOKE ALL ON FUNCTION claim_due, next_due FROM PUBLIC")
+    op.execute("GRANT EXECUTE ON FUNCTION claim_due, next_due TO broker_api, broker_worker, broker_pump")
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION claim_due")
+    op.execute("DROP FUNCTION claim_due, next_due")

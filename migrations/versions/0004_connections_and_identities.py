@@ -51,18 +51,23 @@ CREATE TABLE identities (
   region text NOT NULL,
   name text NOT NULL,
   kind text NOT NULL CONSTRAINT identities_kind_check CHECK (kind IN ('domain', 'email')),
-  arn text NOT NULL CONSTRAINT identities_arn_key UNIQUE,
+  arn text NOT NULL,
   verified boolean NOT NULL,
   attributes jsonb NOT NULL,
   policies jsonb NOT NULL,
   read_at timestamptz,
   sync_error text,
   created_at timestamptz NOT NULL DEFAULT now(),
+  removed_at timestamptz,
   due_at timestamptz,
   claimed_until timestamptz,
   fence bigint NOT NULL DEFAULT 0,
   attempts integer NOT NULL DEFAULT 0
 );
+
+CREATE UNIQUE INDEX identities_arn_key ON identities (arn) WHERE removed_at IS NULL;
+
+CREATE INDEX identities_connection_id_idx ON identities (connection_id);
 
 CREATE INDEX identities_tenant_id_idx ON identities (tenant_id, id);
 
@@ -106,7 +111,7 @@ GRANT SELECT, INSERT, UPDATE ON connections, identities TO broker_api, broker_wo
 
 GRANT SELECT, INSERT, DELETE ON accounts TO broker_api;
 
-GRANT SELECT ON accounts TO broker_worker;
+GRANT SELECT, INSERT ON accounts TO broker_worker;
 
 GRANT SELECT, INSERT ON policy_documents TO broker_api, broker_worker;
 
@@ -118,7 +123,8 @@ GRANT USAGE ON SEQUENCE policy_versions TO broker_api, broker_worker
 FUNCTIONS = """
 CREATE FUNCTION find_identity(wanted text) RETURNS TABLE (identity_id uuid, owner_id uuid, verified boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-  SELECT identities.id, identities.tenant_id, identities.verified FROM identities WHERE arn = wanted
+  SELECT identities.id, identities.tenant_id, identities.verified FROM identities
+  WHERE arn = wanted AND removed_at IS NULL
 $$;
 
 CREATE FUNCTION account_tenants(wanted text[]) RETURNS TABLE (account_id text, tenant_id uuid)

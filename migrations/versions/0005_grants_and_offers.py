@@ -36,6 +36,7 @@ CREATE TABLE grants (
   ended_at timestamptz,
   removed_at timestamptz,
   verified_at timestamptz,
+  stuck_at timestamptz,
   CONSTRAINT grants_parties_check CHECK (owner_id <> delegate_id),
   CONSTRAINT grants_identity_id_slot_key UNIQUE (identity_id, slot)
 );

@@ -1,7 +1,8 @@
 """Events by day, the webhooks that must get them, and what is still to be delivered.
 
 `deliveries` hold only what is pending; success deletes. `events` and `attempts` are partitioned by day so that an old
-day can be dropped at once; a DEFAULT partition catches what falls outside.
+day can be dropped at once; a DEFAULT partition catches what falls outside. `events.xact` orders the cursor feed: ids
+are made before the commit, so in their order a late commit would be skipped by a reader that is already past it.
 """
 
 from alembic import op
@@ -32,7 +33,8 @@ CREATE TABLE lanes (
   due_at timestamptz,
   claimed_until timestamptz,
   fence bigint NOT NULL DEFAULT 0,
-  attempts integer NOT NULL DEFAULT 0
+  attempts integer NOT NULL DEFAULT 0,
+  quiet_until timestamptz
 ) WITH (fillfactor = 50);
 
 CREATE INDEX lanes_due_at_idx ON lanes (due_at) WHERE due_at IS NOT NULL;
@@ -51,15 +53,16 @@ CREATE TABLE events (
   data jsonb NOT NULL,
   payload text,
   created_at timestamptz NOT NULL DEFAULT now(),
+  xact bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
   PRIMARY KEY (at, id),
   CONSTRAINT events_party_check CHECK (owner_id IS NOT NULL OR delegate_id IS NOT NULL)
 ) PARTITION BY RANGE (at);
 
 CREATE TABLE events_default PARTITION OF events DEFAULT;
 
-CREATE INDEX events_owner_id_idx ON events (owner_id, id);
+CREATE INDEX events_owner_id_idx ON events (owner_id, xact, id);
 
-CREATE INDEX events_delegate_id_idx ON events (delegate_id, id);
+CREATE INDEX events_delegate_id_idx ON events (delegate_id, xact, id);
 
 CREATE TABLE deliveries (
   endpoint_id uuid NOT NULL,
@@ -142,13 +145,15 @@ CREATE POLICY pump ON endpoints TO broker_pump USING (true);
 
 CREATE POLICY pump ON lanes TO broker_pump USING (true);
 
-CREATE POLICY pump ON events FOR SELECT TO broker_pump USING (true);
+CREATE POLICY pump ON events TO broker_pump USING (true);
 
 CREATE POLICY pump ON deliveries TO broker_pump USING (true);
 
 CREATE POLICY pump ON dead_deliveries TO broker_pump USING (true);
 
 CREATE POLICY pump ON attempts TO broker_pump USING (true);
+
+CREATE POLICY pump ON audit FOR INSERT TO broker_pump WITH CHECK (tenant_id = (SELECT current_tenant()));
 
 CREATE POLICY ingest ON events TO broker_ingest USING (true);
 
@@ -158,7 +163,7 @@ GRANT SELECT, INSERT, UPDATE ON endpoints, lanes TO broker_api, broker_worker;
 
 GRANT SELECT, INSERT ON events TO broker_api, broker_worker, broker_ingest;
 
-GRANT SELECT, INSERT, DELETE ON deliveries TO broker_api, broker_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON deliveries TO broker_api, broker_worker;
 
 GRANT SELECT, INSERT, DELETE ON dead_deliveries TO broker_api, broker_worker;
 
@@ -168,7 +173,9 @@ GRANT SELECT, INSERT ON deliveries TO broker_ingest;
 
 GRANT SELECT, UPDATE ON endpoints, lanes TO broker_pump;
 
-GRANT SELECT ON events TO broker_pump;
+GRANT SELECT, INSERT ON events TO broker_pump;
+
+GRANT INSERT ON audit TO broker_pump;
 
 GRANT SELECT, UPDATE, DELETE ON deliveries TO broker_pump;
 
@@ -193,14 +200,16 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT p.id, e.id, e.at, p.tenant_id, event_priority(e.type)
     FROM unnest(ids, ats) AS wanted (id, at)
     JOIN events e ON e.at = wanted.at AND e.id = wanted.id
-    JOIN endpoints p ON p.state = 'active'
-      AND (p.tenant_id = e.owner_id AND e.owner_view IS NOT NULL
-        OR p.tenant_id = e.delegate_id AND e.delegate_view IS NOT NULL)
+    CROSS JOIN LATERAL (VALUES (e.owner_id, e.owner_view), (e.delegate_id, e.delegate_view)) AS party (tenant_id, view)
+    JOIN endpoints p ON p.tenant_id = party.tenant_id AND p.state = 'active'
       AND (p.event_types IS NULL OR e.type = ANY (p.event_types)
         OR split_part(e.type, '.', 1) || '.*' = ANY (p.event_types))
+    WHERE party.view IS NOT NULL
     ON CONFLICT DO NOTHING
     RETURNING deliveries.endpoint_id
-  ), touched AS (SELECT DISTINCT made.endpoint_id AS id FROM made
+  ), touched AS (
+    -- Always in the order of ids: two fan-outs that wake the same lanes must not wait for each other in a ring.
+    SELECT lanes.id FROM lanes WHERE lanes.id IN (SELECT made.endpoint_id FROM made) ORDER BY lanes.id FOR UPDATE
   ), woken AS (
     UPDATE lanes SET due_at = now() FROM touched WHERE lanes.id = touched.id
   )
@@ -243,5 +252,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP POLICY pump ON audit")
+    op.execute("REVOKE INSERT ON audit FROM broker_pump")
     op.execute("DROP FUNCTION fan_out, make_days, event_priority")
     op.execute("DROP TABLE attempts, dead_deliveries, deliveries, events, lanes, endpoints")

@@ -14,6 +14,7 @@ CREATE TABLE topics (
   arn text CONSTRAINT topics_arn_key UNIQUE,
   account_id text NOT NULL,
   region text NOT NULL,
+  accounts text[] NOT NULL DEFAULT '{}',
   source text NOT NULL CONSTRAINT topics_source_check CHECK (source IN ('broker_topic', 'tenant_topic')),
   state text NOT NULL CONSTRAINT topics_state_check CHECK (state IN ('pending', 'confirmed', 'lost')),
   reason text,
@@ -111,9 +112,7 @@ GRANT SELECT ON quarantine TO broker_api;
 
 GRANT SELECT ON topics, routes TO broker_ingest;
 
-GRANT UPDATE (state, reason, subscription_arn, due_at) ON topics TO broker_ingest;
-
-GRANT UPDATE (state, reason, live_at) ON routes TO broker_ingest;
+GRANT UPDATE (live_at, due_at) ON routes TO broker_ingest;
 
 GRANT SELECT, INSERT ON event_keys, quarantine TO broker_ingest;
 

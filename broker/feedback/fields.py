@@ -1,0 +1,101 @@
+"""Reads single fields of SES's JSON, whatever form they come in; what has another form than expected is absent."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+Json = dict[str, Any]
+
+_BLANK_BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d{2}:?\d{2}$)")
+_IN_BRACKETS = re.compile(r"<([^<>]*)>\s*$")
+# "smtp; 550 …", "X-Postfix; …", "dns; host", "dsn; host" (RFC 3464, 2.1.2: a type, then a semicolon).
+_TYPE = re.compile(r"^(?:smtp|dns|dsn|x-[a-z0-9-]+)\s*;\s*", re.IGNORECASE)
+
+
+def clean(value: Any) -> str | None:
+    """Text without blanks around it and without NUL, which Postgres cannot hold; None where nothing is left."""
+    return (value.replace("\0", "").strip() or None) if isinstance(value, str) else None
+
+
+def text(of: Json, name: str) -> str | None:
+    return clean(of.get(name))
+
+
+def whole(of: Json, name: str) -> int | None:
+    """A count; numbers beyond 64 bits and booleans are absent."""
+    value = of.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def record(of: Json, name: str) -> Json:
+    value = of.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def items(of: Json, name: str) -> list[Any]:
+    """A list, also where a single value stands for a list of one."""
+    value = of.get(name)
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def time(of: Json, name: str) -> datetime | None:
+    """ISO 8601 with `Z`, `-05:00` or, as in SES's examples, ` +0000` behind a blank; without an offset it is UTC."""
+    value = text(of, name)
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(_BLANK_BEFORE_OFFSET.sub("", value))
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def address(value: Any) -> str | None:
+    """The bare address of `a@example.org`, ` a@example.org` or `Name <a@example.org>`, in its own spelling."""
+    written = clean(value)
+    if written is None:
+        return None
+    bracketed = _IN_BRACKETS.search(written)
+    return clean(bracketed[1]) if bracketed else written
+
+
+def addresses(of: Json, name: str) -> list[str]:
+    """Each address once, in order."""
+    return list(dict.fromkeys(found for entry in items(of, name) if (found := address(entry))))
+
+
+def without_type(value: str | None) -> str | None:
+    """`smtp; 550 5.1.1 unknown` without the name of its type."""
+    return clean(_TYPE.sub("", value)) if value else None
+
+
+def headers(mail: Json) -> dict[str, str]:
+    """From and subject by lower-case name: from `commonHeaders`, where given, else from `headers`.
+
+    SES documents `commonHeaders` as a list and sends an object; both are read. So are values that are lists of one.
+    """
+    found: dict[str, str] = {}
+    for entry in (*_objects(items(mail, "headers")), *_objects(items(mail, "commonHeaders"))):
+        pair = clean(entry.get("name"))
+        named = {pair: entry.get("value")} if pair else entry
+        for name, value in named.items():
+            first = clean(next(iter(value), None) if isinstance(value, list) else value)
+            if first and name.lower() in {"from", "subject"}:
+                found[name.lower()] = first
+    return found
+
+
+def tags(mail: Json) -> dict[str, list[str]]:
+    """Message tags, SES's own (`ses:…`) among them: name → values."""
+    return {
+        key: [kept for value in (values if isinstance(values, list) else [values]) if (kept := clean(value))]
+        for name, values in record(mail, "tags").items()
+        if (key := clean(name))
+    }
+
+
+def _objects(entries: Iterable[Any]) -> Iterable[Json]:
+    return (entry for entry in entries if isinstance(entry, dict))

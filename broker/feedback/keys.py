@@ -1,0 +1,41 @@
+"""Which feedback is the same feedback, and under which hash a party that may not see an address knows it."""
+
+import hashlib
+import hmac
+from datetime import UTC, date
+
+import msgspec
+
+from broker.feedback.payloads import Mail, Occurrence
+from broker.policies.terms import FeedbackKind
+
+_EACH_TIME = frozenset({FeedbackKind.delay, FeedbackKind.open, FeedbackKind.click, FeedbackKind.subscription})
+
+
+class Key(msgspec.Struct, frozen=True, order=True):
+    """Equal for the same occurrence on every route. `day` is the UTC day on which the mail was sent."""
+
+    day: date
+    digest: bytes
+
+
+def key_of(mail: Mail, occurrence: Occurrence) -> Key:
+    """Identity, account, SES message id, kind and recipient; for what may happen often also its time and link.
+
+    SES's `feedbackId` is left out: nothing says that two routes carry the same one.
+    """
+    parts = [mail.source_arn, mail.sending_account, mail.message_id, occurrence.kind.value]
+    parts.append(comparable(occurrence.recipient) if occurrence.recipient else None)
+    if occurrence.kind in _EACH_TIME:
+        parts += [occurrence.occurred_at.astimezone(UTC).isoformat(), occurrence.link]
+    return Key(mail.sent_at.astimezone(UTC).date(), hashlib.sha256(msgspec.json.encode(parts)).digest())
+
+
+def recipient_hash(key: bytes, address: str) -> str:
+    """HMAC-SHA-256, in hex, of the trimmed, lower-cased address; `key` is the grant's own."""
+    return hmac.new(key, comparable(address).encode(), hashlib.sha256).hexdigest()
+
+
+def comparable(address: str) -> str:
+    """An address as it is compared: trimmed, in lower case."""
+    return address.strip().lower()

@@ -1,0 +1,214 @@
+"""One door to AWS: kept-alive clients with explicit credentials, one deadline per call, two kinds of error."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import aioboto3
+import msgspec
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from broker import log
+from broker.errors import Refused, Unavailable
+from broker.settings import Settings
+
+logger = log.get(__name__)
+
+MOST_CLIENTS = 256
+_CONFIG = Config(
+    # Who calls us decides about trying again; the SDK would do it inside the deadline and hide it.
+    retries={"total_max_attempts": 1, "mode": "standard"},
+    connect_timeout=3,
+    read_timeout=5,
+    max_pool_connections=20,
+    user_agent_extra="ses-delegation-broker",
+)
+_SUFFIXES = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
+# Codes that pass by themselves (AWS General Reference, common errors; SES, STS and SNS API references).
+_PASSING = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ConcurrentModificationException",
+        "InternalError",
+        "InternalFailure",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttled",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_SESSION_ENDED = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
+)
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What a call is signed with; `token` and `ends_at` only for a role's session."""
+
+    access_key_id: str
+    secret_access_key: str
+    token: str | None = None
+    ends_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        """The key's id only, so that no log or trace can show the secret."""
+        return f"Credentials({self.access_key_id})"
+
+
+class SessionEnded(Unavailable):
+    """The session behind the credentials is over (expired, or its role was made anew): open another and try again."""
+
+
+class _Client:
+    """One SDK client with the number of calls that are using it; closed when it is evicted and nobody does."""
+
+    def __init__(self, sdk: Any, stack: AsyncExitStack) -> None:
+        self.sdk = sdk
+        self._stack = stack
+        self.users = 0
+        self.evicted = False
+
+    async def close_if_idle(self) -> None:
+        if self.evicted and self.users == 0:
+            await self._stack.aclose()
+
+
+class Aws:
+    """All AWS calls of one process. One SDK session is shared, because each new one blocks the loop for 0.1 s.
+
+    `own` are the broker's own credentials; without them the SDK's usual chain finds them (environment, task role …).
+    """
+
+    def __init__(self, settings: Settings, *, own: Credentials | None = None) -> None:
+        self._session = aioboto3.Session()
+        self._endpoint = settings.aws_endpoint_url or None
+        self._suffix = _SUFFIXES[settings.aws_partition]
+        self._deadline = settings.aws_call_timeout
+        self._own = own
+        self._clients: OrderedDict[tuple[str, str, Credentials | None], _Client] = OrderedDict()
+        self._making = asyncio.Lock()
+
+    async def warm(self, region: str) -> None:
+        """Loads the service models, which takes about 0.1 s each the first time, before anybody waits for a call."""
+        for service in ("sts", "sesv2", "ses", "sns"):
+            async with self._client(service, region, self._own):
+                pass
+
+    async def close(self) -> None:
+        """Closes every client."""
+        while self._clients:
+            await self._evict()
+
+    async def call(
+        self,
+        service: str,
+        operation: str,
+        *,
+        region: str,
+        account_id: str,
+        credentials: Credentials | None = None,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """One call of the SDK's method `operation`; `account_id` is for the log.
+
+        Raises `SessionEnded`, `Unavailable` (also after the deadline) or `Refused` with AWS's own text and code.
+        """
+        began = time.perf_counter()
+        outcome = "ok"
+        try:
+            async with (
+                asyncio.timeout(self._deadline.total_seconds()),
+                self._client(service, region, credentials or self._own) as sdk,
+            ):
+                answer: dict[str, Any] = await getattr(sdk, operation)(**parameters)
+        except TimeoutError as error:
+            outcome = "timeout"
+            raise Unavailable(f"AWS did not answer {service} {operation} in time.") from error
+        except ClientError as error:
+            outcome = str(error.response.get("Error", {}).get("Code", "?"))
+            raise translated(error) from error
+        except ParamValidationError as error:
+            outcome = "ParamValidationError"
+            raise Refused(f"The SDK refused the call: {error}", code=outcome) from error
+        except (BotoCoreError, OSError) as error:
+            outcome = type(error).__name__
+            raise Unavailable(f"AWS cannot be reached for {service} {operation}: {error}") from error
+        finally:
+            ms = round((time.perf_counter() - began) * 1000, 1)
+            logger.info(
+                "aws call",
+                service=service,
+                operation=operation,
+                region=region,
+                account_id=account_id,
+                outcome=outcome,
+                ms=ms,
+            )
+        answer.pop("ResponseMetadata", None)
+        return answer
+
+    def regional_sts(self, region: str) -> str:
+        """STS of one Region: sessions of the global endpoint fail in opt-in Regions (IAM User Guide, STS Regions)."""
+        return self._endpoint or f"https://sts.{region}.{self._suffix}"
+
+    @asynccontextmanager
+    async def _client(self, service: str, region: str, credentials: Credentials | None) -> AsyncIterator[Any]:
+        client = await self._held(service, region, credentials)
+        client.users += 1
+        try:
+            yield client.sdk
+        finally:
+            client.users -= 1
+            await client.close_if_idle()
+
+    async def _held(self, service: str, region: str, credentials: Credentials | None) -> _Client:
+        key = (service, region, credentials)
+        async with self._making:
+            if key not in self._clients:
+                self._clients[key] = await self._make(service, region, credentials)
+            if len(self._clients) > MOST_CLIENTS:
+                await self._evict()
+            self._clients.move_to_end(key)
+            return self._clients[key]
+
+    async def _make(self, service: str, region: str, credentials: Credentials | None) -> _Client:
+        signing = {}
+        if credentials is not None:
+            signing = {
+                "aws_access_key_id": credentials.access_key_id,
+                "aws_secret_access_key": credentials.secret_access_key,
+                "aws_session_token": credentials.token,
+            }
+        url = self.regional_sts(region) if service == "sts" else self._endpoint
+        stack = AsyncExitStack()
+        made = self._session.client(service, region_name=region, endpoint_url=url, config=_CONFIG, **signing)
+        return _Client(await stack.enter_async_context(made), stack)
+
+    async def _evict(self) -> None:
+        _, oldest = self._clients.popitem(last=False)
+        oldest.evicted = True
+        await oldest.close_if_idle()
+
+
+def translated(error: ClientError) -> Unavailable | Refused:
+    """AWS's answer as one of ours: throttling, 429 and 5xx pass by themselves, an ended session needs a new one."""
+    told = error.response.get("Error", {})
+    code = str(told.get("Code", ""))
+    message = str(told.get("Message", "") or code or "AWS refused the call.")
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _SESSION_ENDED:
+        return SessionEnded(message)
+    if code in _PASSING or status == 429 or status >= 500:
+        return Unavailable(f"AWS asks to come back later: {message}", retry_after=timedelta(seconds=1))
+    return Refused(message, code=code)

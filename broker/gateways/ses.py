@@ -1,0 +1,148 @@
+"""SES in tenants' accounts: identities, their policies and notification topics."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from broker.aws_access import RoleAccess
+from broker.errors import Refused
+from broker.gateways.aws import Aws, SessionEnded
+from broker.gateways.sts import StsGateway
+
+READ = (
+    "ListEmailIdentities",
+    "GetAccount",
+    "GetEmailIdentity",
+    "GetEmailIdentityPolicies",
+    "GetIdentityNotificationAttributes",
+)
+"""Looking is done under one session per account and Region."""
+
+WRITE = ("CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy")
+"""Writing policies is done under one session per identity, which can touch no other."""
+
+NOTIFY = ("SetIdentityNotificationTopic",)
+
+KINDS = ("bounce", "complaint", "delivery")
+_PAGE = 1000
+_BATCH = 100
+"""Most identities of one GetIdentityNotificationAttributes call (SES API Reference)."""
+
+
+class SessionPolicy(Protocol):
+    """Makes the session policy that allows just these operations on just these resources."""
+
+    def __call__(self, operations: Sequence[str], resources: Sequence[str]) -> str: ...
+
+
+class SesGateway:
+    """Every call acts as the tenant's role, narrowed by a session policy. `identity` is always a name, not an ARN."""
+
+    def __init__(self, aws: Aws, sts: StsGateway, session_policy: SessionPolicy, *, partition: str) -> None:
+        self._aws = aws
+        self._sts = sts
+        self._session_policy = session_policy
+        self._partition = partition
+
+    async def read_policies(self, access: RoleAccess, identity: str) -> dict[str, str]:
+        """All policies on the identity, name → JSON text. `Refused` NotFoundException: no such identity."""
+        answer = await self._read(access, "get_email_identity_policies", EmailIdentity=identity)
+        return dict(answer.get("Policies", {}))
+
+    async def create_policy(self, access: RoleAccess, identity: str, name: str, document: str) -> None:
+        """`Refused` AlreadyExistsException, LimitExceededException, BadRequestException. Success proves nothing."""
+        await self._write(
+            access, "create_email_identity_policy", EmailIdentity=identity, PolicyName=name, Policy=document
+        )
+
+    async def delete_policy(self, access: RoleAccess, identity: str, name: str) -> None:
+        """Deleting what is not there is success: SES is documented to answer 200 and was seen to answer 404."""
+        try:
+            await self._write(access, "delete_email_identity_policy", EmailIdentity=identity, PolicyName=name)
+        except Refused as error:
+            if error.code != "NotFoundException":
+                raise
+
+    async def identity(self, access: RoleAccess, identity: str) -> dict[str, Any]:
+        """GetEmailIdentity's answer, with `Policies` in it."""
+        return await self._read(access, "get_email_identity", EmailIdentity=identity)
+
+    async def list_identities(self, access: RoleAccess) -> list[dict[str, Any]]:
+        """Every identity of the Region: `IdentityName`, `IdentityType`, `VerificationStatus`, `SendingEnabled`."""
+        found: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        while True:
+            answer = await self._read(access, "list_email_identities", PageSize=_PAGE, **token)
+            found += answer.get("EmailIdentities", [])
+            if not answer.get("NextToken"):
+                return found
+            token = {"NextToken": answer["NextToken"]}
+
+    async def account(self, access: RoleAccess) -> dict[str, Any]:
+        """GetAccount's answer: `ProductionAccessEnabled`, `SendingEnabled`, `EnforcementStatus`, `SendQuota` …"""
+        return await self._read(access, "get_account")
+
+    async def notification_topics(self, access: RoleAccess, identity: str) -> dict[str, str | None]:
+        """The identity's topic ARNs under `bounce`, `complaint` and `delivery`; None where none is set."""
+        found = await self.notification_topics_of(access, [identity])
+        return found.get(identity, dict.fromkeys(KINDS))
+
+    async def notification_topics_of(
+        self, access: RoleAccess, identities: Sequence[str]
+    ) -> dict[str, dict[str, str | None]]:
+        """The same for many identities, by name, in as few calls as there can be."""
+        found: dict[str, dict[str, str | None]] = {}
+        for start in range(0, len(identities), _BATCH):
+            names = list(identities[start : start + _BATCH])
+            answer = await self._read(access, "get_identity_notification_attributes", service="ses", Identities=names)
+            for name, told in answer.get("NotificationAttributes", {}).items():
+                found[name] = {kind: told.get(f"{kind.title()}Topic") or None for kind in KINDS}
+        return found
+
+    async def set_notification_topic(self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None) -> None:
+        """Sets or (None) clears the topic of `bounce`, `complaint` or `delivery`; may belong to another account."""
+        given = {} if topic_arn is None else {"SnsTopic": topic_arn}
+        await self._call(
+            access,
+            "set_identity_notification_topic",
+            service="ses",
+            policy=self._session_policy(NOTIFY, ["*"]),
+            Identity=identity,
+            NotificationType=kind.title(),
+            **given,
+        )
+
+    async def _read(
+        self, access: RoleAccess, operation: str, *, service: str = "sesv2", **parameters: Any
+    ) -> dict[str, Any]:
+        policy = self._session_policy(READ, [self._arn(access, "*")])
+        return await self._call(access, operation, service=service, policy=policy, **parameters)
+
+    async def _write(self, access: RoleAccess, operation: str, **parameters: Any) -> None:
+        policy = self._session_policy(WRITE, [self._arn(access, parameters["EmailIdentity"])])
+        await self._call(access, operation, service="sesv2", policy=policy, **parameters)
+
+    async def _call(
+        self, access: RoleAccess, operation: str, *, service: str, policy: str, **parameters: Any
+    ) -> dict[str, Any]:
+        """One call under a kept session, and once more under a new one when the kept one turned out to be over."""
+        try:
+            return await self._call_once(access, operation, service=service, policy=policy, **parameters)
+        except SessionEnded:
+            self._sts.forget(access)
+            return await self._call_once(access, operation, service=service, policy=policy, **parameters)
+
+    async def _call_once(
+        self, access: RoleAccess, operation: str, *, service: str, policy: str, **parameters: Any
+    ) -> dict[str, Any]:
+        credentials = await self._sts.session(access, policy)
+        return await self._aws.call(
+            service,
+            operation,
+            region=access.region,
+            account_id=access.account_id,
+            credentials=credentials,
+            **parameters,
+        )
+
+    def _arn(self, access: RoleAccess, name: str) -> str:
+        return f"arn:{self._partition}:ses:{access.region}:{access.account_id}:identity/{name}"

@@ -1,0 +1,115 @@
+"""The part of a sync that talks to SES: read, plan, delete, create, read back. No transaction is open here."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+
+from broker.aws_access import RoleAccess
+from broker.errors import Refused, Unavailable
+from broker.grants.lifecycle import Effect
+from broker.grants.wanted import Work
+from broker.policies.normal import same_meaning
+from broker.policies.plan import holds_slot, parse_name, plan
+
+CALL_MARGIN = timedelta(seconds=6)  # a call that begins this long before the lease ends is over before it
+
+
+class IdentityPolicies(Protocol):
+    """What a sync needs of SES (`broker/gateways/ses.py`). Raises `Unavailable` or `Refused`."""
+
+    async def read_policies(self, access: RoleAccess, identity: str) -> dict[str, str]: ...
+
+    async def create_policy(self, access: RoleAccess, identity: str, name: str, document: str) -> None: ...
+
+    async def delete_policy(self, access: RoleAccess, identity: str, name: str) -> None: ...
+
+
+Reserve = Callable[[int, str], Awaitable[str]]
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What SES held at the last read, and what it refused on the way: slot → SES's own words."""
+
+    observed: Mapping[str, str]
+    refused: Mapping[int, str]
+    drifted: frozenset[int]
+
+
+class Acting:
+    """One run over one identity. Stops by itself before its lease ends."""
+
+    def __init__(self, work: Work, ses: IdentityPolicies, *, access: RoleAccess, lease: timedelta) -> None:
+        self._work = work
+        self._ses = ses
+        self._access = access
+        self._until = asyncio.get_running_loop().time() + (lease - CALL_MARGIN).total_seconds()
+        self._refused: dict[int, str] = {}
+
+    async def run(self, reserve: Reserve) -> Reading:
+        """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.
+
+        `reserve` names the next version of a slot, on paper before it is written to SES.
+        """
+        observed = await self._read()
+        drifted = frozenset(
+            grant.slot
+            for grant in self._work.grants
+            if grant.effect is Effect.APPLIED and grant.document and not holds_slot(observed, grant.slot)
+        )
+        desired = {g.slot: g.document for g in self._work.grants if g.document and g.slot not in drifted}
+        todo = plan(desired, observed)
+        if todo.empty:
+            return Reading(observed, self._refused, drifted)
+        await self._delete(todo.delete_first)
+        for slot, document in todo.create:
+            await self._create(slot, document, await reserve(slot, document))
+        observed = await self._read()
+        old = [name for name in todo.delete_after if self._is_replaced(name, desired, observed)]
+        if old:
+            await self._delete(old)
+            observed = await self._read()
+        return Reading(observed, self._refused, drifted)
+
+    async def _read(self) -> Mapping[str, str]:
+        self._check_lease()
+        try:
+            return await self._ses.read_policies(self._access, self._work.name)
+        except Refused as error:
+            if error.code == "NotFoundException":
+                return {}  # an identity that is gone from SES took its policies with it
+            raise
+
+    async def _create(self, slot: int, document: str, name: str) -> None:
+        self._check_lease()
+        try:
+            await self._ses.create_policy(self._access, self._work.name, name, document)
+        except Refused as error:
+            # The name exists when an earlier try was executed after all: the read-back compares its content.
+            if error.code != "AlreadyExistsException":
+                self._refused[slot] = error.detail
+
+    async def _delete(self, names: tuple[str, ...] | list[str]) -> None:
+        for name in names:
+            self._check_lease()
+            try:
+                await self._ses.delete_policy(self._access, self._work.name, name)
+            except Refused as error:
+                parsed = parse_name(name)
+                if parsed is not None:
+                    self._refused[parsed.slot] = error.detail
+
+    def _is_replaced(self, name: str, desired: Mapping[int, str], observed: Mapping[str, str]) -> bool:
+        """Whether the new version is there to be seen; until then the old one stays."""
+        slot = parse_name(name)
+        return slot is not None and any(
+            same_meaning(text, desired[slot.slot])
+            for other, text in observed.items()
+            if other != name and (parsed := parse_name(other)) and parsed.slot == slot.slot
+        )
+
+    def _check_lease(self) -> None:
+        if asyncio.get_running_loop().time() >= self._until:
+            raise Unavailable("SES answers too slowly; the rest follows in the next run.")

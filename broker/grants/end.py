@@ -1,0 +1,69 @@
+"""Ending a grant, and giving an owner back what somebody else took away."""
+
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.service import record
+from broker.caller import Caller
+from broker.db import Database
+from broker.grants.events import announce
+from broker.grants.lifecycle import MOVES, Effect, Outcome, Verb
+from broker.grants.models import Grant
+from broker.grants.negotiate import Found, find_for, wake_identity
+from broker.grants.present import grant_view, names_of
+from broker.grants.views import GrantView, Reason
+from broker.idempotency import remember
+
+
+async def revoke(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
+    """The owner takes access back. Ended on paper from this commit on; `revoked` once SES was read without it."""
+    return await _end(db, caller, grant_id, Verb.REVOKE, event="grant.revocation_requested", why=why)
+
+
+async def relinquish(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
+    """The delegate hands access back."""
+    return await _end(db, caller, grant_id, Verb.RELINQUISH, event=None, why=why)
+
+
+async def restore(db: Database, caller: Caller, grant_id: UUID) -> GrantView:
+    """The owner has the agreed policy put back that somebody removed outside the broker."""
+    async with db.begin(caller) as session:
+        found = await find_for(session, caller, grant_id, Verb.RESTORE)
+        found.grant.drifted, found.grant.effect = False, Effect.APPLYING
+        found.grant.version += 1
+        await wake_identity(session, found.grant.identity_id)
+        await _record(session, caller, "grant.restore_requested", found.grant)
+        names = await names_of(session, {found.grant.owner_id, found.grant.delegate_id})
+        return await remember(session, caller, grant_view(found.grant, found.offer, caller, names=names, now=found.now))
+
+
+async def _end(
+    db: Database, caller: Caller, grant_id: UUID, verb: Verb, *, event: str | None, why: Reason
+) -> GrantView:
+    async with db.begin(caller) as session:
+        found = await find_for(session, caller, grant_id, verb)
+        close(found, verb)
+        await wake_identity(session, found.grant.identity_id)
+        await _record(session, caller, f"grant.{verb.value}_requested", found.grant, note=why.note)
+        if event:
+            await announce(session, event, found.grant, note=why.note)
+        names = await names_of(session, {found.grant.owner_id, found.grant.delegate_id})
+        return await remember(session, caller, grant_view(found.grant, found.offer, caller, names=names, now=found.now))
+
+
+def close(found: Found, verb: Verb) -> None:
+    """Ends the paper; what SES holds is from now on to be removed, and an open amendment is void."""
+    grant = found.grant
+    grant.paper = MOVES[verb].to[grant.paper]
+    grant.effect, grant.ended_at, grant.error = Effect.REMOVING, found.now, None
+    grant.removed_at = grant.verified_at = grant.stuck_at = None
+    grant.drifted = False
+    grant.version += 1
+    if found.offer.outcome is None:
+        found.offer.outcome, found.offer.decided_at = Outcome.VOIDED, found.now
+
+
+async def _record(session: AsyncSession, caller: Caller, action: str, grant: Grant, **details: str | None) -> None:
+    other = grant.delegate_id if caller.tenant == grant.owner_id else grant.owner_id
+    await record(session, caller, action, subject=("grant", grant.id), counterpart_id=other, **details)

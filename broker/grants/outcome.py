@@ -1,0 +1,212 @@
+"""The last transaction of a sync: what the read-back means for each grant, and who is told."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.service import record
+from broker.db import Database
+from broker.due import settle
+from broker.errors import BrokerError, Refused
+from broker.grants.act import Reading
+from broker.grants.events import announce
+from broker.grants.lifecycle import STUCK, Effect, Paper
+from broker.grants.models import Grant
+from broker.grants.wanted import ENDED, Wanted, Work, next_date
+from broker.identities.models import Identity
+from broker.identities.service import record_policies
+from broker.policies.normal import same_meaning
+from broker.policies.plan import parse_name
+from broker.policies.residual import still_allowed
+
+if TYPE_CHECKING:
+    from broker.grants.sync import Activated
+
+SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
+
+
+class Seen(StrEnum):
+    """What a read-back says about one grant."""
+
+    HELD = "held"
+    MISSING = "missing"
+    REFUSED = "refused"
+    DRIFTED = "drifted"
+    GONE = "gone"
+    STILL_THERE = "still_there"
+    WAITING = "waiting"
+
+
+def seen(wanted: Wanted, reading: Reading) -> Seen:
+    """Reads one grant's part of the read-back. A rule: what SES shows decides, never what was asked of it."""
+    ours = [text for name, text in reading.observed.items() if (p := parse_name(name)) and p.slot == wanted.slot]
+    if wanted.slot in reading.drifted:
+        return Seen.DRIFTED
+    if wanted.document is None:
+        if ours:
+            return Seen.STILL_THERE
+        return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
+    if any(same_meaning(text, wanted.document) for text in ours):
+        return Seen.HELD
+    return Seen.REFUSED if wanted.slot in reading.refused else Seen.MISSING
+
+
+async def settle_reading(
+    db: Database, work: Work, reading: Reading, gap: timedelta, check_every: timedelta, activated: "Activated"
+) -> None:
+    """Writes down what was read; a grant whose paper changed since the plan was made is left to the next run."""
+    async with db.begin(work.caller) as session:
+        waits: list[timedelta] = []
+        for wanted in work.grants:
+            grant = await _locked(session, wanted)
+            if grant is None:
+                waits.append(timedelta(0))
+                continue
+            waits += await _write(session, work, wanted, grant, reading, gap, activated)
+        identity = await session.get_one(Identity, work.claim.id)
+        identity.sync_error = None
+        if work.access is not None:
+            await record_policies(session, identity, dict(reading.observed))
+        await session.flush()
+        date = await next_date(session, work.claim.id, at_most=check_every)
+        waits += [date] if date is not None else []
+        await settle(session, work.claim, again_in=min(waits) if waits else None)
+
+
+async def settle_failure(db: Database, work: Work, error: BrokerError, *, again_in: timedelta) -> None:
+    """Writes down why nothing could be read. What has to go is tried again for ever, and its parties are told."""
+    async with db.begin(work.caller) as session:
+        identity = await session.get_one(Identity, work.claim.id)
+        identity.sync_error = error.detail
+        for wanted in work.grants:
+            grant = await _locked(session, wanted)
+            if grant is not None and grant.paper in ENDED:
+                await _mark_stuck(session, work, grant, error.detail, refused=isinstance(error, Refused))
+            elif grant is not None and grant.effect is not Effect.APPLIED:
+                grant.error = error.detail
+        await session.flush()
+        await settle(session, work.claim, again_in=again_in, failed=True)
+
+
+async def _locked(session: AsyncSession, wanted: Wanted) -> Grant | None:
+    return (
+        await session.scalars(
+            select(Grant).where(Grant.id == wanted.id, Grant.version == wanted.version).with_for_update()
+        )
+    ).one_or_none()
+
+
+async def _write(
+    session: AsyncSession,
+    work: Work,
+    wanted: Wanted,
+    grant: Grant,
+    reading: Reading,
+    gap: timedelta,
+    activated: "Activated",
+) -> list[timedelta]:
+    """One grant's new effect; returns after how long it wants to be looked at again."""
+    match seen(wanted, reading):
+        case Seen.HELD:
+            if grant.effect is not Effect.APPLIED:
+                await _activate(session, work, grant, activated)
+        case Seen.REFUSED:
+            await _fail(session, work, grant, reading.refused[wanted.slot])
+        case Seen.MISSING:
+            return [SOON]
+        case Seen.DRIFTED:
+            grant.drifted = True
+            await _tell(session, work, grant, "grant.drifted")
+        case Seen.STILL_THERE:
+            grant.removed_at = None
+            if wanted.slot in reading.refused:
+                await _mark_stuck(session, work, grant, reading.refused[wanted.slot], refused=True)
+            return [SOON]
+        case Seen.GONE:
+            return await _remove(session, work, grant, reading.observed, gap)
+        case Seen.WAITING:
+            pass
+    return []
+
+
+async def _activate(session: AsyncSession, work: Work, grant: Grant, activated: "Activated") -> None:
+    first = grant.activated_at is None
+    grant.effect, grant.error = Effect.APPLIED, None
+    if first:
+        grant.activated_at = await _now(session)
+    await _tell(session, work, grant, "grant.activated")
+    if first:
+        await activated(session, grant)
+
+
+async def _fail(session: AsyncSession, work: Work, grant: Grant, detail: str) -> None:
+    told = grant.effect is Effect.FAILED and grant.error == detail
+    grant.effect, grant.error = Effect.FAILED, detail
+    if not told:
+        await _tell(session, work, grant, "grant.activation_failed", error=detail)
+
+
+async def _remove(
+    session: AsyncSession, work: Work, grant: Grant, observed: Mapping[str, str], gap: timedelta
+) -> list[timedelta]:
+    """The first clean read is noted; a second one, at least `gap` later, proves it."""
+    now = await _now(session)
+    if grant.effect is Effect.REMOVED:
+        return []
+    if grant.removed_at is None:
+        grant.effect, grant.removed_at, grant.error = Effect.REMOVING, now, None
+        return [gap]
+    if now - grant.removed_at < gap:
+        return [gap - (now - grant.removed_at)]
+    grant.effect, grant.verified_at, grant.stuck_at, grant.error = Effect.REMOVED, now, None, None
+    wanted = next(item for item in work.grants if item.id == grant.id)
+    grant.residual = still_allowed(
+        observed, principals=wanted.terms.principals, actions=wanted.terms.actions, identity_arn=work.arn, now=now
+    )
+    if grant.paper in ENDED:
+        await _tell(
+            session,
+            work,
+            grant,
+            f"grant.{grant.paper.value}",
+            removed_at=grant.removed_at,
+            verified_at=now,
+            residual_policies=grant.residual,
+        )
+    return []
+
+
+async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: str, *, refused: bool) -> None:
+    now = await _now(session)
+    late = grant.ended_at is not None and now - grant.ended_at >= STUCK
+    grant.error = detail
+    if grant.stuck_at is not None or not (refused or late):
+        return
+    grant.stuck_at = now
+    identity = await session.get_one(Identity, work.claim.id)
+    names = [name for name in identity.policies if (p := parse_name(name)) and p.slot == grant.slot]
+    commands = [
+        f"aws sesv2 delete-email-identity-policy --region {identity.region} --email-identity {identity.name}"
+        f" --policy-name {name}"
+        for name in names
+    ]
+    await _tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
+
+
+async def _tell(session: AsyncSession, work: Work, grant: Grant, what: str, **details: Any) -> None:
+    told = {key: _plain(value) for key, value in details.items()}
+    await record(session, work.caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, **told)
+    await announce(session, what, grant, **told)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+
+
+async def _now(session: AsyncSession) -> datetime:
+    now: datetime = (await session.execute(select(func.now()))).scalar_one()
+    return now

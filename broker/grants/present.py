@@ -1,0 +1,121 @@
+"""From stored rows to what a party sees."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement, or_, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.caller import Caller
+from broker.grants.lifecycle import Paper, Party, Standing, flags_of, offer_is_open, state_of
+from broker.grants.models import Grant, Offer
+from broker.grants.views import GrantView, OfferView, PartyView
+from broker.policies.explain import changes, explain
+from broker.policies.terms import Terms
+
+
+def visible_to(caller: Caller) -> ColumnElement[bool]:
+    """The grants that a caller may see: those it is a party to."""
+    return or_(Grant.owner_id == caller.tenant, Grant.delegate_id == caller.tenant)
+
+
+def party_of(grant: Grant, tenant_id: UUID) -> Party:
+    """Which side a tenant is on."""
+    return Party.OWNER if grant.owner_id == tenant_id else Party.DELEGATE
+
+
+def standing_of(grant: Grant, offer: Offer) -> Standing:
+    """A grant and its latest offer as the rules need them."""
+    return Standing(
+        paper=grant.paper,
+        effect=grant.effect,
+        not_before=grant.not_before,
+        expires_at=grant.expires_at,
+        offer_open=offer.outcome is None,
+        offer_by=Party(offer.made_by),
+        offer_lapses_at=offer.lapses_at,
+        ended_at=grant.ended_at,
+        stuck_at=grant.stuck_at,
+        drifted=grant.drifted,
+    )
+
+
+def terms_of(stored: Mapping[str, object]) -> Terms:
+    """Stored terms, typed again."""
+    return msgspec.convert(stored, Terms)
+
+
+def etag(offer_id: UUID) -> str:
+    """The entity tag of a grant or an offer: its latest offer's id."""
+    return f'"{offer_id}"'
+
+
+async def names_of(session: AsyncSession, ids: set[UUID]) -> dict[UUID, str]:
+    """Names of tenants, of the other party too; one round trip."""
+    rows = await session.execute(text("SELECT id, name FROM tenant_names(:ids)"), {"ids": list(ids)})
+    return {row.id: row.name for row in rows}
+
+
+def grant_view(
+    grant: Grant,
+    offer: Offer,
+    caller: Caller,
+    *,
+    names: Mapping[UUID, str],
+    now: datetime,
+    hash_key: bytes | None = None,
+) -> GrantView:
+    """One grant for one of its parties."""
+    standing = standing_of(grant, offer)
+    is_open = offer_is_open(standing, now)
+    return GrantView(
+        id=grant.id,
+        state=state_of(standing, now),
+        awaiting=standing.offer_by.other if is_open else None,
+        flags=flags_of(standing, now),
+        you_are=party_of(grant, caller.tenant),
+        owner=PartyView(grant.owner_id, names.get(grant.owner_id, "")),
+        delegate=PartyView(grant.delegate_id, names.get(grant.delegate_id, "")),
+        identity_id=grant.identity_id,
+        identity_arn=grant.identity_arn,
+        terms=terms_of(grant.terms) if grant.terms else None,
+        open_offer=offer.id if is_open else None,
+        latest_offer=grant.latest_offer_id,
+        etag=etag(grant.latest_offer_id),
+        error=grant.error,
+        recipient_hash_key=hash_key.hex() if hash_key and grant.paper is not Paper.OPEN else None,
+        created_at=grant.created_at,
+        agreed_at=grant.agreed_at,
+        activated_at=grant.activated_at,
+        expires_at=grant.expires_at,
+        ended_at=grant.ended_at,
+    )
+
+
+def offer_views(grant: Grant, offers: Sequence[Offer], caller: Caller) -> list[OfferView]:
+    """All offers of a grant, oldest first, each explained and compared with the one before it."""
+    me = party_of(grant, caller.tenant)
+    views, before = [], None
+    for offer in offers:
+        terms = terms_of(offer.terms)
+        views.append(
+            OfferView(
+                id=offer.id,
+                number=offer.number,
+                made_by=Party(offer.made_by),
+                by_me=Party(offer.made_by) is me,
+                terms=terms,
+                note=offer.note,
+                outcome=offer.outcome,
+                explanation=explain(terms, identity_arn=grant.identity_arn),
+                changes=changes(before, terms) if before else [],
+                created_at=offer.created_at,
+                lapses_at=offer.lapses_at,
+                decided_at=offer.decided_at,
+                etag=etag(offer.id),
+            )
+        )
+        before = terms
+    return views

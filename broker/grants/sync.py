@@ -1,0 +1,128 @@
+"""Sync: makes the policies on an identity equal to its live grants. The due row is the identity.
+
+Claim, read the paper, act on SES with no transaction open, and settle what the read-back showed, unless the paper
+changed meanwhile: then the row is due again, and a late apply cannot bring back what was revoked.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker import due, log
+from broker.db import Database
+from broker.due import Claim, Superseded
+from broker.errors import BrokerError, Refused
+from broker.grants.act import Acting, IdentityPolicies, Reading
+from broker.grants.models import Grant
+from broker.grants.outcome import settle_failure, settle_reading
+from broker.grants.wanted import Work, load
+from broker.identities.models import PolicyDocument
+from broker.ids import new_id
+from broker.policies.normal import same_meaning
+from broker.policies.plan import parse_name, policy_name
+
+KIND = "identities"
+LEASE = timedelta(seconds=30)
+AT_ONCE = 10  # identities worked on side by side
+FIRST_RETRY, LONGEST_RETRY = timedelta(milliseconds=200), timedelta(seconds=60)
+
+logger = log.get(__name__)
+
+
+class Activated(Protocol):
+    """Called in the transaction that makes a grant active, once for each; feedback sets up its route then."""
+
+    async def __call__(self, session: AsyncSession, grant: Grant) -> None: ...
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How far apart the two reads of a removal are, and how often an identity is looked at without reason."""
+
+    readback_gap: timedelta
+    check_every: timedelta
+
+
+async def run(
+    db: Database,
+    ses: IdentityPolicies,
+    pace: Pace,
+    *,
+    activated: Activated,
+    only: Sequence[UUID] | None = None,
+) -> int:
+    """Works on the identities that are due (of those in `only`, if given); returns how many."""
+    claims = await due.claim(db, KIND, most=AT_ONCE, lease=LEASE, only=only)
+    await asyncio.gather(*(_sync(db, ses, pace, activated, claim) for claim in claims))
+    return len(claims)
+
+
+async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Activated, claim: Claim) -> None:
+    try:
+        work = await load(db, claim)
+        try:
+            reading = await _act(db, ses, work)
+        except BrokerError as error:
+            again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
+            await settle_failure(db, work, error, again_in=again)
+            return
+        await settle_reading(db, work, reading, pace.readback_gap, pace.check_every, activated)
+    except Superseded:
+        logger.info("sync superseded", identity_id=str(claim.id))
+    except Exception:
+        # Whatever it was, the lease runs out and the row is tried again.
+        logger.exception("sync failed", identity_id=str(claim.id))
+
+
+async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
+    if work.access is None:
+        if not work.grants:
+            return Reading({}, {}, frozenset())
+        raise Refused("The owner's AWS account is not connected any more.", code="NotConnected")
+
+    async def reserve(slot: int, document: str) -> str:
+        return await _reserve(db, work, slot, document)
+
+    return await Acting(work, ses, access=work.access, lease=LEASE).run(reserve)
+
+
+async def _reserve(db: Database, work: Work, slot: int, document: str) -> str:
+    """The name under which to write: a new version, or the last one where it says the same and was never seen.
+
+    It is on paper before SES hears of it. A name is never written with other content.
+    """
+    async with db.begin(work.caller) as session:
+        written = await session.execute(
+            select(PolicyDocument.name, PolicyDocument.document).where(
+                PolicyDocument.identity_id == work.claim.id, PolicyDocument.ours
+            )
+        )
+        versions = {
+            parsed.version: (name, text)
+            for name, text in written.tuples()
+            if (parsed := parse_name(name)) and parsed.slot == slot
+        }
+        if versions:
+            name, text_before = versions[max(versions)]
+            if same_meaning(text_before, document):
+                return name
+        version: int = (await session.execute(text("SELECT nextval('policy_versions')"))).scalar_one()
+        name = policy_name(slot, version)
+        session.add(
+            PolicyDocument(
+                id=new_id(),
+                tenant_id=work.claim.tenant_id,
+                identity_id=work.claim.id,
+                name=name,
+                document=document,
+                digest=hashlib.sha256(document.encode()).digest(),
+                ours=True,
+            )
+        )
+        return name

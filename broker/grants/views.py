@@ -1,0 +1,126 @@
+"""What the grants' part of the API takes and answers."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from broker.grants.lifecycle import Outcome, Party, State
+from broker.policies.terms import Terms
+
+Note = Annotated[str, Meta(max_length=2000, description="A word to the other party")]
+TERMS_EXAMPLE = {
+    "principals": ["222222222222"],
+    "actions": ["send", "send_raw"],
+    "from_addresses": ["newsletter@example.com"],
+    "expires_at": "2027-02-20T00:00:00Z",
+}
+
+
+class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new grant, put forward by either party."""
+
+    identity_arn: Annotated[
+        str,
+        Meta(
+            description="The identity to send from",
+            examples=["arn:aws:ses:eu-west-1:111111111111:identity/example.com"],
+        ),
+    ]
+    terms: Annotated[Terms, Meta(examples=[TERMS_EXAMPLE])]
+    delegate_id: Annotated[
+        UUID | None, Meta(description="The delegate's tenant id; needed when the owner proposes")
+    ] = None
+    note: Note | None = None
+
+
+class Counter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Other terms in answer to an offer, or an amendment of a live grant."""
+
+    terms: Annotated[Terms, Meta(examples=[TERMS_EXAMPLE])]
+    note: Note | None = None
+
+
+class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why, in words that the other party sees."""
+
+    note: Note | None = None
+
+
+class PartyView(msgspec.Struct, frozen=True):
+    """One side of a grant."""
+
+    id: UUID
+    name: str
+
+
+class OfferView(msgspec.Struct, frozen=True):
+    """One version of the terms. `etag` is what `If-Match` must carry; `explanation` says in words what it permits."""
+
+    id: UUID
+    number: int
+    made_by: Party
+    by_me: bool
+    terms: Terms
+    note: str | None
+    outcome: Outcome | None
+    explanation: Sequence[str]
+    changes: Sequence[str]
+    created_at: datetime
+    lapses_at: datetime
+    decided_at: datetime | None
+    etag: str
+
+
+class GrantView(msgspec.Struct, frozen=True):
+    """A grant as one of its parties sees it. `state` is derived from paper, effect and clock."""
+
+    id: UUID
+    state: State
+    awaiting: Party | None
+    flags: Sequence[str]
+    you_are: Party
+    owner: PartyView
+    delegate: PartyView
+    identity_id: UUID
+    identity_arn: str
+    terms: Terms | None
+    open_offer: UUID | None
+    latest_offer: UUID
+    etag: str
+    error: str | None
+    recipient_hash_key: str | None
+    created_at: datetime
+    agreed_at: datetime | None
+    activated_at: datetime | None
+    expires_at: datetime | None
+    ended_at: datetime | None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What happened to the access: when its end was asked for, when SES was first read without it, and when again.
+
+    `statement` says exactly what was observed: AWS gives no bound for its sending hosts, and accepted mail is not
+    recalled. `residual_policies` are policies that are not ours and still let the delegate send.
+    """
+
+    grant_id: UUID
+    state: State
+    asked_at: datetime
+    asked_by: str
+    removed_at: datetime | None
+    verified_at: datetime | None
+    protected_by: str
+    residual_policies: Sequence[str]
+    statement: str
+
+
+class PolicyView(msgspec.Struct, frozen=True):
+    """The policy that the agreed terms compile to, and what it means."""
+
+    document: dict[str, Any]
+    bytes: int
+    explanation: Sequence[str]

@@ -1,0 +1,167 @@
+"""What an identity should hold right now, read from the paper: the first transaction of a sync."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.service import record
+from broker.aws_access import RoleAccess
+from broker.caller import Caller
+from broker.db import Database
+from broker.due import Claim
+from broker.grants.events import announce
+from broker.grants.lifecycle import LIVE, Effect, Outcome, Paper
+from broker.grants.models import Grant, Offer
+from broker.grants.present import terms_of
+from broker.identities.models import Identity
+from broker.identities.service import access_of
+from broker.policies.compile import document, statements
+from broker.policies.terms import Terms
+
+ENDED = frozenset({Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED})
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """One grant as a sync sees it. `document` None: nothing of it may be on the identity."""
+
+    id: UUID
+    version: int
+    paper: Paper
+    effect: Effect
+    slot: int
+    document: str | None
+    terms: Terms
+    ended_at: datetime | None
+    removed_at: datetime | None
+
+
+class Work(msgspec.Struct, frozen=True):
+    """All that a sync needs to know before it talks to SES. `access` None: there is no role to act with."""
+
+    claim: Claim
+    name: str
+    arn: str
+    access: RoleAccess | None
+    grants: tuple[Wanted, ...]
+
+    @property
+    def caller(self) -> Caller:
+        """The broker, working for the owner."""
+        return Caller.system(self.claim.tenant_id, job="sync")
+
+
+async def load(db: Database, claim: Claim) -> Work:
+    """Brings the paper up to the clock, gives new grants their slots, and says what the identity should hold."""
+    caller = Caller.system(claim.tenant_id, job="sync")
+    async with db.begin(caller) as session:
+        identity = await session.get_one(Identity, claim.id)
+        now: datetime = (await session.execute(select(func.now()))).scalar_one()
+        await _lapse(session, caller, identity.id, now)
+        grants = await _unsettled(session, identity.id)
+        for grant in grants:
+            if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
+                await _expire(session, caller, grant)
+        await _assign_slots(session, identity.id, grants)
+        access = await access_of(session, identity.id)
+        return Work(claim, identity.name, identity.arn, access, tuple(_wanted(grant, now) for grant in grants))
+
+
+async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timedelta) -> timedelta | None:
+    """How long until the clock or a routine check asks for the next sync; None when nothing is left to watch."""
+    grants = (
+        await session.execute(
+            select(
+                func.count(),
+                func.min(Grant.expires_at) - func.now(),
+                func.min(Grant.not_before).filter(Grant.not_before > func.now()) - func.now(),
+            ).where(Grant.identity_id == identity_id, Grant.paper.in_(LIVE))
+        )
+    ).one()
+    lapse = (
+        await session.execute(
+            select(func.min(Offer.lapses_at) - func.now())
+            .join(Grant, Grant.id == Offer.grant_id)
+            .where(Grant.identity_id == identity_id, Offer.outcome.is_(None))
+        )
+    ).scalar_one()
+    dates = [date for date in (grants[1], grants[2], lapse) if date is not None]
+    if grants[0]:
+        dates.append(at_most)
+    return max(timedelta(0), min(dates)) if dates else None
+
+
+async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
+    rows = (
+        await session.execute(
+            select(Grant, Offer)
+            .join(Offer, Offer.id == Grant.latest_offer_id)
+            .where(Grant.identity_id == identity_id, Offer.outcome.is_(None), Offer.lapses_at <= now)
+            .with_for_update()
+        )
+    ).tuples()
+    for grant, offer in rows.all():
+        offer.outcome, offer.decided_at = Outcome.LAPSED, offer.lapses_at
+        if grant.paper is Paper.OPEN:
+            grant.paper = Paper.LAPSED
+        grant.version += 1
+        await _note(session, caller, "grant.lapsed", grant)
+
+
+async def _unsettled(session: AsyncSession, identity_id: UUID) -> Sequence[Grant]:
+    """Grants that are live, or ended and not yet proven to be gone."""
+    rows = await session.scalars(
+        select(Grant)
+        .where(Grant.identity_id == identity_id)
+        .where(Grant.paper.in_(LIVE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)))
+        .order_by(Grant.id)
+        .with_for_update()
+    )
+    return rows.all()
+
+
+async def _expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
+    grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
+    grant.version += 1
+    await session.execute(
+        update(Offer)
+        .where(Offer.grant_id == grant.id, Offer.outcome.is_(None))
+        .values(outcome=Outcome.VOIDED, decided_at=func.now())
+    )
+    await record(session, caller, "grant.ended_by_date", subject=("grant", grant.id), counterpart_id=grant.delegate_id)
+
+
+async def _assign_slots(session: AsyncSession, identity_id: UUID, grants: Sequence[Grant]) -> None:
+    """A slot belongs to one grant for ever, so that an old name can never stand for another grant."""
+    homeless = [grant for grant in grants if grant.slot is None]
+    if not homeless:
+        return
+    highest = select(func.coalesce(func.max(Grant.slot), 0)).where(Grant.identity_id == identity_id)
+    slot: int = (await session.execute(highest)).scalar_one()
+    for number, grant in enumerate(homeless, slot + 1):
+        grant.slot = number
+
+
+def _wanted(grant: Grant, now: datetime) -> Wanted:
+    terms = terms_of(grant.terms or {})
+    begun = grant.not_before is None or grant.not_before <= now
+    held = grant.paper is Paper.AGREED and begun and not grant.drifted
+    return Wanted(
+        id=grant.id,
+        version=grant.version,
+        paper=grant.paper,
+        effect=grant.effect,
+        slot=grant.slot or 0,
+        document=document(statements(terms, grant_id=grant.id, identity_arn=grant.identity_arn)) if held else None,
+        terms=terms,
+        ended_at=grant.ended_at,
+        removed_at=grant.removed_at,
+    )
+
+
+async def _note(session: AsyncSession, caller: Caller, what: str, grant: Grant) -> None:
+    await record(session, caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id)
+    await announce(session, what, grant)

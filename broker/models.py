@@ -1,0 +1,12 @@
+"""Every table of the broker in one metadata, for `alembic check`."""
+
+import broker.audit.models
+import broker.connections.models
+import broker.feedback.models
+import broker.grants.models
+import broker.identities.models
+import broker.tenants.models
+import broker.webhooks.models  # noqa: F401 - each import registers its tables
+from broker.db import Base
+
+metadata = Base.metadata

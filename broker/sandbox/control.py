@@ -1,0 +1,155 @@
+"""The control API under `/_sandbox/`: what no AWS API offers, for the demo and the tests. Not part of AWS."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from broker.sandbox import messages, payloads, simulator
+from broker.sandbox.arns import identity_arn
+from broker.sandbox.cloud import Cloud
+from broker.sandbox.dialect import Dialect
+from broker.sandbox.errors import AwsError
+from broker.sandbox.faults import Fault
+from broker.sandbox.wire import Answer
+
+PREFIX = "/_sandbox/"
+
+
+class Opened(msgspec.Struct, forbid_unknown_fields=True):
+    account_id: str
+
+
+class Verified(msgspec.Struct, forbid_unknown_fields=True):
+    account_id: str
+    region: str
+    identity: str
+
+
+class Production(msgspec.Struct, forbid_unknown_fields=True):
+    account_id: str
+    region: str
+    enabled: bool = True
+
+
+class Event(msgspec.Struct, forbid_unknown_fields=True):
+    """An event of a message that need not have been sent; `account_id` owns the identity."""
+
+    account_id: str
+    region: str
+    identity: str
+    sending_account_id: str
+    source: str
+    recipients: list[str]
+    kind: Literal["bounce", "complaint", "delivery"]
+    message_id: str | None = None
+    sent_at: datetime | None = None
+    configuration_set: str | None = None
+
+
+def answer(cloud: Cloud, route: tuple[str, str], query: dict[str, str], body: bytes) -> Answer:
+    """`route` is method and path below the prefix. Bad bodies are 400 with a sentence, unknown routes 404."""
+    handler = _ROUTES.get(route)
+    if handler is None:
+        return _json(404, {"error": f"There is no {route[0]} {PREFIX}{route[1]}"})
+    try:
+        return _json(200, handler(cloud, query, body))
+    except (msgspec.MsgspecError, AwsError) as error:
+        return _json(400, {"error": str(error)})
+
+
+def _json(status: int, found: Any) -> Answer:
+    return status, {"Content-Type": "application/json"}, msgspec.json.encode(found)
+
+
+def _health(_cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
+    return {"ok": True}
+
+
+def _open_account(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    made = cloud.accounts.open(msgspec.json.decode(body, type=Opened).account_id)
+    return {"access_key_id": made.access_key_id, "secret_access_key": made.secret_access_key, "arn": made.principal.arn}
+
+
+def _verify_identity(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    given = msgspec.json.decode(body, type=Verified)
+    cloud.accounts.open(given.account_id)
+    identity = cloud.state.add_identity((given.account_id, given.region), given.identity, verified=True)
+    return {"arn": identity.arn}
+
+
+def _set_production(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    given = msgspec.json.decode(body, type=Production)
+    place = (given.account_id, given.region)
+    (cloud.state.production.add if given.enabled else cloud.state.production.discard)(place)
+    return {"enabled": given.enabled}
+
+
+def _get_dialect(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
+    return cloud.dialect
+
+
+def _patch_dialect(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    changed = msgspec.to_builtins(cloud.dialect) | msgspec.json.decode(body, type=dict[str, Any])
+    cloud.dialect = msgspec.convert(changed, type=Dialect)
+    return cloud.dialect
+
+
+def _add_fault(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    cloud.faults.add(msgspec.json.decode(body, type=Fault))
+    return cloud.faults.listed()
+
+
+def _clear_faults(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
+    cloud.faults.clear()
+    return []
+
+
+def _list_faults(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
+    return cloud.faults.listed()
+
+
+def _mailbox(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
+    wanted = query.get("recipient")
+    with cloud.state.lock:
+        return [mail for mail in cloud.state.mailbox if wanted is None or wanted in mail.recipients]
+
+
+def _calls(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
+    with cloud.state.lock:
+        return [each for each in cloud.state.calls if all(getattr(each, key, None) == query[key] for key in query)]
+
+
+def _make_event(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    given = msgspec.json.decode(body, type=Event)
+    at = given.sent_at or datetime.now(UTC)
+    message_id = given.message_id or payloads.message_id(given.region, at)
+    envelope = messages.bare(given.source, given.recipients, configuration_set=given.configuration_set)
+    arn = identity_arn(given.account_id, given.region, given.identity)
+    sent = payloads.Sent(message_id, envelope, given.sending_account_id, "administrator", arn, "127.0.0.1", at)
+    match given.kind:
+        case "bounce":
+            simulator.announce(cloud, "Bounce", sent, payloads.bounce("General", given.recipients))
+        case "complaint":
+            simulator.announce(cloud, "Complaint", sent, payloads.complaint(sent, given.recipients))
+        case "delivery":
+            simulator.announce(cloud, "Delivery", sent, payloads.delivery(sent, given.recipients))
+    return {"message_id": message_id}
+
+
+_Handler = Callable[[Cloud, dict[str, str], bytes], Any]
+_ROUTES: dict[tuple[str, str], _Handler] = {
+    ("GET", "health"): _health,
+    ("POST", "accounts"): _open_account,
+    ("POST", "identities"): _verify_identity,
+    ("POST", "production"): _set_production,
+    ("GET", "dialect"): _get_dialect,
+    ("PATCH", "dialect"): _patch_dialect,
+    ("POST", "faults"): _add_fault,
+    ("GET", "faults"): _list_faults,
+    ("DELETE", "faults"): _clear_faults,
+    ("POST", "events"): _make_event,
+    ("GET", "mailbox"): _mailbox,
+    ("GET", "calls"): _calls,
+}

@@ -1,0 +1,101 @@
+"""What passes to moto, IAM, SQS, topics and the rest of SES: in which account, checked on which resource."""
+
+from threading import RLock
+from typing import Any
+from urllib.parse import urlsplit
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sqs.exceptions import QueueDoesNotExist
+from moto.sqs.models import sqs_backends
+from werkzeug.test import run_wsgi_app
+
+from broker.sandbox import arns, authorize, iam_policy, sns_topics
+from broker.sandbox.call import Call
+from broker.sandbox.cloud import Cloud
+from broker.sandbox.errors import AwsError
+from broker.sandbox.operations import action_of
+from broker.sandbox.wire import Answer
+
+_moto = DomainDispatcherApplication(create_backend_app)
+_one_at_a_time = RLock()
+"""moto's models are not made for threads. SQS has locks of its own, and receiving from a queue may wait long."""
+
+
+def pass_on(cloud: Cloud, call: Call, environ: dict[str, Any]) -> Answer:
+    """Checks the caller's rights and lets moto answer. Raises AwsError when they do not suffice."""
+    account_id = _account_after_check(cloud, call)
+    _check_topic_policy(call)
+    environ["HTTP_X_MOTO_ACCOUNT_ID"] = account_id
+    if call.service == "sqs":
+        return _ask(environ)
+    with _one_at_a_time:
+        return _ask(environ)
+
+
+def _check_topic_policy(call: Call) -> None:
+    """moto stores any text as a topic's policy; SNS does not."""
+    named = call.params.get("AttributeName") == "Policy" if call.operation == "SetTopicAttributes" else False
+    texts = [call.params.get("AttributeValue")] if named else [(call.params.get("Attributes") or {}).get("Policy")]
+    if call.service != "sns" or texts == [None]:
+        return
+    try:
+        iam_policy.read(str(texts[0]))
+    except ValueError as error:
+        raise AwsError("InvalidParameter", "Invalid parameter: Policy Error: null") from error
+
+
+def _ask(environ: dict[str, Any]) -> Answer:
+    chunks, status, headers = run_wsgi_app(_moto, environ, buffered=True)
+    kept = {
+        key: value
+        for key, value in headers.items()
+        if key.lower() not in {"content-length", "date", "server", "status"}
+    }
+    return int(status.split()[0]), kept, b"".join(chunks)
+
+
+def _account_after_check(cloud: Cloud, call: Call) -> str:
+    """The account in which moto shall act: the caller's, or that of the queue or topic."""
+    action = action_of(call)
+    if call.service == "sns" and "TopicArn" in call.params:
+        sns_topics.require(cloud, call, action, call.params["TopicArn"])
+        return arns.parse(call.params["TopicArn"]).account_id
+    if call.service == "sns" and call.operation == "CreateTopic":
+        topic = f"arn:{arns.partition_of(call.region)}:sns:{call.region}:{call.account_id}:{call.params['Name']}"
+        authorize.require(cloud, call, action, topic)
+        return call.account_id
+    if call.service == "sqs":
+        return _queue_account(cloud, call, action)
+    authorize.require(cloud, call, action, _resource(call))
+    return call.account_id
+
+
+def _resource(call: Call) -> str:
+    """IAM's roles, users and policies by name; `*` for whatever has no name in the call."""
+    if call.service == "iam":
+        for key, kind in (("RoleName", "role"), ("UserName", "user")):
+            if key in call.params:
+                return f"arn:{arns.partition_of(call.region)}:iam::{call.account_id}:{kind}/{call.params[key]}"
+    return "*"
+
+
+def _queue_account(cloud: Cloud, call: Call, action: str) -> str:
+    """A queue of another account can only be used if its own policy allows that."""
+    parts = urlsplit(call.params.get("QueueUrl", "")).path.strip("/").split("/")
+    account_id, name = parts if len(parts) == 2 else (call.account_id, call.params.get("QueueName", "*"))
+    arn = f"arn:{arns.partition_of(call.region)}:sqs:{call.region}:{account_id}:{name}"
+    authorize.require(cloud, call, action, "*" if name == "*" else arn)
+    if account_id != call.account_id and not _queue_allows(cloud, call, action, arn):
+        raise authorize.denied(call, action, arn)
+    return account_id
+
+
+def _queue_allows(cloud: Cloud, call: Call, action: str, arn: str) -> bool:
+    named = arns.parse(arn)
+    try:
+        policy = sqs_backends[named.account_id][named.region].get_queue(named.resource).policy
+    except QueueDoesNotExist:
+        return False
+    documents = [str(policy)] if policy else []
+    caller, keys = iam_policy.caller_of(call.principal), authorize.keys_of(cloud, call)
+    return iam_policy.decide(documents, action, arn, caller=caller, keys=keys) == "allow"

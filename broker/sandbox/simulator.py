@@ -1,0 +1,100 @@
+"""What becomes of accepted mail: the mailbox simulator's addresses decide, everybody else gets a delivery.
+
+Source: Developer Guide, send-an-email-from-console (mailbox simulator) and configure-sns-notifications.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from broker.sandbox import payloads, sns_topics
+from broker.sandbox.arns import configuration_set_arn, parse
+from broker.sandbox.cloud import Cloud
+from broker.sandbox.payloads import Kind, Sent
+from broker.sandbox.state import Identity
+
+DOMAIN = "simulator.amazonses.com"
+
+
+def is_simulated(address: str) -> bool:
+    return address.rpartition("@")[2].lower() == DOMAIN
+
+
+def fate(address: str) -> tuple[str, ...]:
+    """What happens to mail for an address, in order; labels (`bounce+a@`) do not count."""
+    if not is_simulated(address):
+        return ("Delivery",)
+    match address.rpartition("@")[0].partition("+")[0].lower():
+        case "bounce":
+            return ("General",)
+        case "complaint":
+            return ("Delivery", "Complaint")
+        case "ooto":
+            return ("Delivery", "OutOfOffice")
+        case "suppressionlist":
+            return ("Suppressed",)
+        case _:
+            return ("Delivery",)
+
+
+def carry_out(cloud: Cloud, sent: Sent) -> None:
+    """Publishes every event of a message, one for all recipients of the same fate, on both feedback paths."""
+    _to_configuration_set(cloud, "Send", sent, {})
+    for kind, details in _events(sent):
+        announce(cloud, kind, sent, details)
+
+
+def announce(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any]) -> None:
+    """Publishes one event to the identity's topic and to the sender's configuration set."""
+    _to_identity(cloud, kind, sent, details)
+    _to_configuration_set(cloud, kind, sent, details)
+
+
+def _events(sent: Sent) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    fates: dict[str, list[str]] = defaultdict(list)
+    for address in sent.envelope.recipients:
+        for each in fate(address):
+            fates[each].append(address)
+    for each in sorted(fates, key=lambda word: word != "Delivery"):
+        match each:
+            case "Delivery":
+                yield "Delivery", payloads.delivery(sent, fates[each])
+            case "Complaint":
+                yield "Complaint", payloads.complaint(sent, fates[each])
+            case cause:
+                yield "Bounce", payloads.bounce(cause, fates[each])
+
+
+def _to_identity(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any]) -> None:
+    owner = parse(sent.source_arn)
+    if cloud.dialect.identity_topic_silent_for_delegated and owner.account_id != sent.account_id:
+        return
+    identity = cloud.state.covering((owner.account_id, owner.region), sent.envelope.from_address)
+    if identity is None or not (topic := identity.topics.get(kind)):
+        return
+    if not sns_topics.ses_may_publish(cloud, topic, account_id=owner.account_id, source_arn=identity.arn):
+        _give_up(identity, kind)
+        return
+    headers = kind in identity.headers_in
+    sns_topics.publish(cloud, topic, json.dumps(payloads.identity_notification(kind, sent, details, headers=headers)))
+
+
+def _give_up(identity: Identity, kind: Kind) -> None:
+    """A failed publish makes SES drop the setting and forward by e-mail again; deliveries keep their topic."""
+    if kind != "Delivery":
+        identity.topics.pop(kind, None)
+        identity.forwarding = True
+
+
+def _to_configuration_set(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any]) -> None:
+    if not sent.envelope.configuration_set:
+        return
+    region = parse(sent.source_arn).region
+    found = cloud.state.configuration_sets.get((sent.account_id, region), {}).get(sent.envelope.configuration_set)
+    source = configuration_set_arn(sent.account_id, region, sent.envelope.configuration_set)
+    for destination in list(found.destinations.values()) if found else []:
+        topic = destination.get("SnsDestination", {}).get("TopicArn")
+        wanted = destination["Enabled"] and topic and kind.upper() in destination["MatchingEventTypes"]
+        if wanted and sns_topics.ses_may_publish(cloud, topic, account_id=sent.account_id, source_arn=source):
+            sns_topics.publish(cloud, topic, json.dumps(payloads.event(kind, sent, details)))

@@ -1,0 +1,80 @@
+"""Authentication: a bearer token becomes a frozen `Caller`, or nobody."""
+
+import hmac
+from typing import Any
+from uuid import UUID
+
+import structlog
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.types import ASGIApp
+from sqlalchemy import text
+
+from broker.caller import NOBODY, Caller, Scope
+from broker.crypto import Keyring
+from broker.db import Database
+from broker.errors import Forbidden, Unauthenticated
+from broker.ids import new_id
+from broker.settings import Registration, Settings
+from broker.tenants.keys import looks_like_one
+
+PUBLIC = {"public": True}  # `opt` of a route that needs no key
+
+
+class KeyAuthentication(AbstractAuthenticationMiddleware):
+    """Looks the key up by its keyed digest; one round trip, no secret in the database."""
+
+    def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring) -> None:
+        super().__init__(app)
+        self._db = db
+        self._keyring = keyring
+
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        """The caller of this request; routes that are not public refuse nobody."""
+        request_id = _request_id(connection.headers.get("x-request-id"))
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        caller = Caller(tenant_id=None, actor="nobody", request_id=request_id)
+        token = bearer(connection.headers.get("authorization"))
+        if token is not None and looks_like_one(token):
+            caller = await self._find(token, request_id) or caller
+        if caller.tenant_id is None and not connection.route_handler.opt.get("public"):
+            raise Unauthenticated("Send an API key: Authorization: Bearer sdb_…")
+        return AuthenticationResult(user=caller.tenant_id, auth=caller)
+
+    async def _find(self, token: str, request_id: str) -> Caller | None:
+        async with self._db.begin(NOBODY) as session:
+            row = (
+                await session.execute(
+                    text("SELECT key_id, tenant_id, scopes FROM authenticate(:digest)"),
+                    {"digest": self._keyring.digest(token)},
+                )
+            ).one_or_none()
+        if row is None:
+            return None
+        scopes = frozenset(Scope(scope) for scope in row.scopes)
+        return Caller(tenant_id=row.tenant_id, key_id=row.key_id, scopes=scopes, request_id=request_id)
+
+
+def bearer(header: str | None) -> str | None:
+    """The token of an `Authorization: Bearer` header."""
+    scheme, _, token = (header or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def may_register(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard: registration is open, or needs the operator's token."""
+    settings: Settings = connection.app.state.settings
+    if settings.registration is Registration.OPEN:
+        return
+    token = bearer(connection.headers.get("authorization")) or ""
+    if not hmac.compare_digest(token.encode(), settings.operator_token.encode()):
+        raise Forbidden("Registration needs the operator's token.")
+
+
+def _request_id(given: str | None) -> str:
+    """The caller's own id where it is a UUID, so that it cannot write into our logs; else a new one."""
+    try:
+        return str(UUID(given)) if given else str(new_id())
+    except ValueError:
+        return str(new_id())

@@ -1,0 +1,153 @@
+"""Registering, and administering oneself and one's keys."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.service import record
+from broker.caller import Caller, Scope
+from broker.crypto import Keyring
+from broker.db import Database
+from broker.errors import Conflict, Flaw, Forbidden, Invalid, NotFound
+from broker.idempotency import remember
+from broker.ids import new_id
+from broker.tenants.keys import mint
+from broker.tenants.models import ApiKey, Tenant
+from broker.tenants.views import (
+    ApiKeyMade,
+    ApiKeyView,
+    NewApiKey,
+    Registered,
+    Registration,
+    TenantChange,
+    TenantView,
+)
+
+
+async def register(db: Database, caller: Caller, wanted: Registration, *, keyring: Keyring) -> Registered:
+    """Makes a tenant and its first key, with every scope."""
+    minted = mint()
+    tenant_id, key_id = new_id(), new_id()
+    async with db.begin(caller) as session:
+        await session.execute(
+            text("SELECT register_tenant(:id, :name, :roles, :email, :key, 'first key', :prefix, :digest, :scopes)"),
+            {
+                "id": tenant_id,
+                "name": wanted.name,
+                "roles": sorted({role.value for role in wanted.roles}),
+                "email": wanted.contact_email,
+                "key": key_id,
+                "prefix": minted.prefix,
+                "digest": keyring.digest(minted.secret),
+                "scopes": [scope.value for scope in Scope],
+            },
+        )
+        # The answer is read as the tenant that was just made.
+        await session.execute(text("SELECT set_config('app.tenant_id', :id, true)"), {"id": str(tenant_id)})
+        answer = Registered(
+            tenant=_tenant_view(await session.get_one(Tenant, tenant_id)),
+            key=_key_view(await session.get_one(ApiKey, key_id)),
+            secret=minted.secret,
+        )
+        await session.execute(text("SELECT set_config('app.tenant_id', '', true)"))
+        return await remember(session, caller, answer, keyring=keyring)
+
+
+async def show(db: Database, caller: Caller) -> TenantView:
+    """Oneself."""
+    async with db.read(caller) as session:
+        return _tenant_view(await session.get_one(Tenant, caller.tenant))
+
+
+async def change(db: Database, caller: Caller, wanted: TenantChange) -> TenantView:
+    """Changes one's name or address."""
+    async with db.begin(caller) as session:
+        tenant = await session.get_one(Tenant, caller.tenant)
+        if wanted.name is not msgspec.UNSET:
+            tenant.name = wanted.name
+        if wanted.contact_email is not msgspec.UNSET:
+            tenant.contact_email = wanted.contact_email
+        await record(session, caller, "tenant.changed", subject=("tenant", tenant.id))
+        return _tenant_view(tenant)
+
+
+async def list_keys(db: Database, caller: Caller) -> Sequence[ApiKeyView]:
+    """All keys of one's own, revoked ones too."""
+    async with db.read(caller) as session:
+        rows = await session.scalars(select(ApiKey).where(ApiKey.tenant_id == caller.tenant).order_by(ApiKey.id))
+        return [_key_view(row) for row in rows]
+
+
+async def make_key(db: Database, caller: Caller, wanted: NewApiKey, *, keyring: Keyring, now: datetime) -> ApiKeyMade:
+    """A further key, no wider than the one that asks for it."""
+    scopes = sorted(set(wanted.scopes))
+    if not set(scopes) <= caller.scopes:
+        raise Forbidden("A key cannot have scopes that the key which makes it lacks.")
+    if wanted.expires_at is not None and (wanted.expires_at.tzinfo is None or wanted.expires_at <= now):
+        flaw = Flaw("/expires_at", "Must be a time in the future, with an offset.")
+        raise Invalid(flaw.detail, flaws=(flaw,))
+    minted = mint()
+    async with db.begin(caller) as session:
+        key = ApiKey(
+            id=new_id(),
+            tenant_id=caller.tenant,
+            name=wanted.name,
+            prefix=minted.prefix,
+            digest=keyring.digest(minted.secret),
+            scopes=[scope.value for scope in scopes],
+            created_at=now,
+            expires_at=wanted.expires_at,
+        )
+        session.add(key)
+        await session.flush()
+        await record(session, caller, "api_key.made", subject=("api_key", key.id), scopes=key.scopes)
+        return await remember(session, caller, ApiKeyMade(key=_key_view(key), secret=minted.secret), keyring=keyring)
+
+
+async def revoke_key(db: Database, caller: Caller, key_id: UUID) -> None:
+    """Ends a key at once; the last key that can administer cannot be revoked."""
+    async with db.begin(caller) as session:
+        key = await session.get(ApiKey, key_id)
+        if key is None or key.tenant_id != caller.tenant:
+            raise NotFound("There is no API key with this id.")
+        if key.revoked_at is None:
+            await _keep_one_administrator(session, caller, key)
+            key.revoked_at = func.now()
+            await record(session, caller, "api_key.revoked", subject=("api_key", key.id))
+
+
+async def _keep_one_administrator(session: AsyncSession, caller: Caller, key: ApiKey) -> None:
+    # Locked in one order, so that two keys cannot revoke each other at the same moment.
+    others = await session.scalars(
+        select(ApiKey)
+        .where(ApiKey.tenant_id == caller.tenant, ApiKey.revoked_at.is_(None))
+        .where(ApiKey.scopes.contains([Scope.ADMIN.value]))
+        .where((ApiKey.expires_at.is_(None)) | (ApiKey.expires_at > func.now()))
+        .order_by(ApiKey.id)
+        .with_for_update()
+    )
+    if {row.id for row in others} == {key.id}:
+        raise Conflict("This is your last key with the scope admin; make another one first.")
+
+
+def _tenant_view(row: Tenant) -> TenantView:
+    return TenantView(
+        id=row.id, name=row.name, roles=row.roles, contact_email=row.contact_email, created_at=row.created_at
+    )
+
+
+def _key_view(row: ApiKey) -> ApiKeyView:
+    return ApiKeyView(
+        id=row.id,
+        name=row.name,
+        prefix=row.prefix,
+        scopes=row.scopes,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        revoked_at=row.revoked_at,
+    )

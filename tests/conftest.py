@@ -1,0 +1,122 @@
+"""What the tests share: a real, migrated Postgres and a real Redis for the session; tenants; transactions."""
+
+import base64
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from broker.caller import Caller, Scope
+from broker.crypto import Keyring
+from broker.db import Database, Role, connect, sessions
+from broker.ids import new_id
+from broker.migrate import migrate
+from broker.settings import Environment, Registration, Settings
+
+if TYPE_CHECKING:
+    from broker.local.postgres import EmbeddedPostgres
+
+MakeTenant = Callable[..., Awaitable[Caller]]
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedPostgres"]:
+    """The embedded server, not durable: the machine is not expected to lose power during the tests."""
+    from broker.local.postgres import EmbeddedPostgres
+
+    with EmbeddedPostgres.start(tmp_path_factory.mktemp("postgres"), durable=False, discard=True) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def database_url(request: pytest.FixtureRequest) -> str:
+    """The service's own login on a migrated database."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    owner, app = (given, os.environ.get("TEST_APP_DATABASE_URL", "")) if given else _embedded(request)
+    await migrate(owner, login=urlsplit(app).username)
+    return app
+
+
+def _embedded(request: pytest.FixtureRequest) -> tuple[str, str]:
+    server: EmbeddedPostgres = request.getfixturevalue("postgres")
+    return server.owner_url, server.app_url
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """A pool on the migrated database."""
+    engine = connect(database_url, pool_size=10)
+    yield engine
+    await engine.dispose()
+
+
+@pytest_asyncio.fixture
+async def db(engine: AsyncEngine) -> AsyncIterator[Database]:
+    """A database whose every transaction is a savepoint of one that is rolled back at the end of the test."""
+    async with engine.connect() as connection:
+        outer = await connection.begin()
+        inside = async_sessionmaker(
+            connection, class_=AsyncSession, expire_on_commit=False, join_transaction_mode="create_savepoint"
+        )
+        yield Database(inside, role=Role.API)
+        await outer.rollback()
+
+
+@pytest.fixture
+def committed_db(engine: AsyncEngine) -> Database:
+    """A database that really commits, for claims and races; make tenants of your own in it."""
+    return Database(sessions(engine), role=Role.API)
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str) -> Settings:
+    """Settings of a local run."""
+    return Settings(
+        database_url=database_url,
+        secret_keys=base64.urlsafe_b64encode(bytes(range(32))).decode(),
+        api_key_pepper="pepper-for-tests-only-0123456789abcdef",
+        environment=Environment.LOCAL,
+        registration=Registration.OPEN,
+        aws_account_id="999999999999",
+        aws_region="eu-west-1",
+        webhook_allow_loopback=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def keyring(settings: Settings) -> Keyring:
+    """The keyring of these settings."""
+    return Keyring(settings.fernet_keys, pepper=settings.api_key_pepper)
+
+
+async def new_tenant(database: Database, *roles: str) -> Caller:
+    """A tenant made through the registration function, as a caller with every scope."""
+    tenant, key = new_id(), new_id()
+    async with database.begin(Caller(tenant_id=None)) as session:
+        await session.execute(
+            text("SELECT register_tenant(:id, :name, :roles, NULL, :key, 'test', 'sdb_test', :digest, :scopes)"),
+            {
+                "id": tenant,
+                "name": f"Tenant {tenant}",
+                "roles": list(roles or ("owner", "delegate")),
+                "key": key,
+                "digest": key.bytes,
+                "scopes": [scope.value for scope in Scope],
+            },
+        )
+    return Caller(tenant_id=tenant, key_id=key, scopes=frozenset(Scope), request_id="test")
+
+
+@pytest.fixture
+def make_tenant(db: Database) -> MakeTenant:
+    """`await make_tenant("owner")` gives a tenant inside the test's transaction."""
+
+    async def make(*roles: str) -> Caller:
+        return await new_tenant(db, *roles)
+
+    return make

@@ -1,0 +1,204 @@
+"""A child dies with us, is ended in order, and says why when it dies alone."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from broker.local.child import Child, PortTakenError, StartError
+from broker.local.directories import held_lock, run_directory
+from broker.local.processes import Processes, answers, at_free_port, free_port, listening, termination_as_interrupt
+from tests.local.helpers import end, is_gone, read_pid, start_parent, wait_for
+
+SLEEPER = ["sleep", "600"]
+
+
+def test_the_youngest_child_is_ended_first(tmp_path: Path) -> None:
+    script = 'trap "echo $0 >>ended; exit 0" TERM; touch up-$0; while :; do sleep 0.02; done'
+    with Processes(tmp_path / "logs") as processes:
+        for name in ("first", "second", "third"):
+            words = ["/bin/sh", "-c", script, name]
+            processes.start(name, words, cwd=tmp_path, ready=(tmp_path / f"up-{name}").exists)
+        processes.wait_until_ready(20)
+
+    assert (tmp_path / "ended").read_text().split() == ["third", "second", "first"]
+
+
+def test_a_child_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    with Processes(tmp_path) as processes:
+        processes.start("api", ["/bin/sh", "-c", "echo the reason >&2; exit 3"], ready=lambda: False)
+        with pytest.raises(StartError) as failure:
+            processes.wait_until_ready(20)
+
+    assert f"api ended with exit code 3; the end of its log {tmp_path}/api.log:\nthe reason" == str(failure.value)
+
+
+def test_a_child_that_is_never_ready_is_reported_and_ended(tmp_path: Path) -> None:
+    child = Child.start("api", SLEEPER, log=tmp_path / "log")
+    with pytest.raises(StartError, match=r"api was not ready within 0\.1 seconds"):
+        child.wait_until(lambda: False, 0.1)
+
+    assert is_gone(child.pid)
+
+
+def test_a_missing_program_is_a_sentence() -> None:
+    with pytest.raises(StartError, match="The program no-such-program is missing or cannot be executed"):
+        Child.start("api", ["no-such-program"])
+
+
+def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
+    farewell = ((signal.SIGTERM, 0.1), (signal.SIGKILL, 10.0))
+    words = ["/bin/sh", "-c", 'trap "" TERM; touch up; while :; do sleep 0.02; done']
+    child = Child.start("api", words, cwd=tmp_path, farewell=farewell)
+    child.wait_until((tmp_path / "up").exists)
+
+    child.stop()
+
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_child_gets_its_environment_and_input(tmp_path: Path) -> None:
+    words = ["/bin/sh", "-c", "cat; echo $GREETING"]
+    child = Child.start("echo", words, log=tmp_path / "log", env={"GREETING": "hello"}, stdin=b"input\n")
+    wait_for(lambda: not child.running)
+
+    assert child.tail() == "input\nhello"
+
+
+def test_the_keys_of_the_terminal_do_not_reach_a_child(tmp_path: Path) -> None:
+    child = Child.start("sleeper", SLEEPER, log=tmp_path / "log")
+    session = os.getsid(child.pid)
+    child.stop()
+
+    assert child.pid == session
+
+
+def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    children: list[Child] = []
+    thread = threading.Thread(target=lambda: children.append(Child.start("sleeper", SLEEPER, log=tmp_path / "log")))
+    thread.start()
+    thread.join()
+    child = children[0]
+    # The launcher has become the command: from here on the death signal is armed.
+    wait_for(lambda: b"sleep" in Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0")[0])
+    running = child.running
+    child.stop()
+
+    assert running
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from broker.local.processes import Processes, termination_as_interrupt
+with termination_as_interrupt(), Processes(Path(sys.argv[1])) as processes:
+    words = ["/bin/sh", "-c", 'trap "" TERM; ' * (len(sys.argv) > 2) + "while :; do sleep 0.05; done"]
+    child = processes.start("sleeper", words, ready=lambda: False)
+    print(child.pid, flush=True)
+    processes.wait_until_ready(60)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_parent_that_is_ended_while_it_starts_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals) -> None:
+    parent = start_parent(PARENT, tmp_path)
+    pid = read_pid(parent)
+    was_there = not is_gone(pid)
+    parent.send_signal(sign)
+    wait_for(lambda: is_gone(pid))
+    end(parent)
+
+    assert was_there
+
+
+def test_a_stubborn_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    parent = start_parent(PARENT, tmp_path, "stubborn")
+    pid = read_pid(parent)
+    parent.kill()
+    wait_for(lambda: is_gone(pid))
+    end(parent)
+
+    assert is_gone(pid)
+
+
+def test_termination_unwinds_like_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt), termination_as_interrupt():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_lost_race_for_a_port_is_run_again_with_another() -> None:
+    tried: list[int] = []
+
+    def start(port: int) -> int:
+        tried.append(port)
+        if len(tried) < 3:
+            raise PortTakenError
+        return port
+
+    assert at_free_port(start) == tried[2]
+
+
+def test_a_port_that_was_asked_for_is_not_replaced() -> None:
+    def start(port: int) -> int:
+        raise PortTakenError(str(port))
+
+    with pytest.raises(PortTakenError, match=r"^7$"):
+        at_free_port(start, 7)
+
+
+def test_an_http_server_is_seen_to_answer(tmp_path: Path) -> None:
+    port = free_port()
+    before = listening(port), answers(port)
+    words: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "http.server",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        tmp_path,
+    ]
+    with Processes(tmp_path) as processes:
+        processes.start("web", words, ready=lambda: listening(port))
+        processes.wait_until_ready()
+        after = listening(port), answers(port), answers(port, "/missing")
+
+    assert before == (False, False)
+    assert after == (True, True, False)
+
+
+def test_runs_side_by_side_share_no_directory(tmp_path: Path) -> None:
+    with run_directory(tmp_path / "local") as one, run_directory(tmp_path / "local") as other:
+        distinct = one != other
+        mode = one.stat().st_mode & 0o777
+        (one / "file").touch()
+
+    assert distinct
+    assert mode == 0o700
+    assert list((tmp_path / "local").iterdir()) == []
+
+
+def test_a_directory_in_use_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with (
+        held_lock(tmp_path / "lock", whose="The database in x"),
+        pytest.raises(StartError, match="The database in x is in use by another run; stop that or choose another"),
+        held_lock(tmp_path / "lock", whose="The database in x", patience_s=0.1),
+    ):
+        pass
+
+
+def test_a_child_keeps_the_lock_that_it_was_given(tmp_path: Path) -> None:
+    with held_lock(tmp_path / "lock", whose="It") as lock:
+        child = Child.start("sleeper", SLEEPER, log=tmp_path / "log", keep_open=[lock])
+    with pytest.raises(StartError), held_lock(tmp_path / "lock", whose="It", patience_s=0.1):
+        pass
+    child.kill()
+
+    with held_lock(tmp_path / "lock", whose="It") as again:
+        assert again > 0
