@@ -68,6 +68,10 @@ class Database:
         """The same connections under another role."""
         return Database(self._sessions, role=role, bell=self._bell)
 
+    def with_bell(self, bell: Bell) -> "Database":
+        """The same connections with another bell."""
+        return Database(self._sessions, role=self._role, bell=bell)
+
     @asynccontextmanager
     async def begin(self, caller: Caller) -> AsyncIterator[AsyncSession]:
         """A transaction of `caller`: committed at the end, rolled back on error; the bell rings after the commit."""

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, text
+from sqlalchemy import BigInteger, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,7 +33,7 @@ class Due:
     tenant_id: Mapped[UUID]
     due_at: Mapped[datetime | None] = mapped_column(default=None)
     claimed_until: Mapped[datetime | None] = mapped_column(default=None)
-    fence: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
 
 

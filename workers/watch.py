@@ -20,13 +20,14 @@ async def watch(db: Database, kind: str, run: Run, rung: asyncio.Event) -> None:
     running: set[asyncio.Task[None]] = set()
     try:
         while True:
+            if len(running) >= AT_ONCE:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             rung.clear()
-            if len(running) < AT_ONCE:
-                task = asyncio.create_task(_once(run, rung))
-                running.add(task)
-                task.add_done_callback(running.discard)
-                # A task that finds nothing ends within a millisecond or two; only then is the next date known.
-                await asyncio.wait({task}, timeout=0.02)
+            task = asyncio.create_task(_once(run, rung))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            # A run that finds nothing ends within a millisecond or two; only then is the next date known.
+            await asyncio.wait({task}, timeout=0.02)
             await _pause(rung, await _until_next(db, kind))
     finally:
         for task in running:

@@ -20,13 +20,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """The topic that a message came through.
 
     `tenant_id` is the owner that a broker topic was made for, or the tenant whose own topic it is. `accounts` are the
-    AWS accounts that may publish to a broker topic; `account_id` is the topic's own account.
+    AWS accounts whose SES may publish to a broker topic.
     `configuration_set` is that of the route, where a delegate's topic serves one.
     """
 
     topic_arn: str
     tenant_id: UUID
-    account_id: str
     accounts: tuple[str, ...]
     source: str
     configuration_set: str | None = None
@@ -105,7 +104,7 @@ def _distrust(source: Source, mail: Mail) -> str | None:
         return "The identity is not in an account that publishes to this topic."
     if source.source != "broker_topic" and not _is_delegates(source):
         return "This topic serves no route that is set up."
-    if _is_delegates(source) and mail.sending_account != source.account_id:
+    if _is_delegates(source) and mail.sending_account != _account(source.topic_arn):
         return "Another account than the topic's is said to have sent the mail."
     if _is_delegates(source) and mail.configuration_set != source.configuration_set:
         return "The mail was sent through another configuration set than the route's."

@@ -25,7 +25,6 @@ class Topic(Due, Base):
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     arn: Mapped[str | None]
-    account_id: Mapped[str]
     region: Mapped[str]
     accounts: Mapped[list[str]] = mapped_column(server_default="{}")
     source: Mapped[str]

@@ -1,8 +1,7 @@
-"""Sorts a batch of SNS messages: into events, what is to be quarantined, and what is only counted."""
+"""Sorts a batch of SNS messages: into events, what goes into quarantine, and what is only counted."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,42 +9,12 @@ import msgspec
 from broker.crypto import Keyring
 from broker.feedback.attribution import Attributed, Candidate, Dropped, Quarantined, Source, attribute
 from broker.feedback.envelope import Envelope
-from broker.feedback.keys import Key, key_of, recipient_hash
-from broker.feedback.payloads import Feedback, Ignored, Mail, Occurrence, Parsed, Unreadable
-from broker.ids import new_id
-from broker.policies.terms import FeedbackKind
+from broker.feedback.events import NewEvent, events_of, storable
+from broker.feedback.keys import Key
+from broker.feedback.payloads import Feedback, Ignored, Parsed, Unreadable
 
-# SNS's clock is the one that events are ordered by; a later time would keep a row from ever being retired.
+# Events are partitioned by SNS's time; one far in the future would keep its day from ever being retired.
 MOST_AHEAD = timedelta(minutes=15)
-
-EVENT_TYPES: Mapping[FeedbackKind, str] = {
-    FeedbackKind.bounce: "email.bounced",
-    FeedbackKind.complaint: "email.complained",
-    FeedbackKind.delivery: "email.delivered",
-    FeedbackKind.send: "email.sent",
-    FeedbackKind.reject: "email.rejected",
-    FeedbackKind.delay: "email.delayed",
-    FeedbackKind.open: "email.opened",
-    FeedbackKind.click: "email.clicked",
-    FeedbackKind.rendering_failure: "email.rendering_failed",
-    FeedbackKind.subscription: "email.subscription_changed",
-}
-_FROM_OCCURRENCE = (
-    "recipient",
-    "final",
-    "bounce_type",
-    "bounce_sub_type",
-    "complaint_sub_type",
-    "status",
-    "action",
-    "diagnostic_code",
-    "reporting_mta",
-    "remote_mta",
-    "feedback_type",
-    "user_agent",
-    "smtp_response",
-    "processing_ms",
-)
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -55,22 +24,11 @@ class Read(msgspec.Struct, frozen=True):
     parsed: Parsed
 
 
-class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `events` with its key; stored only where the key is new. `data` is the full form of the webhook's."""
+class Known(msgspec.Struct, frozen=True):
+    """What the database says about a batch: sources by the topic's ARN, candidates by the identity's."""
 
-    id: UUID
-    key: Key
-    at: datetime
-    type: str
-    owner_id: UUID
-    delegate_id: UUID
-    grant_id: UUID
-    source: str
-    owner_view: str | None
-    delegate_view: str | None
-    recipient_hash: str | None
-    data: dict[str, Any]
-    payload: str | None
+    sources: Mapping[str, Source]
+    candidates: Mapping[str, Sequence[Candidate]]
 
 
 class Aside(msgspec.Struct, frozen=True):
@@ -83,7 +41,11 @@ class Aside(msgspec.Struct, frozen=True):
 
 
 class Sorted(msgspec.Struct, frozen=True):
-    """A batch by what is to be done with it. `heard`: grants whose feedback came through, with the topic's ARN."""
+    """A batch by what is to be done with it.
+
+    `heard`: grants whose feedback came through, with the topic's ARN. `unheard` messages are of a kind that the terms
+    give to neither party, `dropped` ones are nobody's but the owner's own; both are counted and not stored.
+    """
 
     events: list[NewEvent]
     asides: list[Aside]
@@ -93,41 +55,32 @@ class Sorted(msgspec.Struct, frozen=True):
     unheard: int
 
 
-def sort(
-    batch: Sequence[Read],
-    sources: Mapping[str, Source],
-    candidates: Mapping[str, Sequence[Candidate]],
-    *,
-    keyring: Keyring,
-    now: datetime,
-) -> Sorted:
-    """`sources` by topic ARN, `candidates` by identity ARN. An event that both parties' terms leave out is `unheard`."""
+def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime) -> Sorted:
+    """Each message on its own; of two that say the same, the first counts."""
     events: dict[Key, NewEvent] = {}
     asides: list[Aside] = []
     heard: set[tuple[UUID, str]] = set()
     counted = {"ignored": 0, "dropped": 0, "unheard": 0}
     for read in batch:
-        source = sources.get(read.envelope.topic_arn)
-        match _verdict(read, source, candidates, now=now):
+        match _verdict(read, known, now=now):
             case Quarantined(reason):
-                asides.append(_aside(read.envelope, source, reason))
+                asides.append(_aside(read.envelope, known, reason))
             case Ignored():
                 counted["ignored"] += 1
             case Dropped():
                 counted["dropped"] += 1
             case Attributed() as found:
                 heard.add((found.candidate.grant_id, read.envelope.topic_arn))
-                made = _events(read, found, source.source if source else "", keyring)
-                counted["unheard"] += 0 if made else 1
+                made = _events(read, known, found, keyring)
+                counted["unheard"] += not made
                 for event in made:
                     events.setdefault(event.key, event)
-    # In the order of their keys, so that two batches at once wait for each other and never in a ring.
+    # In the order of their keys, so that of two batches at once one waits for the other and never each for each.
     return Sorted(sorted(events.values(), key=lambda event: event.key), asides, heard, **counted)
 
 
-def _verdict(
-    read: Read, source: Source | None, candidates: Mapping[str, Sequence[Candidate]], *, now: datetime
-) -> Attributed | Dropped | Quarantined | Ignored:
+def _verdict(read: Read, known: Known, *, now: datetime) -> Attributed | Dropped | Quarantined | Ignored:
+    source = known.sources.get(read.envelope.topic_arn)
     if source is None:
         return Quarantined("The topic belongs to no route.")
     if read.envelope.sent_at > now + MOST_AHEAD:
@@ -138,21 +91,21 @@ def _verdict(
         case Unreadable(reason):
             return Quarantined(reason)
         case Feedback(mail, kind):
-            return attribute(source, candidates.get(mail.source_arn or "", ()), mail, kind)
+            return attribute(source, known.candidates.get(mail.source_arn or "", ()), mail, kind)
 
 
-def _aside(envelope: Envelope, source: Source | None, reason: str) -> Aside:
-    tenant_id = source.tenant_id if source else None
-    return Aside(tenant_id, storable(envelope.topic_arn), reason, storable(envelope.message))
+def _aside(envelope: Envelope, known: Known, reason: str) -> Aside:
+    source = known.sources.get(envelope.topic_arn)
+    return Aside(source.tenant_id if source else None, storable(envelope.topic_arn), reason, storable(envelope.message))
 
 
-def _events(read: Read, found: Attributed, source: str, keyring: Keyring) -> list[NewEvent]:
-    """One event per recipient; the first one keeps the payload, which tells of all of them."""
+def _events(read: Read, known: Known, found: Attributed, keyring: Keyring) -> list[NewEvent]:
     if not isinstance(read.parsed, Feedback) or (found.owner_view is None and found.delegate_view is None):
         return []
-    hash_key = keyring.derive("recipient-hash", str(found.candidate.grant_id))
-    made = [_event(read.envelope, read.parsed.mail, each, found, hash_key) for each in read.parsed.occurrences]
-    return [
-        msgspec.structs.replace(event, source=source, payload=None if number else storable(read.envelope.message))
-        for number, event in enumerate(made)
-    ]
+    return events_of(
+        read.envelope,
+        read.parsed,
+        found,
+        source=known.sources[read.envelope.topic_arn].source,
+        hash_key=keyring.derive("recipient-hash", str(found.candidate.grant_id)),
+    )

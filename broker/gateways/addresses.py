@@ -43,7 +43,7 @@ def is_public(address: Address) -> bool:
 
 
 def _wrapped(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """IPv4 addresses in it: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo server and client (RFC 4380)."""
+    """IPv4 addresses in it: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo's two ends (RFC 4380)."""
     if address.ipv4_mapped:
         return (address.ipv4_mapped,)
     if address in _NAT64:

@@ -19,7 +19,7 @@ class Reply(msgspec.Struct, frozen=True):
     clipped: bool
 
 
-class BrokenOff(Exception):  # noqa: N818 - an outcome that the pool acts on
+class BrokenOff(Exception):
     """The peer closed or broke the protocol. `answered`: it had sent something of this answer."""
 
     def __init__(self, detail: str, *, answered: bool) -> None:

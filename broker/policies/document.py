@@ -104,11 +104,12 @@ def read_any(policy: str | Mapping[str, object] | Document) -> Document:
     if isinstance(policy, str):
         return read(policy)
     try:
-        return read(json.dumps(policy, allow_nan=False))
+        text = json.dumps(policy, allow_nan=False)
     except RecursionError:
         raise DocumentError("The document is nested too deeply.") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DocumentError(f"The document is not JSON: {error}.") from None
+    return read(text)
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

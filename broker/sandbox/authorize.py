@@ -60,7 +60,7 @@ def denied(call: Call, action: str, resource: str) -> AwsError:
     """The refusal of a call in the words of its service."""
     if call.service in {"ses", "sesv2"}:
         return ses_access_denied(call.principal.arn, action, resource)
-    error = access_denied(call.principal.arn, action, resource)
     if call.service == "sns":
-        return AwsError("AuthorizationError", error.message, 403)
-    return error
+        message = access_denied(call.principal.arn, action.replace("sns:", "SNS:"), resource).message
+        return AwsError("AuthorizationError", message, 403)
+    return access_denied(call.principal.arn, action, resource)

@@ -115,7 +115,7 @@ def unsubscribe(cloud: Cloud, call: Call) -> dict[str, Any]:
 def _require_own(cloud: Cloud, call: Call, action: str, subscription: Any) -> None:
     owners = {subscription.attributes["Owner"], arns.parse(subscription.topic.arn).account_id}
     if call.account_id not in owners:
-        raise authorize.denied(call, action.replace("sns:", "SNS:"), subscription.arn)
+        raise authorize.denied(call, action, subscription.arn)
     authorize.require(cloud, call, action, subscription.topic.arn)
 
 

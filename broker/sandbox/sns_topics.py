@@ -73,7 +73,7 @@ def require(cloud: Cloud, call: Call, action: str, topic_arn: str) -> None:
         caller, keys = iam_policy.caller_of(call.principal), authorize.keys_of(cloud, call)
         allowed &= iam_policy.decide([topic.policy], action, topic_arn, caller=caller, keys=keys) == "allow"
     if not allowed:
-        raise authorize.denied(call, action.replace("sns:", "SNS:"), topic_arn)
+        raise authorize.denied(call, action, topic_arn)
 
 
 def publish(

@@ -100,6 +100,7 @@ _FINISH = text(
       SELECT r.endpoint_id, r.event_id, gone.event_at, r.tenant_id, r.number,
         coalesce(t.error, 'The endpoint answered ' || t.status || '.')
       FROM result r JOIN gone USING (event_id) JOIN detail t USING (id) WHERE r.verdict = 'dead'
+      ON CONFLICT DO NOTHING
     ), logged AS (
       INSERT INTO attempts (id, at, tenant_id, endpoint_id, event_id, number, status, latency_ms, error, answer)
       SELECT r.id, t.at, r.tenant_id, r.endpoint_id, r.event_id, r.number, t.status, t.latency_ms, t.error, t.answer

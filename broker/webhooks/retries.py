@@ -29,13 +29,14 @@ class Next(msgspec.Struct, frozen=True):
     """What follows from one attempt.
 
     `again_in`: wait before the next attempt (for `RETRY`). `quiet_for`: how long the receiver wants to be left alone
-    altogether. `gone`: it answered 410, and wants nothing ever again.
+    altogether. `gone`: it answered 410, and wants nothing ever again. `ours`: the receiver was not even asked.
     """
 
     verdict: Verdict
     again_in: timedelta | None = None
     quiet_for: timedelta | None = None
     gone: bool = False
+    ours: bool = False
 
 
 def decide(number: int, status: int | None, *, retry_after: timedelta | None, chance: float) -> Next:

@@ -12,7 +12,6 @@ CREATE TABLE topics (
   id uuid PRIMARY KEY,
   tenant_id uuid NOT NULL REFERENCES tenants (id),
   arn text CONSTRAINT topics_arn_key UNIQUE,
-  account_id text NOT NULL,
   region text NOT NULL,
   accounts text[] NOT NULL DEFAULT '{}',
   source text NOT NULL CONSTRAINT topics_source_check CHECK (source IN ('broker_topic', 'tenant_topic')),

@@ -47,7 +47,7 @@ def terms(
 
 
 def policy(**changes: Json) -> str:
-    """A document of one Allow for the delegate's account, with elements of the statement replaced (None removes one)."""
+    """A document of one Allow for the delegate's account, with elements of it replaced (None removes one)."""
     statement: dict[str, Json] = {
         "Effect": "Allow",
         "Principal": {"AWS": DELEGATE},

@@ -11,7 +11,7 @@ def test_an_identity_arn_is_taken_apart_and_put_together() -> None:
 
     assert identity == IdentityArn("aws", "eu-west-1", "111111111111", "example.com")
     assert identity.is_domain
-    assert IDENTITY == str(identity)
+    assert str(identity) == IDENTITY
 
 
 def test_an_address_identity_is_no_domain_and_keeps_its_spelling() -> None:

@@ -157,7 +157,7 @@ def test_addresses_outside_the_identity_and_what_is_no_address_are_refused(addre
         ("Ann@mail.example.com", False),
     ],
 )
-def test_an_address_identity_is_for_exactly_that_address(address: str, fits: bool) -> None:  # noqa: FBT001 — a table's column
+def test_an_address_identity_is_for_exactly_that_address(address: str, fits: bool) -> None:
     assert (
         flaws(terms(from_addresses=(address,)), ADDRESS_IDENTITY) == []
         if fits

@@ -30,14 +30,18 @@ FULL = Terms(
 
 def test_all_terms_are_explained() -> None:
     assert explain(FULL, identity_arn=IDENTITY) == [
-        "Account 222222222222 and user mail/ann of account 222222222222 may send with SendEmail, SendBulkTemplatedEmail "
-        "and SendBulkEmail as newsletter@example.com.",
+        (
+            "Account 222222222222 and user mail/ann of account 222222222222 may send with SendEmail, "
+            "SendBulkTemplatedEmail and SendBulkEmail as newsletter@example.com."
+        ),
         "They cannot send as any other address; spelling counts, upper and lower case included.",
         'The From name has to be "Example News".',
         "The Return-Path has to be bounces@example.com; a send without one is refused.",
         "They can send to *@example.org or *@example.net only: one other recipient and SES refuses the send.",
-        "SES does not tell a policy the addresses of a SendBulkEmail call: there the address limits rest on SES checking "
-        "SendBulkTemplatedEmail as well, which AWS does not document.",
+        (
+            "SES does not tell a policy the addresses of a SendBulkEmail call: there the address limits rest on "
+            "SES checking SendBulkTemplatedEmail as well, which AWS does not document."
+        ),
         "They cannot send before 1 Mar 2026 12:00 UTC.",
         "They may send until 31 Mar 2026 12:00 UTC; from then on SES refuses, even if nobody removes the policy.",
         "They can send from 203.0.113.0/24 only.",

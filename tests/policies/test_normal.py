@@ -50,7 +50,9 @@ def shape(text: str) -> list[str]:
     def ordered(value: Json) -> Json:
         if isinstance(value, dict):
             return {key: ordered(part) for key, part in sorted(value.items())}
-        return sorted((json.dumps(ordered(part)) for part in value)) if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [json.loads(part) for part in sorted(json.dumps(ordered(part)) for part in value)]
+        return value
 
     return [json.dumps(ordered(part), sort_keys=True) for part in json.loads(text)["Statement"]]
 

@@ -159,7 +159,7 @@ def test_nothing_to_do_is_an_empty_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*FOREIGN, *STRAYS, f"{PREFIX}1-1\n", f"{PREFIX}-1-1", f"{PREFIX}1-{'9' * 40}", f"{PREFIX}١-1"]
+    "name", [*FOREIGN, *STRAYS, f"{PREFIX}1-1\n", f"{PREFIX}-1-1", f"{PREFIX}1-{'9' * 40}", f"{PREFIX}\u0661-1"]
 )
 def test_what_is_not_one_of_our_names_has_no_slot(name: str) -> None:
     assert parse_name(name) is None

@@ -1,0 +1,134 @@
+"""Builds the web application."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
+
+from broker import log, web
+from broker.audit.api import AuditController
+from broker.connections.api import ConnectionController
+from broker.errors import BrokerError
+from broker.feedback.api import FeedbackController, RouteController
+from broker.grants.api import GrantController, NegotiationController
+from broker.health import HealthController
+from broker.idempotency import Replayed
+from broker.identities.api import IdentityController
+from broker.parts import Parts, open_parts
+from broker.settings import load
+from broker.tenants.api import ApiKeyController, TenantController
+from broker.tenants.auth import KeyAuthentication
+from broker.webhooks.api import DeliveryController, EndpointController, EventController
+
+CONTROLLERS = (
+    TenantController,
+    ApiKeyController,
+    ConnectionController,
+    IdentityController,
+    NegotiationController,
+    GrantController,
+    RouteController,
+    EndpointController,
+    DeliveryController,
+    EventController,
+    AuditController,
+    FeedbackController,
+    HealthController,
+)
+TAGS = (
+    Tag("Tenants", "Registering, and oneself."),
+    Tag("API keys", "Scoped keys, shown once."),
+    Tag("Connections", "AWS accounts: by a role, or proven without any rights."),
+    Tag("Identities", "Verified domains and addresses in an owner's account."),
+    Tag("Negotiation", "Proposing, approving, countering, declining, amending, revoking."),
+    Tag("Grants", "The contracts, and what SES holds of them."),
+    Tag("Routes", "How SES feedback about a grant reaches us."),
+    Tag("Webhooks", "Endpoints, their deliveries and events."),
+    Tag("Audit", "Who did what."),
+    Tag("Feedback", "Where SNS delivers."),
+    Tag("Health", "For load balancers."),
+)
+
+
+def build(parts: Parts) -> Litestar:
+    """The application over these parts; `parts` is opened and closed by whoever made it."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with parts.serving():
+            yield
+
+    return Litestar(
+        route_handlers=CONTROLLERS,
+        lifespan=[lifespan],
+        middleware=[
+            DefineMiddleware(KeyAuthentication, exclude="^/schema", db=parts.api, keyring=parts.keyring),
+        ],
+        dependencies={
+            "db": _given(parts.api),
+            "caller": Provide(web.provide_caller),
+            "keyring": _given(parts.keyring),
+            "settings": _given(parts.settings),
+            "prover": _given(parts.prover),
+            "receiver": _given(parts.receiver),
+        },
+        exception_handlers={
+            BrokerError: web.answer_broker_error,
+            Replayed: web.answer_replay(parts.keyring),
+            HTTPException: web.answer_http_error,
+            Exception: web.answer_crash,
+        },
+        request_max_body_size=parts.settings.body_limit,
+        openapi_config=_openapi(),
+        logging_config=None,
+        state=_state(parts),
+    )
+
+
+def create() -> Litestar:
+    """What `uvicorn --factory` calls: reads the environment; connections open when the first request comes."""
+    settings = load(os.environ)
+    log.configure(log_format=settings.log_format, level=settings.log_level)
+    return build(Parts(settings))
+
+
+def _state(parts: Parts) -> Any:
+    from litestar.datastructures import State
+
+    return State({"settings": parts.settings})
+
+
+def _given(value: object) -> Provide:
+    def provide() -> Any:
+        return value
+
+    return Provide(provide, sync_to_thread=False)
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="SES delegation broker",
+        version="1",
+        summary="Let an agency send from your verified Amazon SES domain, under negotiated terms.",
+        description="Errors are problem details (RFC 9457). Send `Idempotency-Key` with every POST that creates or moves.",
+        contact=Contact(name="SES delegation broker"),
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        tags=list(TAGS),
+        security=[{"apiKey": []}],
+        components=Components(
+            security_schemes={
+                "apiKey": SecurityScheme(type="http", scheme="bearer", description="An API key: sdb_…")
+            }
+        ),
+        path="/schema",
+        render_plugins=[SwaggerRenderPlugin()],
+        use_handler_docstrings=True,
+    )

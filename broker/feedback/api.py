@@ -1,0 +1,89 @@
+"""Routes over HTTP, and the address that SNS posts to."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import FromPath, FromQuery
+
+from broker import clock
+from broker.caller import Caller, Scope
+from broker.db import Database
+from broker.feedback import service
+from broker.feedback.receive import Receiver
+from broker.feedback.views import RouteView
+from broker.tenants.auth import PUBLIC
+from broker.web import Page, Problem, after, checked_size, needs, page_of
+
+
+class RouteController(Controller):
+    """How feedback reaches the broker."""
+
+    path = "/v1/routes"
+    tags = ("Feedback",)
+
+    @get(summary="List feedback routes", operation_id="listRoutes", guards=[needs(Scope.READ)])
+    async def list_routes(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        grant_id: FromQuery[UUID | None] = None,
+        page_token: FromQuery[str | None] = None,
+        page_size: FromQuery[int] = 50,
+    ) -> Page[RouteView]:
+        """The routes of your grants, oldest first. `grant_id` limits the list to one grant."""
+        size = checked_size(page_size)
+        rows = await service.list_routes(db, caller, grant_id=grant_id, after=after(page_token), limit=size + 1)
+        return page_of(rows, size, lambda route: route.id)
+
+    @get("/{route_id:uuid}", summary="Show a feedback route", operation_id="showRoute", guards=[needs(Scope.READ)])
+    async def show_route(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], route_id: FromPath[UUID]
+    ) -> RouteView:
+        """One route of a grant that you are a party to; its state says whether feedback comes through."""
+        return await service.show_route(db, caller, route_id)
+
+
+class FromSns(Operation):
+    """The body as SNS sends it: JSON, under the content type text/plain."""
+
+    def __post_init__(self) -> None:
+        example = {"Type": "Notification", "MessageId": "22b80b92-…", "TopicArn": "arn:aws:sns:…", "Message": "{…}"}
+        media = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING), example=example)
+        self.request_body = RequestBody(content={"text/plain": media}, required=True)
+
+
+class SnsController(Controller):
+    """Where SNS delivers feedback."""
+
+    path = "/v1/feedback/sns"
+    tags = ("Feedback",)
+
+    @post(
+        summary="Take a message of Amazon SNS",
+        operation_id="receiveSns",
+        status_code=200,
+        opt=PUBLIC,
+        security=[{}],
+        operation_class=FromSns,
+        responses={
+            status: ResponseSpec(data_container=Problem, description=text, media_type="application/problem+json")
+            for status, text in (
+                (400, "Not a signed message of SNS"),
+                (403, "The signature does not fit"),
+                (404, "The topic belongs to no route"),
+                (409, "Nobody waits for this confirmation"),
+                (503, "Our own trouble; SNS tries again"),
+            )
+        },
+    )
+    async def receive(self, request: Request[Any, Any, Any], receiver: NamedDependency[Receiver]) -> None:
+        """For SNS only; no API key. Answers 200 once the message is stored, whatever becomes of it then.
+
+        Messages must be signed by SNS (versions 1 and 2) and come from the topic of a route; raw delivery is refused.
+        """
+        await receiver.receive(request.headers, await request.body(), now=clock.now())

@@ -1,0 +1,92 @@
+"""Group commit: whatever arrived while the last batch was being stored is the next batch."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from broker import log
+from broker.errors import Unavailable
+from broker.feedback.envelope import Envelope
+
+MOST = 500
+ROOM = 5000
+
+logger = log.get(__name__)
+
+Store = Callable[[Sequence[Envelope]], Awaitable[object]]
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    envelope: Envelope
+    done: asyncio.Future[None]
+
+
+class Flusher:
+    """Stores messages in batches. `add` returns when its message is durable; `Unavailable` when it may not be.
+
+    Owned by the application's lifespan: `start` before the first request, `stop` after the last.
+    """
+
+    def __init__(self, store: Store, *, most: int = MOST, room: int = ROOM) -> None:
+        self._store = store
+        self._most = most
+        self._room = room
+        self._waiting: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._open = False
+
+    async def start(self) -> None:
+        """Begins to take messages."""
+        self._open = True
+        self._loop = asyncio.create_task(self._run(), name="feedback flusher")
+
+    async def stop(self) -> None:
+        """Takes no more messages, stores those that wait, and ends."""
+        self._open = False
+        self._arrived.set()
+        if self._loop is not None:
+            await self._loop
+
+    async def add(self, envelope: Envelope) -> None:
+        """Returns once the message is stored. A caller that gives up does not take its message back."""
+        if not self._open or len(self._waiting) >= self._room:
+            raise Unavailable("Too many messages are waiting to be stored.")
+        waiting = _Waiting(envelope, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._arrived.set()
+        await waiting.done
+
+    async def _run(self) -> None:
+        while self._open or self._waiting:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._flush([self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))])
+
+    async def _flush(self, batch: list[_Waiting]) -> None:
+        """Stores a batch; when it cannot be stored, each message alone, so that one does not hold up the others."""
+        try:
+            await self._store([waiting.envelope for waiting in batch])
+        except Unavailable as error:
+            _fail(batch, error.detail)
+        except Exception:
+            if len(batch) > 1:
+                logger.warning("batch failed, storing its messages one by one", size=len(batch), exc_info=True)
+                for waiting in batch:
+                    await self._flush([waiting])
+                return
+            logger.exception("message failed", message_id=batch[0].envelope.message_id)
+            _fail(batch, "The message could not be stored.")
+        else:
+            for waiting in batch:
+                if not waiting.done.done():
+                    waiting.done.set_result(None)
+
+
+def _fail(batch: list[_Waiting], detail: str) -> None:
+    for waiting in batch:
+        if not waiting.done.done():
+            waiting.done.set_exception(Unavailable(detail))

@@ -1,0 +1,110 @@
+"""The door for SNS over HTTPS: one function behind every web handler, which trusts nothing before the signature."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy import select
+
+from broker import log
+from broker.caller import NOBODY, Caller
+from broker.db import Database, Role
+from broker.due import wake
+from broker.errors import BadRequest, Conflict, NotFound, Refused, TooLarge
+from broker.feedback import topics
+from broker.feedback.envelope import Envelope, MessageType, decode
+from broker.feedback.flusher import Flusher
+from broker.feedback.models import Topic
+from broker.feedback.signature import Verifier
+
+logger = log.get(__name__)
+
+MOST_REMEMBERED = 10_000
+
+
+class Confirmer(Protocol):
+    """Raises `Unavailable` or `Refused`."""
+
+    async def confirm(self, topic_arn: str, token: str) -> str:
+        """Confirms a subscription by the API call ConfirmSubscription; its ARN."""
+        ...
+
+
+class Receiver:
+    """Takes what SNS posts. `db` has the role broker_ingest; confirmations are written as the topic's tenant."""
+
+    def __init__(
+        self, db: Database, verifier: Verifier, flusher: Flusher, confirmer: Confirmer, *, body_limit: int
+    ) -> None:
+        self._db = db
+        self._verifier = verifier
+        self._flusher = flusher
+        self._confirmer = confirmer
+        self._body_limit = body_limit
+        self._known: set[str] = set()
+
+    async def receive(self, headers: Mapping[str, str], body: bytes, *, now: datetime) -> None:
+        """Returns (answer 200) when the message is durably dealt with. Names of `headers` are lower case.
+
+        Raises 400 for what is no signed SNS message, 404 for a topic of no route, 403 for a signature that does not
+        fit, 409 for a confirmation that nobody waits for, 413 above the limit. Trouble of our own is `Unavailable`, 503:
+        SNS tries again after a 5xx only (SNS Developer Guide, sns-message-delivery-retries).
+        """
+        if len(body) > self._body_limit:
+            raise TooLarge(f"The body has more than {self._body_limit} bytes.")
+        envelope = decode(headers, body)
+        if not await self._is_known(envelope.topic_arn):
+            raise NotFound("This topic belongs to no route.")
+        await self._verifier.verify(envelope, now=now)
+        match envelope.type:
+            case MessageType.NOTIFICATION:
+                await self._flusher.add(envelope)
+            case MessageType.SUBSCRIPTION:
+                await self._confirm(envelope)
+            case MessageType.UNSUBSCRIPTION:
+                await self._unsubscribed(envelope)
+
+    async def _is_known(self, topic_arn: str) -> bool:
+        """Remembers topics that were found: an ARN never changes hands, and the batch looks its tenant up again."""
+        if topic_arn in self._known:
+            return True
+        found = await self._find(topic_arn) is not None
+        if found and len(self._known) < MOST_REMEMBERED:
+            self._known.add(topic_arn)
+        return found
+
+    async def _find(self, topic_arn: str) -> tuple[UUID, UUID, str] | None:
+        """Id, tenant and state of a topic."""
+        async with self._db.read(NOBODY) as session:
+            query = select(Topic.id, Topic.tenant_id, Topic.state).where(Topic.arn == topic_arn)
+            row = (await session.execute(query)).one_or_none()
+        return None if row is None else (row.id, row.tenant_id, row.state)
+
+    async def _confirm(self, envelope: Envelope) -> None:
+        """By API call with the token, never by following the address in the message."""
+        found = await self._find(envelope.topic_arn)
+        if found is None or found[2] == "confirmed" or envelope.token is None:
+            raise Conflict("This topic does not wait for a confirmation.")
+        try:
+            subscription = await self._confirmer.confirm(envelope.topic_arn, envelope.token)
+        except Refused as error:
+            raise BadRequest("SNS does not accept this confirmation.") from error
+        topic_id, tenant_id, _ = found
+        caller = Caller.system(tenant_id, job="sns")
+        async with self._db.as_role(Role.WORKER).begin(caller) as session:
+            topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
+            await topics.confirm(session, caller, topic, subscription)
+
+    async def _unsubscribed(self, envelope: Envelope) -> None:
+        """Somebody removed our subscription: the topic's own worker asks for it again."""
+        found = await self._find(envelope.topic_arn)
+        if found is None:
+            raise NotFound("This topic belongs to no route.")
+        topic_id, tenant_id, _ = found
+        caller = Caller.system(tenant_id, job="sns")
+        async with self._db.as_role(Role.WORKER).begin(caller) as session:
+            topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
+            await topics.lose(session, caller, topic, "SNS told us that the subscription was removed.")
+            wake(session, topic)
+        logger.warning("subscription removed", topic_id=str(topic_id))

@@ -1,0 +1,73 @@
+"""Asks for the route of a grant, in the transaction that made the grant active."""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.due import wake
+from broker.feedback.models import Route, Topic
+from broker.grants.models import Grant
+from broker.ids import new_id
+from broker.policies.arns import parse_identity_arn
+
+
+async def activated(session: AsyncSession, grant: Grant) -> None:
+    """What a grant needs on becoming active: its route. Fits `broker.grants.sync.Activated`."""
+    arn = parse_identity_arn(grant.identity_arn)
+    await request_route(
+        session,
+        grant_id=grant.id,
+        owner_id=grant.owner_id,
+        delegate_id=grant.delegate_id,
+        identity_id=grant.identity_id,
+        region=arn.region,
+        account_id=arn.account_id,
+    )
+
+
+async def request_route(
+    session: AsyncSession,
+    *,
+    grant_id: UUID,
+    owner_id: UUID,
+    delegate_id: UUID,
+    identity_id: UUID,
+    region: str,
+    account_id: str,
+) -> None:
+    """Makes the `identity_topic` route of this grant, and the owner's topic in the Region if it has none; wakes both.
+
+    Runs as the owner. Asking again changes nothing but makes them look again. `account_id` is the identity's account,
+    which the topic's policy has to admit.
+    """
+    topic = await _topic(session, owner_id, region, account_id)
+    fresh = insert(Route).values(
+        id=new_id(),
+        tenant_id=owner_id,
+        delegate_id=delegate_id,
+        grant_id=grant_id,
+        identity_id=identity_id,
+        kind="identity_topic",
+        topic_id=topic.id,
+        state="requested",
+    )
+    await session.execute(fresh.on_conflict_do_nothing())
+    route = await session.scalars(select(Route).where(Route.grant_id == grant_id, Route.kind == "identity_topic"))
+    wake(session, route.one())
+
+
+async def _topic(session: AsyncSession, owner_id: UUID, region: str, account_id: str) -> Topic:
+    fresh = insert(Topic).values(
+        id=new_id(), tenant_id=owner_id, region=region, source="broker_topic", state="pending", accounts=[account_id]
+    )
+    await session.execute(fresh.on_conflict_do_nothing())
+    mine = (Topic.tenant_id == owner_id, Topic.region == region, Topic.source == "broker_topic")
+    topic = (await session.scalars(select(Topic).where(*mine).with_for_update())).one()
+    if account_id not in topic.accounts:
+        topic.accounts = [*topic.accounts, account_id]
+        wake(session, topic)
+    elif topic.state != "confirmed":
+        wake(session, topic)
+    return topic

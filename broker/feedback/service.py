@@ -1,0 +1,59 @@
+"""What the parties of a grant can look up about its routes."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select
+
+from broker.caller import Caller
+from broker.db import Database
+from broker.errors import NotFound
+from broker.feedback.models import Route, Topic
+from broker.feedback.views import RouteKind, RouteState, RouteView
+
+
+def visible_to(caller: Caller) -> ColumnElement[bool]:
+    """Routes of which the caller's tenant is a party."""
+    return or_(Route.tenant_id == caller.tenant, Route.delegate_id == caller.tenant)
+
+
+async def list_routes(
+    db: Database, caller: Caller, *, grant_id: UUID | None = None, after: UUID | None = None, limit: int = 50
+) -> Sequence[RouteView]:
+    """Routes of the caller's tenant, oldest first, up to `limit` after the id `after`."""
+    query = _routes(caller).order_by(Route.id).limit(limit)
+    if grant_id is not None:
+        query = query.where(Route.grant_id == grant_id)
+    if after is not None:
+        query = query.where(Route.id > after)
+    async with db.read(caller) as session:
+        return [_view(route, arn, caller) for route, arn in await session.execute(query)]
+
+
+async def show_route(db: Database, caller: Caller, route_id: UUID) -> RouteView:
+    """One route; `NotFound` for a stranger's."""
+    async with db.read(caller) as session:
+        row = (await session.execute(_routes(caller).where(Route.id == route_id))).one_or_none()
+    if row is None:
+        raise NotFound("There is no route with this id.")
+    return _view(row[0], row[1], caller)
+
+
+def _routes(caller: Caller) -> Select[tuple[Route, str | None]]:
+    mine = and_(Topic.id == Route.topic_id, Topic.tenant_id == caller.tenant)
+    return select(Route, Topic.arn).outerjoin(Topic, mine).where(visible_to(caller))
+
+
+def _view(route: Route, topic_arn: str | None, caller: Caller) -> RouteView:
+    return RouteView(
+        id=route.id,
+        grant_id=route.grant_id,
+        identity_id=route.identity_id,
+        kind=RouteKind(route.kind),
+        state=RouteState(route.state),
+        reason=route.reason,
+        topic_arn=topic_arn,
+        previous=route.previous if route.tenant_id == caller.tenant else None,
+        live_at=route.live_at,
+        created_at=route.created_at,
+    )

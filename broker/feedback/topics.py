@@ -1,0 +1,176 @@
+"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by this API."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker import log
+from broker.audit.service import record
+from broker.caller import Caller
+from broker.db import Database
+from broker.due import Claim, Superseded, back_off, claim, settle, wake
+from broker.errors import Refused, Unavailable
+from broker.feedback.models import Route, Topic
+from broker.settings import Settings
+
+KIND = "topics"
+LEASE = timedelta(seconds=60)
+AT_ONCE = 10
+FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=5), timedelta(minutes=30)
+FEEDBACK_PATH = "/v1/feedback/sns"
+
+logger = log.get(__name__)
+
+
+class BrokerTopics(Protocol):
+    """SNS in the broker's own account. Raises `Unavailable` or `Refused`."""
+
+    async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
+        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing."""
+        ...
+
+    async def subscribe(self, topic_arn: str, url: str) -> str | None:
+        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits."""
+        ...
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """A topic as it should be, and whether it was confirmed when we looked."""
+
+    region: str
+    name: str
+    arn: str
+    policy: str
+    stored_arn: str | None
+    confirmed: bool
+
+
+def topic_name(owner_id: UUID) -> str:
+    """What the topic of one owner is called in every Region."""
+    return f"ses-delegation-broker-{owner_id.hex}"
+
+
+def topic_policy(topic_arn: str, accounts: Sequence[str]) -> str:
+    """Lets SES publish for these accounts and for nobody else.
+
+    Two statements, since it is not documented which of the two keys SES sets for a topic of another account: the SES
+    guide names `aws:SourceAccount` (configure-sns-notifications), the SNS guide `aws:SourceOwner`
+    (sns-access-policy-use-cases). Conditions of one statement would have to hold both.
+    """
+    statements = [
+        {
+            "Sid": f"SesBy{key}",
+            "Effect": "Allow",
+            "Principal": {"Service": "ses.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": topic_arn,
+            "Condition": {"StringEquals": {f"aws:{key}": sorted(accounts)}},
+        }
+        for key in ("SourceAccount", "SourceOwner")
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+async def run(db: Database, sns: BrokerTopics, settings: Settings, *, only: Sequence[UUID] | None = None) -> int:
+    """Works on the topics that are due (of those in `only`, if given); returns how many."""
+    claims = await claim(db, KIND, most=AT_ONCE, lease=LEASE, only=only)
+    await asyncio.gather(*(_work(db, sns, settings, each) for each in claims))
+    return len(claims)
+
+
+async def _work(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
+    try:
+        await _set_up(db, sns, settings, claimed)
+    except Superseded:
+        logger.info("another worker has this topic", topic_id=str(claimed.id))
+    except (Unavailable, Refused) as error:
+        await _settle(db, claimed, settings, reason=error.detail)
+    except Exception:
+        # The lease ends by itself, and the topic is due again then.
+        logger.exception("topic failed", topic_id=str(claimed.id))
+
+
+async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
+    missing = [name for name in ("public_url", "aws_account_id") if not getattr(settings, name)]
+    if missing:
+        settings_needed = " and ".join(f"BROKER_{name.upper()}" for name in missing)
+        await _settle(db, claimed, settings, reason=f"The operator has not set {settings_needed}.")
+        return
+    wanted = await _wanted(db, settings, claimed)
+    arn = await sns.ensure_topic(wanted.region, wanted.name, policy=wanted.policy)
+    if arn != wanted.stored_arn:
+        # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
+        await _store_arn(db, claimed, arn)
+    subscription = await sns.subscribe(arn, settings.public_url + FEEDBACK_PATH)
+    await _settle(db, claimed, settings, subscription=subscription, was_confirmed=wanted.confirmed)
+
+
+async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
+    async with db.read(_caller(claimed)) as session:
+        topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id))).one()
+    name = topic_name(topic.tenant_id)
+    arn = f"arn:{settings.aws_partition}:sns:{topic.region}:{settings.aws_account_id}:{name}"
+    policy = topic_policy(arn, topic.accounts)
+    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed")
+
+
+async def _store_arn(db: Database, claimed: Claim, arn: str) -> None:
+    async with db.begin(_caller(claimed)) as session:
+        fenced = update(Topic).where(Topic.id == claimed.id, Topic.fence == claimed.fence)
+        stored = await session.execute(fenced.values(arn=arn).returning(Topic.id))
+        if stored.one_or_none() is None:
+            raise Superseded(f"Topic {claimed.id} was claimed by another worker.")
+
+
+async def _settle(
+    db: Database,
+    claimed: Claim,
+    settings: Settings,
+    *,
+    subscription: str | None = None,
+    was_confirmed: bool = False,
+    reason: str | None = None,
+) -> None:
+    caller = _caller(claimed)
+    async with db.begin(caller) as session:
+        topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update())).one()
+        if subscription is not None:
+            await confirm(session, caller, topic, subscription)
+        elif was_confirmed:
+            await lose(session, caller, topic, "SNS no longer has the subscription; it was asked for again.")
+        if reason is not None:
+            topic.reason = reason
+            logger.warning("topic waits", topic_id=str(topic.id), reason=reason)
+        await session.flush()
+        settled = topic.state == "confirmed" and reason is None
+        wait = back_off(claimed.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
+        again = settings.identity_check_every if settled else wait
+        await settle(session, claimed, again_in=again, failed=not settled)
+
+
+async def confirm(session: AsyncSession, caller: Caller, topic: Topic, subscription_arn: str) -> None:
+    """The topic's messages reach us: its routes may be set up now. Does nothing where that was known."""
+    if topic.state == "confirmed" and topic.subscription_arn == subscription_arn and topic.reason is None:
+        return
+    topic.state, topic.reason, topic.subscription_arn = "confirmed", None, subscription_arn
+    waiting = select(Route).where(Route.topic_id == topic.id, Route.state.in_(("requested", "pending", "broken")))
+    for route in await session.scalars(waiting):
+        wake(session, route)
+    await record(session, caller, "topic.confirmed", subject=("topic", topic.id))
+
+
+async def lose(session: AsyncSession, caller: Caller, topic: Topic, reason: str) -> None:
+    """The topic's messages do not reach us any more; it waits to be confirmed again."""
+    topic.state, topic.reason, topic.subscription_arn = "lost", reason, None
+    await record(session, caller, "topic.lost", subject=("topic", topic.id), reason=reason)
+
+
+def _caller(claimed: Claim) -> Caller:
+    return Caller.system(claimed.tenant_id, job=KIND)

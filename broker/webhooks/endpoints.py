@@ -1,0 +1,209 @@
+"""Endpoints: making, changing, testing and enabling them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker import due
+from broker.audit.service import record
+from broker.caller import Caller
+from broker.clock import now
+from broker.crypto import Keyring
+from broker.db import Database
+from broker.errors import Conflict, Flaw, Invalid, NotFound
+from broker.idempotency import remember
+from broker.ids import new_id
+from broker.webhooks import signing
+from broker.webhooks.events import View, unknown_types
+from broker.webhooks.models import DeliveryRow, EndpointRow, EventRow, LaneRow
+from broker.webhooks.urls import flaw_of
+from broker.webhooks.views import EndpointChange, EndpointMade, EndpointView, NewEndpoint
+
+MOST_ENDPOINTS = 20
+
+
+async def create(
+    db: Database, caller: Caller, wanted: NewEndpoint, *, keyring: Keyring, allow_loopback: bool
+) -> EndpointMade:
+    """A new endpoint; its secret is in the answer, and never again. `Invalid` with the field, `Conflict` at 20."""
+    _check(wanted.url, wanted.event_types, allow_loopback=allow_loopback)
+    secret = signing.new_secret()
+    async with db.begin(caller) as session:
+        await _leave_room(session, caller)
+        endpoint = EndpointRow(
+            id=new_id(),
+            tenant_id=caller.tenant,
+            url=wanted.url,
+            description=wanted.description,
+            event_types=wanted.event_types,
+            secret=keyring.seal(secret),
+            state="active",
+            created_at=now(),
+        )
+        session.add(endpoint)
+        await session.flush()
+        session.add(LaneRow(id=endpoint.id, tenant_id=caller.tenant))
+        await record(session, caller, "endpoint.made", subject=("endpoint", endpoint.id), url=endpoint.url)
+        made = EndpointMade(
+            id=endpoint.id,
+            url=endpoint.url,
+            description=endpoint.description,
+            event_types=endpoint.event_types,
+            state=endpoint.state,
+            secret=signing.printable(secret),
+            created_at=endpoint.created_at,
+        )
+        return await remember(session, caller, made, keyring=keyring)
+
+
+async def list_all(
+    db: Database, caller: Caller, *, after: UUID | None = None, limit: int = 50
+) -> Sequence[EndpointView]:
+    """One's endpoints, oldest first, up to `limit` after the id `after`."""
+    query = (
+        select(EndpointRow)
+        .where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
+        .order_by(EndpointRow.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(EndpointRow.id > after)
+    async with db.read(caller) as session:
+        return [view(row) for row in await session.scalars(query)]
+
+
+async def show(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
+    """One endpoint; `NotFound`."""
+    async with db.read(caller) as session:
+        return view(await find(session, caller, endpoint_id))
+
+
+async def change(
+    db: Database, caller: Caller, endpoint_id: UUID, wanted: EndpointChange, *, allow_loopback: bool
+) -> EndpointView:
+    """Changes what is given; deliveries that are pending go to the new URL."""
+    changes = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not msgspec.UNSET}
+    _check(changes.get("url"), changes.get("event_types"), allow_loopback=allow_loopback)
+    async with db.begin(caller) as session:
+        endpoint = await find(session, caller, endpoint_id, locked=True)
+        for name, value in changes.items():
+            setattr(endpoint, name, value)
+        await record(session, caller, "endpoint.changed", subject=("endpoint", endpoint.id), fields=sorted(changes))
+        return view(endpoint)
+
+
+async def remove(db: Database, caller: Caller, endpoint_id: UUID) -> None:
+    """Deletes an endpoint with its secret; what was still to be delivered to it is cancelled."""
+    async with db.begin(caller) as session:
+        endpoint = await find(session, caller, endpoint_id, locked=True)
+        endpoint.state = "deleted"
+        endpoint.secret = b""
+        await session.execute(
+            delete(DeliveryRow).where(DeliveryRow.endpoint_id == endpoint_id, DeliveryRow.tenant_id == caller.tenant)
+        )
+        await record(session, caller, "endpoint.deleted", subject=("endpoint", endpoint.id))
+
+
+async def enable(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
+    """Lets a disabled endpoint get events again, those that are still pending first."""
+    async with db.begin(caller) as session:
+        endpoint = await find(session, caller, endpoint_id, locked=True)
+        if endpoint.state != "active":
+            endpoint.state = "active"
+            endpoint.reason = None
+            endpoint.failing_since = None
+            await _wake(session, caller, endpoint_id, at_once=True)
+            await record(session, caller, "endpoint.enabled", subject=("endpoint", endpoint.id))
+        return await remember(session, caller, view(endpoint))
+
+
+async def send_test(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
+    """Sends an `endpoint.test` event to this endpoint alone, whatever its filter, the way that all events go."""
+    async with db.begin(caller) as session:
+        endpoint = await find(session, caller, endpoint_id)
+        if endpoint.state != "active":
+            raise Conflict("The endpoint is disabled; enable it first.")
+        event_id, at = new_id(), now()
+        await session.execute(
+            insert(EventRow).values(
+                id=event_id,
+                at=at,
+                type="endpoint.test",
+                owner_id=caller.tenant,
+                owner_view=View.FULL,
+                source="broker",
+                data={"event_id": str(event_id), "endpoint_id": str(endpoint_id), "url": endpoint.url},
+            )
+        )
+        await session.execute(
+            insert(DeliveryRow).values(
+                endpoint_id=endpoint_id, event_id=event_id, event_at=at, tenant_id=caller.tenant, priority=1
+            )
+        )
+        await _wake(session, caller, endpoint_id)
+        await record(session, caller, "endpoint.tested", subject=("endpoint", endpoint_id), event_id=str(event_id))
+        return await remember(session, caller, view(endpoint))
+
+
+async def find(
+    session: AsyncSession, caller: Caller, endpoint_id: UUID, *, locked: bool = False
+) -> EndpointRow:
+    """The caller's own endpoint, `locked` against changes; `NotFound` for a foreign or a deleted one."""
+    query = select(EndpointRow).where(
+        EndpointRow.id == endpoint_id, EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted"
+    )
+    endpoint = await session.scalar(query.with_for_update(key_share=True) if locked else query)
+    if endpoint is None:
+        raise NotFound("There is no endpoint with this id.")
+    return endpoint
+
+
+async def _wake(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, at_once: bool = False) -> None:
+    """Makes the lane due; `at_once`, even if the receiver had asked to be left alone."""
+    lane = (
+        await session.scalars(select(LaneRow).where(LaneRow.id == endpoint_id, LaneRow.tenant_id == caller.tenant))
+    ).one()
+    if at_once:
+        lane.quiet_until = None
+    due.wake(session, lane)
+
+
+async def _leave_room(session: AsyncSession, caller: Caller) -> None:
+    """Counted under a lock, so that two requests at once cannot both take the last place."""
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 44))"), {"name": f"endpoints {caller.tenant}"}
+    )
+    count = await session.scalar(
+        select(func.count())
+        .select_from(EndpointRow)
+        .where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
+    )
+    if (count or 0) >= MOST_ENDPOINTS:
+        raise Conflict(f"A tenant can have {MOST_ENDPOINTS} endpoints; delete one first.")
+
+
+def _check(url: str | None, event_types: list[str] | None, *, allow_loopback: bool) -> None:
+    flaws = []
+    if url is not None and (wrong := flaw_of(url, allow_loopback=allow_loopback)):
+        flaws.append(Flaw("/url", wrong))
+    for name in unknown_types(event_types or []):
+        flaws.append(Flaw("/event_types", f"There is no event type {name!r}."))
+    if flaws:
+        raise Invalid(" ".join(flaw.detail for flaw in flaws), flaws=tuple(flaws))
+
+
+def view(row: EndpointRow) -> EndpointView:
+    """As the API shows it; the secret is never part of it."""
+    return EndpointView(
+        id=row.id,
+        url=row.url,
+        description=row.description,
+        event_types=row.event_types,
+        state=row.state,
+        reason=row.reason,
+        failing_since=row.failing_since,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,162 @@
+"""What a role session or an IAM user may do: its own policies, narrowed by the session's, on AWS's resource levels."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.sandbox.aws import Account, Aws, allow, refusal
+
+TRUST_ANYBODY = allow("sts:AssumeRole", principal={"AWS": "*"})
+
+
+@pytest.fixture
+def owner(aws: Aws) -> Account:
+    account = aws.account()
+    account.verify("example.com")
+    account.verify("example.org")
+    return account
+
+
+def identity(account: Account, name: str = "example.com") -> str:
+    return f"arn:aws:ses:eu-west-1:{account.id}:identity/{name}"
+
+
+def session(account: Account, policy: dict[str, Any], **more: Any) -> Callable[[str], Any]:
+    """Clients of a session of a role with this policy."""
+    keys = account.assume(account.make_role("narrow", TRUST_ANYBODY, policy=policy), **more)
+    return lambda service: account.client(service, keys=keys)
+
+
+def test_a_session_may_do_what_its_role_may(owner: Account) -> None:
+    client = session(owner, allow("ses:GetEmailIdentity", identity(owner)))
+
+    assert client("sesv2").get_email_identity(EmailIdentity="example.com")["VerifiedForSendingStatus"]
+
+
+def test_a_session_may_do_nothing_else(owner: Account) -> None:
+    client = session(owner, allow("ses:GetEmailIdentity", identity(owner)))
+    arn = f"arn:aws:sts::{owner.id}:assumed-role/narrow/test-session"
+
+    other_action = refusal(lambda: client("sesv2").get_email_identity_policies(EmailIdentity="example.com"))
+    other_identity = refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.org"))
+
+    text = f"User `{arn}' is not authorized to perform `ses:GetEmailIdentityPolicies' on resource `{identity(owner)}'"
+    assert ("AccessDeniedException", text) == other_action
+    assert "AccessDeniedException" == other_identity[0]
+
+
+def test_a_session_policy_narrows(owner: Account) -> None:
+    narrow = json.dumps(allow("ses:GetEmailIdentity", identity(owner)))
+    client = session(owner, allow("ses:*", "*"), Policy=narrow)
+
+    client("sesv2").get_email_identity(EmailIdentity="example.com")
+
+    assert "AccessDeniedException" == refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.org"))[0]
+
+
+def test_a_session_policy_adds_nothing(owner: Account) -> None:
+    client = session(owner, allow("ses:GetAccount", "*"), Policy=json.dumps(allow("ses:*", "*")))
+
+    client("sesv2").get_account()
+
+    assert "AccessDeniedException" == refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.com"))[0]
+
+
+WITHOUT_RESOURCE_LEVEL: list[tuple[str, str, dict[str, Any]]] = [
+    ("sesv2", "list_email_identities", {}),
+    ("sesv2", "get_account", {}),
+    ("ses", "set_identity_notification_topic", {"Identity": "example.com", "NotificationType": "Bounce"}),
+    (
+        "ses",
+        "set_identity_headers_in_notifications_enabled",
+        {"Identity": "example.com", "NotificationType": "Bounce", "Enabled": False},
+    ),
+    ("ses", "set_identity_feedback_forwarding_enabled", {"Identity": "example.com", "ForwardingEnabled": True}),
+    ("ses", "get_identity_notification_attributes", {"Identities": ["example.com"]}),
+    ("ses", "list_identity_policies", {"Identity": "example.com"}),
+]
+
+
+@pytest.mark.parametrize(("service", "operation", "given"), WITHOUT_RESOURCE_LEVEL)
+def test_a_statement_that_names_an_identity_does_not_cover_calls_without_resource_level(
+    owner: Account, service: str, operation: str, given: dict[str, Any]
+) -> None:
+    client = session(owner, allow("ses:*", [identity(owner), f"{identity(owner)}*", "arn:aws:ses:*"]))
+
+    assert "AccessDenied" in refusal(lambda: getattr(client(service), operation)(**given))[0]
+
+
+@pytest.mark.parametrize(("service", "operation", "given"), WITHOUT_RESOURCE_LEVEL)
+def test_a_star_covers_calls_without_resource_level(
+    owner: Account, service: str, operation: str, given: dict[str, Any]
+) -> None:
+    client = session(owner, allow("ses:*", "*"))
+
+    assert 200 == getattr(client(service), operation)(**given)["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def test_configuration_sets_have_arns_of_their_own(owner: Account) -> None:
+    arn = f"arn:aws:ses:*:{owner.id}:configuration-set/broker-*"
+    client = session(owner, allow("ses:CreateConfigurationSet", arn))("sesv2")
+
+    client.create_configuration_set(ConfigurationSetName="broker-1")
+
+    assert "AccessDeniedException" == refusal(lambda: client.create_configuration_set(ConfigurationSetName="other"))[0]
+
+
+def test_topics_are_checked_by_arn(owner: Account) -> None:
+    client = session(owner, allow("sns:*", f"arn:aws:sns:*:{owner.id}:broker-*"))("sns")
+
+    topic = client.create_topic(Name="broker-feedback")["TopicArn"]
+    client.get_topic_attributes(TopicArn=topic)
+    client.set_topic_attributes(TopicArn=topic, AttributeName="SignatureVersion", AttributeValue="2")
+
+    code, message = refusal(lambda: client.create_topic(Name="other"))
+    assert "AuthorizationError" == code
+    assert "is not authorized to perform: SNS:CreateTopic on resource: arn:aws:sns:eu-west-1:" in message
+
+
+def test_queues_are_checked_by_arn(owner: Account) -> None:
+    client = session(owner, allow("sqs:*", f"arn:aws:sqs:*:{owner.id}:broker-*"))("sqs")
+    owner.make_queue("other")
+
+    url = client.create_queue(QueueName="broker-feedback")["QueueUrl"]
+    client.send_message(QueueUrl=url, MessageBody="x")
+
+    assert "AccessDenied" == refusal(lambda: client.receive_message(QueueUrl=url.replace("broker-feedback", "other")))[0]
+
+
+def test_a_stranger_cannot_read_a_queue(aws: Aws, owner: Account) -> None:
+    queue = owner.make_queue("private")
+
+    assert "AccessDenied" == refusal(lambda: aws.account().client("sqs").receive_message(QueueUrl=queue.url))[0]
+
+
+def test_a_user_without_policies_may_do_nothing(owner: Account) -> None:
+    _, keys = owner.make_user("newcomer")
+
+    assert "AccessDeniedException" == refusal(owner.client("sesv2", keys=keys).get_account)[0]
+    assert "AccessDenied" == refusal(owner.client("iam", keys=keys).list_users)[0]
+
+
+def test_attached_and_group_policies_count(owner: Account) -> None:
+    iam = owner.client("iam")
+    _, keys = owner.make_user("member")
+    policy = iam.create_policy(PolicyName="read", PolicyDocument=json.dumps(allow("ses:GetAccount", "*")))["Policy"]["Arn"]
+    iam.create_group(GroupName="readers")
+    iam.attach_group_policy(GroupName="readers", PolicyArn=policy)
+    iam.add_user_to_group(GroupName="readers", UserName="member")
+
+    assert owner.client("sesv2", keys=keys).get_account()["SendingEnabled"]
+
+
+def test_a_deny_in_the_role_wins(owner: Account) -> None:
+    document = allow("ses:*", "*")
+    document["Statement"].append({"Effect": "Deny", "Action": "ses:GetAccount", "Resource": "*"})
+    client = session(owner, document)("sesv2")
+
+    client.list_email_identities()
+
+    assert "AccessDeniedException" == refusal(client.get_account)[0]
