@@ -17,12 +17,12 @@ from broker import log, web
 from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
-from broker.feedback.api import FeedbackController, RouteController
+from broker.feedback.api import RouteController, SnsController
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
-from broker.parts import Parts, open_parts
+from broker.parts import Parts
 from broker.settings import load
 from broker.tenants.api import ApiKeyController, TenantController
 from broker.tenants.auth import KeyAuthentication
@@ -40,7 +40,7 @@ CONTROLLERS = (
     DeliveryController,
     EventController,
     AuditController,
-    FeedbackController,
+    SnsController,
     HealthController,
 )
 TAGS = (
@@ -50,10 +50,9 @@ TAGS = (
     Tag("Identities", "Verified domains and addresses in an owner's account."),
     Tag("Negotiation", "Proposing, approving, countering, declining, amending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
-    Tag("Routes", "How SES feedback about a grant reaches us."),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
-    Tag("Feedback", "Where SNS delivers."),
+    Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
     Tag("Health", "For load balancers."),
 )
 
@@ -79,6 +78,7 @@ def build(parts: Parts) -> Litestar:
             "settings": _given(parts.settings),
             "prover": _given(parts.prover),
             "receiver": _given(parts.receiver),
+            "release": _given(parts.release),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,
@@ -124,9 +124,7 @@ def _openapi() -> OpenAPIConfig:
         tags=list(TAGS),
         security=[{"apiKey": []}],
         components=Components(
-            security_schemes={
-                "apiKey": SecurityScheme(type="http", scheme="bearer", description="An API key: sdb_…")
-            }
+            security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer", description="An API key: sdb_…")}
         ),
         path="/schema",
         render_plugins=[SwaggerRenderPlugin()],

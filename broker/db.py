@@ -4,11 +4,27 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import DateTime, MetaData, Text, bindparam, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+    bindparam,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -27,6 +43,26 @@ class Role(StrEnum):
     INGEST = "broker_ingest"
     PUMP = "broker_pump"
     WORKER = "broker_worker"
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class EnumText(TypeDecorator[E]):
+    """A StrEnum stored as text; which texts there may be is a check in the schema."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: type[E]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        return None if value is None else self.kind(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
+        return None if value is None else self.kind(value)
 
 
 class Base(DeclarativeBase):
@@ -49,6 +85,21 @@ class Base(DeclarativeBase):
         list[str]: ARRAY(Text()),
     }
 
+
+# Here rather than beside its use, because `idempotency` lies below this module.
+Table(
+    "idempotency_keys",
+    Base.metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("tenant_id", Uuid),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("sealed", Boolean, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("idempotency_keys_created_at_idx", "created_at"),
+)
 
 # Both settings last for the transaction only: a pooled connection leaks neither, behind pgbouncer either.
 _ENTER = text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)").bindparams(

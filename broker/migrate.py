@@ -46,11 +46,11 @@ async def migrate(url: str, *, login: str | None = None, revision: str = "head")
 
 def head() -> str:
     """The newest revision that this code knows."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    return ScriptDirectory.from_config(configuration()).get_current_head() or ""
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
-    config = _config()
+    config = configuration()
     config.attributes["connection"] = connection
     if revision == "head" or int(revision) >= int(_current(connection)):
         command.upgrade(config, revision)
@@ -64,7 +64,8 @@ def _current(connection: Connection) -> str:
     return str(connection.execute(text("SELECT coalesce(max(version_num), '0') FROM alembic_version")).scalar())
 
 
-def _config() -> Config:
+def configuration() -> Config:
+    """Alembic's configuration, wherever the migrations lie."""
     config = Config()
     config.set_main_option("script_location", quote(str(scripts()), safe="/ "))
     return config

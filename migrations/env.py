@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-metadata=None
+from broker.models import metadata
 
 PARTITION_PARENTS = ("events_", "event_keys_", "attempts_")
 

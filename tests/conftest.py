@@ -11,6 +11,7 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+import broker.models  # noqa: F401 - foreign keys need every table
 from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database, Role, connect, sessions

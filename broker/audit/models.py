@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, func
+from sqlalchemy import ForeignKey, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.db import Base
@@ -14,6 +14,11 @@ class AuditRow(Base):
     """Who did what to which subject; visible to the tenant and to the counterpart of a grant."""
 
     __tablename__ = "audit"
+    __table_args__ = (
+        Index("audit_tenant_id_idx", "tenant_id", "id"),
+        Index("audit_counterpart_id_idx", "counterpart_id", "id"),
+        Index("audit_subject_id_idx", "subject_id", "id"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())

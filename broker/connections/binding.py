@@ -22,7 +22,7 @@ _EVENTS = {
 
 
 async def bind(session: AsyncSession, row: Connection) -> bool:
-    """Binds the account to the connection's tenant; False when it is another's. The primary key decides, not a claim."""
+    """Binds the account to the connection's tenant; False when it is another's. The primary key decides, no claim."""
     await session.execute(
         insert(Account)
         .values(account_id=row.account_id, tenant_id=row.tenant_id, connection_id=row.id)

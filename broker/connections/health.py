@@ -66,7 +66,7 @@ def judge(finding: Finding, text: str, *, state: State, was_verified: bool, atte
         is_worse = not was_verified or finding is Finding.BOUND_ELSEWHERE
         return Verdict(State.LOST if is_worse else State.DEGRADED, _SETTLED[finding], again)
     reason = _MAY_PASS[finding].format(text)
-    if attempts < PATIENCE:
+    if attempts < PATIENCE and state is not State.LOST:
         return Verdict(State.DEGRADED if was_verified else State.PENDING, reason, _pause(attempts), failed=True)
     return Verdict(State.LOST, reason, again)
 

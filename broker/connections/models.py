@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 class Connection(Due, Base):
-    """One AWS account of one tenant. Due: its role is to be checked. `nonce`: an open challenge to prove the account."""
+    """One AWS account of one tenant. Due: its role is to be checked. `nonce`: an open challenge to prove it."""
 
     __tablename__ = "connections"
     __table_args__ = (

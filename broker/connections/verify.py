@@ -63,7 +63,7 @@ async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], cla
         await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
     except Superseded:
         logger.info("another worker has this connection now", connection_id=str(claim.id))
-    except Exception as error:  # noqa: BLE001 — the top of a worker loop: the row is left to be tried again
+    except Exception as error:  # the top of a worker loop: the lease runs out and the row is tried again
         logger.error("checking a connection failed", connection_id=str(claim.id), exc_info=error)
 
 

@@ -50,7 +50,7 @@ class PresignedProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Challenge(msgspec.Struct, frozen=True):
-    """What to sign to prove the account: `method` and `url` for service sts in `region`, with exactly these `headers`."""
+    """What to sign to prove the account: `method`, `url` and exactly these `headers`, for service sts in `region`."""
 
     url_host: str
     url: str
@@ -80,7 +80,7 @@ class ConnectionView(msgspec.Struct, frozen=True):
 
 
 class Installation(msgspec.Struct, frozen=True):
-    """What tenants must know of this broker: its account, its Region and the STS endpoint that proofs are signed for."""
+    """What tenants must know of this broker: its account, its Region, and the STS endpoint that proofs go to."""
 
     settings: Settings
     proof_endpoint: str

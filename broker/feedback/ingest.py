@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from broker import log
 from broker.caller import NOBODY
 from broker.crypto import Keyring
 from broker.db import Database
@@ -12,6 +13,8 @@ from broker.feedback import store
 from broker.feedback.envelope import Envelope
 from broker.feedback.payloads import Feedback, parse
 from broker.feedback.sort import Known, Read, sort
+
+logger = log.get(__name__)
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,7 @@ async def ingest(db: Database, batch: Sequence[Envelope], keyring: Keyring, *, n
         stored = await store.save(session, found.events)
         await store.quarantine(session, found.asides)
         await store.mark_heard(session, found.heard)
-    return Tally(
+    tally = Tally(
         stored=stored,
         repeated=len(found.events) - stored,
         quarantined=len(found.asides),
@@ -48,6 +51,10 @@ async def ingest(db: Database, batch: Sequence[Envelope], keyring: Keyring, *, n
         dropped=found.dropped,
         unheard=found.unheard,
     )
+    logger.debug("feedback stored", **msgspec.structs.asdict(tally))
+    for aside in found.asides:
+        logger.warning("feedback quarantined", topic_arn=aside.topic_arn, reason=aside.reason)
+    return tally
 
 
 def _identity(read: Read) -> str | None:

@@ -13,7 +13,7 @@ from broker.db import Database, Role
 from broker.due import wake
 from broker.errors import BadRequest, Conflict, NotFound, Refused, TooLarge
 from broker.feedback import topics
-from broker.feedback.envelope import Envelope, MessageType, decode
+from broker.feedback.envelope import Envelope, MessageType, decode, topic_name
 from broker.feedback.flusher import Flusher
 from broker.feedback.models import Topic
 from broker.feedback.signature import Verifier
@@ -48,8 +48,8 @@ class Receiver:
         """Returns (answer 200) when the message is durably dealt with. Names of `headers` are lower case.
 
         Raises 400 for what is no signed SNS message, 404 for a topic of no route, 403 for a signature that does not
-        fit, 409 for a confirmation that nobody waits for, 413 above the limit. Trouble of our own is `Unavailable`, 503:
-        SNS tries again after a 5xx only (SNS Developer Guide, sns-message-delivery-retries).
+        fit, 409 for a confirmation that nobody waits for, 413 above the limit. Trouble of our own is `Unavailable`,
+        503: SNS tries again after a 5xx only (SNS Developer Guide, sns-message-delivery-retries).
         """
         if len(body) > self._body_limit:
             raise TooLarge(f"The body has more than {self._body_limit} bytes.")
@@ -69,6 +69,8 @@ class Receiver:
         """Remembers topics that were found: an ARN never changes hands, and the batch looks its tenant up again."""
         if topic_arn in self._known:
             return True
+        if topic_name(topic_arn) is None:
+            return False
         found = await self._find(topic_arn) is not None
         if found and len(self._known) < MOST_REMEMBERED:
             self._known.add(topic_arn)

@@ -39,7 +39,7 @@ async def show_route(db: Database, caller: Caller, route_id: UUID) -> RouteView:
     return _view(row[0], row[1], caller)
 
 
-def _routes(caller: Caller) -> Select[tuple[Route, str | None]]:
+def _routes(caller: Caller) -> Select[Route, str | None]:
     mine = and_(Topic.id == Route.topic_id, Topic.tenant_id == caller.tenant)
     return select(Route, Topic.arn).outerjoin(Topic, mine).where(visible_to(caller))
 

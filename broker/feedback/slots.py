@@ -38,7 +38,7 @@ def why_pending(identity: str, taken: tuple[str, ...]) -> str | None:
 
 
 BY_HAND = (
-    "The owner's account is not connected by a role that we may use, so the notification topics of the identity have to be "
-    "set by the owner."
+    "The owner's account is not connected by a role that we may use, so the owner has to set the notification topics "
+    "of the identity."
 )
 NO_TOPIC_YET = "The broker's topic in this Region is still being confirmed by SNS."

@@ -81,7 +81,5 @@ class ArqBell:
 
     async def _enqueue(self, queue: str) -> None:
         if self._pool is None:
-            self._pool = await create_pool(
-                redis_settings(self._url), job_serializer=encode, job_deserializer=decode
-            )
+            self._pool = await create_pool(redis_settings(self._url), job_serializer=encode, job_deserializer=decode)
         await self._pool.enqueue_job("look", queue, _queue_name=queue, _expires=60)

@@ -49,7 +49,7 @@ class StsGateway:
         self._fetcher = fetcher
         self._region = settings.aws_region
         self._timeout = settings.aws_call_timeout
-        self._endpoint = aws.regional_sts(settings.aws_region)
+        self._endpoint = aws.regional_sts(settings.aws_region).rstrip("/")
         self._slots: OrderedDict[tuple[RoleAccess, str], _Slot] = OrderedDict()
 
     async def session(self, access: RoleAccess, policy: str) -> Credentials:
@@ -88,6 +88,11 @@ class StsGateway:
             credentials=credentials,
         )
         return str(answer["Account"])
+
+    @property
+    def endpoint(self) -> str:
+        """The Regional endpoint that presigned requests must be for, without a trailing slash."""
+        return self._endpoint
 
     async def prove(self, url: str, nonce: str) -> ProvenCaller:
         """Sends the presigned GetCallerIdentity request with our challenge header and reads who signed it.

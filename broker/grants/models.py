@@ -7,13 +7,13 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base
+from broker.db import Base, EnumText
 from broker.grants.lifecycle import Effect, Outcome, Paper
 
 
-def _one_of(column: str, kind: type[Paper] | type[Effect] | type[Outcome], *, more: str = "") -> CheckConstraint:
+def _one_of(column: str, kind: type[Paper] | type[Effect] | type[Outcome]) -> CheckConstraint:
     values = ", ".join(f"'{member.value}'" for member in kind)
-    return CheckConstraint(f"{column} IN ({values}{more})", name=column)
+    return CheckConstraint(f"{column} IN ({values})", name=column)
 
 
 class Grant(Base):
@@ -39,8 +39,8 @@ class Grant(Base):
     delegate_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     identity_id: Mapped[UUID] = mapped_column(ForeignKey("identities.id"))
     identity_arn: Mapped[str]
-    paper: Mapped[Paper]
-    effect: Mapped[Effect]
+    paper: Mapped[Paper] = mapped_column(EnumText(Paper))
+    effect: Mapped[Effect] = mapped_column(EnumText(Effect))
     error: Mapped[str | None]
     version: Mapped[int] = mapped_column(server_default=text("1"), default=1)
     latest_offer_id: Mapped[UUID] = mapped_column(
@@ -86,7 +86,7 @@ class Offer(Base):
     made_by: Mapped[str]
     terms: Mapped[dict[str, Any]]
     note: Mapped[str | None]
-    outcome: Mapped[Outcome | None]
+    outcome: Mapped[Outcome | None] = mapped_column(EnumText(Outcome))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lapses_at: Mapped[datetime]
     decided_at: Mapped[datetime | None]

@@ -127,7 +127,7 @@ async def find_for(
     ).one_or_none()
     if row is None:
         raise NotFound("There is no grant with this id.")
-    grant, now = row._tuple()  # noqa: SLF001 - SQLAlchemy's public way to a typed tuple
+    grant, now = row
     offer = await session.get_one(Offer, grant.latest_offer_id)
     if expected is not None and expected != offer.id:
         raise PreconditionFailed("Another offer was made since you looked; read the grant and decide on that one.")

@@ -49,7 +49,7 @@ async def list_grants(
     if after is not None:
         query = query.where(Grant.id > after)
     async with db.read(caller) as session:
-        rows = (await session.execute(query)).tuples().all()
+        rows = (await session.execute(query)).all()
         names = await names_of(session, {party for grant, _ in rows for party in (grant.owner_id, grant.delegate_id)})
     now = clock.now()
     return [grant_view(grant, offer, caller, names=names, now=now) for grant, offer in rows]
@@ -114,7 +114,7 @@ async def _find(session: AsyncSession, caller: Caller, grant_id: UUID) -> tuple[
     ).one_or_none()
     if row is None:
         raise NotFound("There is no grant with this id.")
-    return row.tuple()
+    return row[0], row[1]
 
 
 def _statement(grant: Grant) -> str:

@@ -105,7 +105,7 @@ async def _reserve(db: Database, work: Work, slot: int, document: str) -> str:
         )
         versions = {
             parsed.version: (name, text)
-            for name, text in written.tuples()
+            for name, text in written
             if (parsed := parse_name(name)) and parsed.slot == slot
         }
         if versions:

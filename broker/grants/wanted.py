@@ -102,8 +102,8 @@ async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: 
             .where(Grant.identity_id == identity_id, Offer.outcome.is_(None), Offer.lapses_at <= now)
             .with_for_update()
         )
-    ).tuples()
-    for grant, offer in rows.all():
+    ).all()
+    for grant, offer in rows:
         offer.outcome, offer.decided_at = Outcome.LAPSED, offer.lapses_at
         if grant.paper is Paper.OPEN:
             grant.paper = Paper.LAPSED

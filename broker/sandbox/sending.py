@@ -40,7 +40,7 @@ def send(cloud: Cloud, call: Call) -> dict[str, str]:
     sent = payloads.Sent(message_id, envelope, who.account_id, who.name, identity.arn, call.source_ip, call.at)
     with cloud.state.lock:
         cloud.state.mailbox.append(mail)
-    cloud.background.submit(simulator.carry_out, cloud, sent)
+    cloud.later(lambda: simulator.carry_out(cloud, sent))
     return {"MessageId": message_id}
 
 

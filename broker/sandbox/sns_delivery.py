@@ -8,8 +8,9 @@ import base64
 import hashlib
 import http.client
 import json
+import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock, Timer
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
+
+_log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 15
 RETRIES = 3
@@ -54,6 +57,12 @@ def make_certificate(region: str) -> Certificate:
 def string_to_sign(body: Mapping[str, str]) -> str:
     """Each signed field that is present as `name\\nvalue\\n`, in byte order of the names."""
     return "".join(f"{name}\n{body[name]}\n" for name in _SIGNED_FIELDS[body["Type"]] if name in body)
+
+
+def report(future: Future[None]) -> None:
+    """Logs what went wrong in a background thread, where nobody would see it."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.error("work in the background failed", exc_info=error)
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -113,7 +122,7 @@ class Courier:
         """Posts soon; nothing is sent once the server is closing."""
         if not self._closing.is_set():
             try:
-                self._pool.submit(self._try, parcel, tries)
+                self._pool.submit(self._try, parcel, tries).add_done_callback(report)
             except RuntimeError:
                 return  # the pool closed between the two lines
 

@@ -1,23 +1,27 @@
 """Deliveries: what is pending or dead, the attempts made, and sending one again."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker import due
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import Conflict, NotFound
 from broker.idempotency import remember
+from broker.webhooks import endpoints
 from broker.webhooks.endpoints import find
-from broker.webhooks.models import AttemptRow, DeadDeliveryRow, DeliveryRow, EndpointRow, LaneRow
+from broker.webhooks.models import AttemptRow, DeadDeliveryRow, DeliveryRow, EndpointRow, EventRow
 from broker.webhooks.views import AttemptView, DeliveryState, DeliveryView
+
+R = TypeVar("R", DeliveryRow, DeadDeliveryRow)
+Trace = type[DeliveryRow] | type[DeadDeliveryRow] | type[AttemptRow]
+_TRACES: tuple[Trace, ...] = (DeliveryRow, DeadDeliveryRow, AttemptRow)
 
 
 class DeliveryId(msgspec.Struct, frozen=True):
@@ -49,34 +53,45 @@ async def list_some(
     limit: int = 50,
 ) -> Sequence[DeliveryView]:
     """Pending or dead deliveries of one's endpoints, by endpoint, then oldest event first."""
-    row = DeliveryRow if state is DeliveryState.PENDING else DeadDeliveryRow
-    mine = select(EndpointRow.id).where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
-    query = (
-        select(row)
-        .where(row.tenant_id == caller.tenant, row.endpoint_id.in_(mine))
-        .order_by(row.endpoint_id, row.event_id)
-        .limit(limit)
-    )
-    if after is not None:
-        query = query.where(tuple_(row.endpoint_id, row.event_id) > tuple_(after.endpoint_id, after.event_id))
     async with db.read(caller) as session:
         if endpoint_id is not None:
-            query = query.where(row.endpoint_id == (await find(session, caller, endpoint_id)).id)
-        return [_view(found) for found in await session.scalars(query)]
+            await find(session, caller, endpoint_id)
+        if state is DeliveryState.PENDING:
+            pending = _page(select(DeliveryRow), DeliveryRow, caller, endpoint_id, after).limit(limit)
+            return [_view(row) for row in await session.scalars(pending)]
+        dead = _page(select(DeadDeliveryRow), DeadDeliveryRow, caller, endpoint_id, after).limit(limit)
+        return [_view(row) for row in await session.scalars(dead)]
+
+
+def _page(
+    query: Select[R],
+    row: type[DeliveryRow] | type[DeadDeliveryRow],
+    caller: Caller,
+    endpoint_id: UUID | None,
+    after: DeliveryId | None,
+) -> Select[R]:
+    """In the order of the primary key, so that a page is a walk along the index of each endpoint."""
+    mine = select(EndpointRow.id).where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
+    query = query.where(row.tenant_id == caller.tenant, row.endpoint_id.in_(mine))
+    if endpoint_id is not None:
+        query = query.where(row.endpoint_id == endpoint_id)
+    if after is not None:
+        query = query.where(tuple_(row.endpoint_id, row.event_id) > tuple_(after.endpoint_id, after.event_id))
+    return query.order_by(row.endpoint_id, row.event_id)
 
 
 async def attempts(
     db: Database, caller: Caller, delivery: DeliveryId, *, after: UUID | None = None, limit: int = 50
 ) -> Sequence[AttemptView]:
     """Every HTTP try of one delivery, oldest first; `NotFound` when there is no such delivery."""
-    query = _attempts_of(caller, delivery).order_by(AttemptRow.id).limit(limit)
+    query = select(AttemptRow).where(*_is(AttemptRow, caller, delivery)).order_by(AttemptRow.id).limit(limit)
     if after is not None:
         query = query.where(AttemptRow.id > after)
     async with db.read(caller) as session:
         await find(session, caller, delivery.endpoint_id)
         rows = (await session.scalars(query)).all()
-        if not rows and after is None and await _waiting(session, caller, delivery) is None:
-            raise NotFound("There is no delivery with this id.")
+        if not rows and after is None:
+            await _event(session, caller, delivery)
         return [_attempt(row) for row in rows]
 
 
@@ -86,16 +101,70 @@ async def replay(db: Database, caller: Caller, delivery: DeliveryId) -> Delivery
         endpoint = await find(session, caller, delivery.endpoint_id)
         if endpoint.state != "active":
             raise Conflict("The endpoint is disabled; enable it first.")
-        at = await _event_at(session, caller, delivery)
-        if at is None:
-            raise NotFound("There is no delivery with this id.")
+        event = await _event(session, caller, delivery)
         await session.execute(delete(DeadDeliveryRow).where(*_is(DeadDeliveryRow, caller, delivery)))
-        made = (
+        again = (
             insert(DeliveryRow)
-            .from_select(
-                ["endpoint_id", "event_id", "event_at", "tenant_id", "priority"],
-                select(EndpointRow.id, func.cast(delivery.event_id), at),
+            .values(
+                endpoint_id=delivery.endpoint_id,
+                event_id=event.id,
+                event_at=event.at,
+                tenant_id=caller.tenant,
+                priority=func.event_priority(event.type),
             )
+            .on_conflict_do_update(
+                index_elements=[DeliveryRow.endpoint_id, DeliveryRow.event_id],
+                set_={"next_at": func.now(), "attempts": 0},
+            )
+            .returning(DeliveryRow)
         )
-        await session.execute(made)
-        raise NotImplementedError
+        pending = (await session.scalars(again)).one()
+        await endpoints.wake(session, caller, delivery.endpoint_id)
+        await record(
+            session, caller, "delivery.replayed", subject=("endpoint", delivery.endpoint_id), event_id=str(event.id)
+        )
+        return await remember(session, caller, _view(pending))
+
+
+async def _event(session: AsyncSession, caller: Caller, delivery: DeliveryId) -> EventRow:
+    """The event of a delivery that exists or was made; `NotFound` otherwise, or when it is no longer kept."""
+    known = union_all(*(select(row.event_at).where(*_is(row, caller, delivery)).limit(1) for row in _TRACES)).limit(1)
+    at = await session.scalar(known)
+    event = await session.get(EventRow, (at, delivery.event_id)) if at else None
+    if event is None or caller.tenant not in (event.owner_id, event.delegate_id):
+        raise NotFound("There is no delivery with this id, or its event is no longer kept.")
+    return event
+
+
+def _is(row: Trace, caller: Caller, delivery: DeliveryId) -> tuple[ColumnElement[bool], ...]:
+    return (
+        row.tenant_id == caller.tenant,
+        row.endpoint_id == delivery.endpoint_id,
+        row.event_id == delivery.event_id,
+    )
+
+
+def _view(row: DeliveryRow | DeadDeliveryRow) -> DeliveryView:
+    shared = DeliveryView(
+        id=str(DeliveryId(row.endpoint_id, row.event_id)),
+        endpoint_id=row.endpoint_id,
+        event_id=row.event_id,
+        event_at=row.event_at,
+        state=DeliveryState.PENDING,
+        attempts=row.attempts,
+    )
+    if isinstance(row, DeliveryRow):
+        return msgspec.structs.replace(shared, next_at=row.next_at)
+    return msgspec.structs.replace(shared, state=DeliveryState.DEAD, reason=row.reason, died_at=row.died_at)
+
+
+def _attempt(row: AttemptRow) -> AttemptView:
+    return AttemptView(
+        id=row.id,
+        at=row.at,
+        number=row.number,
+        status=row.status,
+        latency_ms=row.latency_ms,
+        error=row.error,
+        answer=row.answer,
+    )

@@ -115,7 +115,7 @@ async def enable(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointVie
             endpoint.state = "active"
             endpoint.reason = None
             endpoint.failing_since = None
-            await _wake(session, caller, endpoint_id, at_once=True)
+            await wake(session, caller, endpoint_id, at_once=True)
             await record(session, caller, "endpoint.enabled", subject=("endpoint", endpoint.id))
         return await remember(session, caller, view(endpoint))
 
@@ -143,14 +143,12 @@ async def send_test(db: Database, caller: Caller, endpoint_id: UUID) -> Endpoint
                 endpoint_id=endpoint_id, event_id=event_id, event_at=at, tenant_id=caller.tenant, priority=1
             )
         )
-        await _wake(session, caller, endpoint_id)
+        await wake(session, caller, endpoint_id)
         await record(session, caller, "endpoint.tested", subject=("endpoint", endpoint_id), event_id=str(event_id))
         return await remember(session, caller, view(endpoint))
 
 
-async def find(
-    session: AsyncSession, caller: Caller, endpoint_id: UUID, *, locked: bool = False
-) -> EndpointRow:
+async def find(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, locked: bool = False) -> EndpointRow:
     """The caller's own endpoint, `locked` against changes; `NotFound` for a foreign or a deleted one."""
     query = select(EndpointRow).where(
         EndpointRow.id == endpoint_id, EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted"
@@ -161,7 +159,7 @@ async def find(
     return endpoint
 
 
-async def _wake(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, at_once: bool = False) -> None:
+async def wake(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, at_once: bool = False) -> None:
     """Makes the lane due; `at_once`, even if the receiver had asked to be left alone."""
     lane = (
         await session.scalars(select(LaneRow).where(LaneRow.id == endpoint_id, LaneRow.tenant_id == caller.tenant))
@@ -189,8 +187,8 @@ def _check(url: str | None, event_types: list[str] | None, *, allow_loopback: bo
     flaws = []
     if url is not None and (wrong := flaw_of(url, allow_loopback=allow_loopback)):
         flaws.append(Flaw("/url", wrong))
-    for name in unknown_types(event_types or []):
-        flaws.append(Flaw("/event_types", f"There is no event type {name!r}."))
+    unknown = unknown_types(event_types or [])
+    flaws.extend(Flaw("/event_types", f"There is no event type {name!r}.") for name in unknown)
     if flaws:
         raise Invalid(" ".join(flaw.detail for flaw in flaws), flaws=tuple(flaws))
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+import broker.tenants.models  # noqa: F401 - the tenants that foreign keys point to
 from broker.db import Base
 from broker.due import Due
 
@@ -130,6 +131,7 @@ class AttemptRow(Base):
     tenant_id: Mapped[UUID]
     endpoint_id: Mapped[UUID]
     event_id: Mapped[UUID]
+    event_at: Mapped[datetime]
     number: Mapped[int] = mapped_column(SmallInteger)
     status: Mapped[int | None] = mapped_column(SmallInteger)
     latency_ms: Mapped[int]

@@ -91,7 +91,7 @@ _FINISH = text(
     ), later AS (
       UPDATE deliveries d SET attempts = r.number, next_at = now() + r.wait FROM result r
       WHERE d.endpoint_id = r.endpoint_id AND d.event_id = r.event_id AND r.verdict = 'retry'
-      RETURNING d.event_id
+      RETURNING d.event_id, d.event_at
     ), detail AS (
       SELECT * FROM unnest(:ids, :ats, :statuses, CAST(:latencies AS integer[]), CAST(:errors AS text[]),
         CAST(:answers AS text[])) AS t (id, at, status, latency_ms, error, answer)
@@ -102,10 +102,12 @@ _FINISH = text(
       FROM result r JOIN gone USING (event_id) JOIN detail t USING (id) WHERE r.verdict = 'dead'
       ON CONFLICT DO NOTHING
     ), logged AS (
-      INSERT INTO attempts (id, at, tenant_id, endpoint_id, event_id, number, status, latency_ms, error, answer)
-      SELECT r.id, t.at, r.tenant_id, r.endpoint_id, r.event_id, r.number, t.status, t.latency_ms, t.error, t.answer
+      INSERT INTO attempts
+        (id, at, tenant_id, endpoint_id, event_id, event_at, number, status, latency_ms, error, answer)
+      SELECT r.id, t.at, r.tenant_id, r.endpoint_id, r.event_id, was.event_at, r.number,
+        t.status, t.latency_ms, t.error, t.answer
       FROM result r JOIN detail t USING (id)
-      WHERE r.event_id IN (SELECT event_id FROM gone UNION ALL SELECT event_id FROM later)
+      JOIN (SELECT * FROM gone UNION ALL SELECT * FROM later) was USING (event_id)
     )
     SELECT count(*) FROM held
     """

@@ -1,4 +1,4 @@
-"""What the URL of an endpoint must look like. Pure; which addresses it may lead to is checked whenever it is dialled."""
+"""What the URL of an endpoint must look like. Pure; where its host leads is checked whenever it is dialled."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit

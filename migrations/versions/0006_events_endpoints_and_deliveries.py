@@ -98,6 +98,7 @@ CREATE TABLE attempts (
   tenant_id uuid NOT NULL,
   endpoint_id uuid NOT NULL,
   event_id uuid NOT NULL,
+  event_at timestamptz NOT NULL,
   number smallint NOT NULL,
   status smallint,
   latency_ms integer NOT NULL,

@@ -41,8 +41,7 @@ DECIDED_BY_OTHER = {
     )
 }
 WITHDRAWN_BY_MAKER = {
-    (Verb.WITHDRAW, party, paper, party)
-    for party, paper in product(Party, (Paper.OPEN, Paper.AGREED, Paper.PAUSED))
+    (Verb.WITHDRAW, party, paper, party) for party, paper in product(Party, (Paper.OPEN, Paper.AGREED, Paper.PAUSED))
 }
 AMENDED = {(Verb.AMEND, party, paper, None) for party, paper in product(Party, (Paper.AGREED, Paper.PAUSED))}
 ENDED = {
@@ -79,9 +78,7 @@ def test_only_the_owner_of_a_drifted_grant_can_restore_it() -> None:
 
 def test_a_lapsed_offer_cannot_be_approved_even_before_a_worker_wrote_it_down() -> None:
     """The clock decides, not the worker."""
-    lapsed = Standing(
-        paper=Paper.OPEN, effect=Effect.NONE, offer_open=True, offer_by=Party.OWNER, offer_lapses_at=NOW
-    )
+    lapsed = Standing(paper=Paper.OPEN, effect=Effect.NONE, offer_open=True, offer_by=Party.OWNER, offer_lapses_at=NOW)
 
     assert State.LAPSED is state_of(lapsed, NOW)
     assert refusal(Verb.APPROVE, Party.DELEGATE, lapsed, NOW) is not None
@@ -123,9 +120,7 @@ def test_the_state_follows_from_paper_and_effect(paper: Paper, effect: Effect, e
 
 def test_a_grant_whose_window_has_not_begun_is_scheduled() -> None:
     """Agreed, but nothing is in SES yet."""
-    later = Standing(
-        paper=Paper.AGREED, effect=Effect.APPLYING, not_before=NOW + HOUR, expires_at=NOW + 2 * HOUR
-    )
+    later = Standing(paper=Paper.AGREED, effect=Effect.APPLYING, not_before=NOW + HOUR, expires_at=NOW + 2 * HOUR)
 
     assert State.SCHEDULED is state_of(later, NOW)
     assert State.ACTIVATING is state_of(later, NOW + HOUR)
@@ -137,8 +132,6 @@ def test_a_grant_whose_window_has_not_begun_is_scheduled() -> None:
 )
 def test_a_slow_revocation_says_so(seconds: int, expected: tuple[str, ...]) -> None:
     """Overdue at 10 s, stuck at 60 s."""
-    revoking = Standing(
-        paper=Paper.REVOKED, effect=Effect.REMOVING, ended_at=NOW, expires_at=NOW + HOUR
-    )
+    revoking = Standing(paper=Paper.REVOKED, effect=Effect.REMOVING, ended_at=NOW, expires_at=NOW + HOUR)
 
     assert expected == flags_of(revoking, NOW + timedelta(seconds=seconds))

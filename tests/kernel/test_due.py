@@ -12,7 +12,6 @@ from broker.caller import Caller
 from broker.db import Database, Role
 from broker.due import Claim, Superseded
 from broker.ids import new_id
-from broker.tenants.models import Tenant  # noqa: F401 - lanes refer to its table
 from broker.webhooks.models import LaneRow
 from tests.conftest import new_tenant
 

@@ -179,6 +179,21 @@ def test_a_failed_set_up_is_not_taken_for_a_finished_one(tree: Tree) -> None:
     assert "Removing a .venv that is unfinished" in err
 
 
+def test_going_back_after_a_failed_change_sets_up_again(tree: Tree) -> None:
+    tree.run()
+    pins = tree.root / "deploy" / "requirements.txt"
+    before = pins.read_text()
+    pins.write_text("other-package==1\n")
+    tree.behave("exit 1")
+    tree.run()
+    pins.write_text(before)
+    tree.behave("exit 0")
+    code, _, err = tree.run()
+
+    assert code == 0
+    assert "Setting up" in err
+
+
 def test_an_interrupted_set_up_is_begun_anew(tree: Tree) -> None:
     tree.behave(f"touch {tree.directory}/busy; exec sleep 600")
     process = tree.start()

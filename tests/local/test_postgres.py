@@ -14,6 +14,7 @@ import pytest
 from broker.local.child import PortTakenError, StartError
 from broker.local.postgres import EmbeddedPostgres
 from broker.local.postgres_account import find_home
+from broker.local.processes import Processes
 from tests.local.helpers import end, is_gone, read_pid, start_parent, wait_for
 
 
@@ -131,12 +132,15 @@ async def test_data_and_passwords_outlive_a_stop_and_a_crash(tmp_path: Path, way
 def test_a_stale_pid_of_a_living_process_does_not_stop_it(tmp_path: Path, way: bool | None) -> None:
     with EmbeddedPostgres.start(tmp_path, user_namespaces=way, durable=False) as first:
         stale = find_home(tmp_path, user_namespaces=way).data / "postmaster.pid"
-        lines = stale.read_text().replace(str(first.pid), str(os.getpid()))
+        lines = stale.read_text()
         first.kill()
-    stale.write_text(lines)
+    with Processes(tmp_path) as processes:
+        stranger = processes.start("stranger", ["sleep", "600"])
+        stale.write_text(lines.replace(str(first.pid), str(stranger.pid)))
+        with EmbeddedPostgres.start(tmp_path, user_namespaces=way, durable=False, discard=True) as second:
+            running = not is_gone(second.pid)
 
-    with EmbeddedPostgres.start(tmp_path, user_namespaces=way, durable=False, discard=True) as second:
-        assert not is_gone(second.pid)
+    assert running
 
 
 @in_every_way

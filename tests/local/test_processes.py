@@ -90,21 +90,20 @@ def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     assert running
 
 
+# The child itself says its id, once it is what it is to become.
 PARENT = """
 import sys
-from pathlib import Path
 from broker.local.processes import Processes, termination_as_interrupt
-with termination_as_interrupt(), Processes(Path(sys.argv[1])) as processes:
-    words = ["/bin/sh", "-c", 'trap "" TERM; ' * (len(sys.argv) > 2) + "while :; do sleep 0.05; done"]
-    child = processes.start("sleeper", words, ready=lambda: False)
-    print(child.pid, flush=True)
+with termination_as_interrupt(), Processes() as processes:
+    words = ["/bin/sh", "-c", sys.argv[1] + "echo $$; while :; do sleep 0.05; done"]
+    processes.start("sleeper", words, ready=lambda: False)
     processes.wait_until_ready(60)
 """
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_parent_that_is_ended_while_it_starts_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals) -> None:
-    parent = start_parent(PARENT, tmp_path)
+def test_a_parent_that_is_ended_while_it_starts_leaves_nothing_behind(sign: signal.Signals) -> None:
+    parent = start_parent(PARENT, "")
     pid = read_pid(parent)
     was_there = not is_gone(pid)
     parent.send_signal(sign)
@@ -114,8 +113,8 @@ def test_a_parent_that_is_ended_while_it_starts_leaves_nothing_behind(tmp_path: 
     assert was_there
 
 
-def test_a_stubborn_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
-    parent = start_parent(PARENT, tmp_path, "stubborn")
+def test_a_stubborn_child_does_not_outlive_a_killed_parent() -> None:
+    parent = start_parent(PARENT, 'trap "" TERM; ')
     pid = read_pid(parent)
     parent.kill()
     wait_for(lambda: is_gone(pid))

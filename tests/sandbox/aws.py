@@ -145,7 +145,10 @@ class Aws:
     def account(self) -> Account:
         return Account(self, str(next(_numbers)))
 
-    def client(self, service: str, keys: Keys, *, region: str = REGION) -> Any:
+    def client(
+        self, service: str, keys: Keys, *, region: str = REGION, careless: bool = False, read_timeout: float = 10
+    ) -> Any:
+        """A client; a careless one sends what its model forbids."""
         return _session.client(
             service,
             endpoint_url=self.url,
@@ -153,7 +156,7 @@ class Aws:
             aws_access_key_id=keys.access_key_id,
             aws_secret_access_key=keys.secret_access_key,
             aws_session_token=keys.token,
-            config=CONFIG,
+            config=CONFIG.merge(Config(parameter_validation=not careless, read_timeout=read_timeout)),
         )
 
     def control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -163,6 +166,10 @@ class Aws:
         if status != 200:
             raise AssertionError(text)
         return json.loads(text)
+
+    def settle(self) -> None:
+        """Waits until the feedback of all mail so far is published."""
+        assert self.cloud.settle(5)
 
     def delegation(self, **policy: Any) -> tuple[Account, Account, str]:
         """An owner and a delegate out of the sandbox, and the owner's identity example.com with one policy."""
@@ -196,12 +203,12 @@ def assume(sts: Any, role_arn: str, **more: Any) -> Keys:
 
 def allow(action: Any, resource: Any = None, *, principal: Any = None, **more: Any) -> dict[str, Any]:
     """A policy of one Allow statement."""
-    statement = {"Effect": "Allow", "Action": action} | more
+    statement = {"Effect": "Allow", "Action": action}
     if resource is not None:
         statement["Resource"] = resource
     if principal is not None:
         statement["Principal"] = principal
-    return {"Version": "2012-10-17", "Statement": [statement]}
+    return {"Version": "2012-10-17", "Statement": [statement | more]}
 
 
 def ses_may_publish(topic_arn: str, account_id: str, key: str = "aws:SourceAccount") -> dict[str, Any]:
@@ -263,7 +270,7 @@ def endpoint() -> Iterator[Endpoint]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

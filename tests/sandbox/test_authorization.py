@@ -44,7 +44,7 @@ def test_a_session_may_do_nothing_else(owner: Account) -> None:
 
     text = f"User `{arn}' is not authorized to perform `ses:GetEmailIdentityPolicies' on resource `{identity(owner)}'"
     assert ("AccessDeniedException", text) == other_action
-    assert "AccessDeniedException" == other_identity[0]
+    assert other_identity[0] == "AccessDeniedException"
 
 
 def test_a_session_policy_narrows(owner: Account) -> None:
@@ -53,7 +53,9 @@ def test_a_session_policy_narrows(owner: Account) -> None:
 
     client("sesv2").get_email_identity(EmailIdentity="example.com")
 
-    assert "AccessDeniedException" == refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.org"))[0]
+    assert (
+        refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.org"))[0] == "AccessDeniedException"
+    )
 
 
 def test_a_session_policy_adds_nothing(owner: Account) -> None:
@@ -61,7 +63,9 @@ def test_a_session_policy_adds_nothing(owner: Account) -> None:
 
     client("sesv2").get_account()
 
-    assert "AccessDeniedException" == refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.com"))[0]
+    assert (
+        refusal(lambda: client("sesv2").get_email_identity(EmailIdentity="example.com"))[0] == "AccessDeniedException"
+    )
 
 
 WITHOUT_RESOURCE_LEVEL: list[tuple[str, str, dict[str, Any]]] = [
@@ -94,7 +98,7 @@ def test_a_star_covers_calls_without_resource_level(
 ) -> None:
     client = session(owner, allow("ses:*", "*"))
 
-    assert 200 == getattr(client(service), operation)(**given)["ResponseMetadata"]["HTTPStatusCode"]
+    assert getattr(client(service), operation)(**given)["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 def test_configuration_sets_have_arns_of_their_own(owner: Account) -> None:
@@ -103,7 +107,7 @@ def test_configuration_sets_have_arns_of_their_own(owner: Account) -> None:
 
     client.create_configuration_set(ConfigurationSetName="broker-1")
 
-    assert "AccessDeniedException" == refusal(lambda: client.create_configuration_set(ConfigurationSetName="other"))[0]
+    assert refusal(lambda: client.create_configuration_set(ConfigurationSetName="other"))[0] == "AccessDeniedException"
 
 
 def test_topics_are_checked_by_arn(owner: Account) -> None:
@@ -114,7 +118,7 @@ def test_topics_are_checked_by_arn(owner: Account) -> None:
     client.set_topic_attributes(TopicArn=topic, AttributeName="SignatureVersion", AttributeValue="2")
 
     code, message = refusal(lambda: client.create_topic(Name="other"))
-    assert "AuthorizationError" == code
+    assert code == "AuthorizationError"
     assert "is not authorized to perform: SNS:CreateTopic on resource: arn:aws:sns:eu-west-1:" in message
 
 
@@ -125,26 +129,30 @@ def test_queues_are_checked_by_arn(owner: Account) -> None:
     url = client.create_queue(QueueName="broker-feedback")["QueueUrl"]
     client.send_message(QueueUrl=url, MessageBody="x")
 
-    assert "AccessDenied" == refusal(lambda: client.receive_message(QueueUrl=url.replace("broker-feedback", "other")))[0]
+    assert (
+        refusal(lambda: client.receive_message(QueueUrl=url.replace("broker-feedback", "other")))[0] == "AccessDenied"
+    )
 
 
 def test_a_stranger_cannot_read_a_queue(aws: Aws, owner: Account) -> None:
     queue = owner.make_queue("private")
 
-    assert "AccessDenied" == refusal(lambda: aws.account().client("sqs").receive_message(QueueUrl=queue.url))[0]
+    assert refusal(lambda: aws.account().client("sqs").receive_message(QueueUrl=queue.url))[0] == "AccessDenied"
 
 
 def test_a_user_without_policies_may_do_nothing(owner: Account) -> None:
     _, keys = owner.make_user("newcomer")
 
-    assert "AccessDeniedException" == refusal(owner.client("sesv2", keys=keys).get_account)[0]
-    assert "AccessDenied" == refusal(owner.client("iam", keys=keys).list_users)[0]
+    assert refusal(owner.client("sesv2", keys=keys).get_account)[0] == "AccessDeniedException"
+    assert refusal(owner.client("iam", keys=keys).list_users)[0] == "AccessDenied"
 
 
 def test_attached_and_group_policies_count(owner: Account) -> None:
     iam = owner.client("iam")
     _, keys = owner.make_user("member")
-    policy = iam.create_policy(PolicyName="read", PolicyDocument=json.dumps(allow("ses:GetAccount", "*")))["Policy"]["Arn"]
+    policy = iam.create_policy(PolicyName="read", PolicyDocument=json.dumps(allow("ses:GetAccount", "*")))["Policy"][
+        "Arn"
+    ]
     iam.create_group(GroupName="readers")
     iam.attach_group_policy(GroupName="readers", PolicyArn=policy)
     iam.add_user_to_group(GroupName="readers", UserName="member")
@@ -159,4 +167,4 @@ def test_a_deny_in_the_role_wins(owner: Account) -> None:
 
     client.list_email_identities()
 
-    assert "AccessDeniedException" == refusal(client.get_account)[0]
+    assert refusal(client.get_account)[0] == "AccessDeniedException"

@@ -44,7 +44,7 @@ def test_an_unknown_key_is_refused(aws: Aws) -> None:
 
     code, message = refusal(sts.get_caller_identity)
 
-    assert ("InvalidClientTokenId", "The security token included in the request is invalid.") == (code, message)
+    assert (code, message) == ("InvalidClientTokenId", "The security token included in the request is invalid.")
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_paths_with_escaped_characters_verify(aws: Aws) -> None:
 
     found = account.client("sesv2").get_email_identity(EmailIdentity="some+one@example.com")
 
-    assert "EMAIL_ADDRESS" == found["IdentityType"]
+    assert found["IdentityType"] == "EMAIL_ADDRESS"
 
 
 def test_an_unsigned_call_is_refused(aws: Aws) -> None:
     status, text = fetch(f"{aws.url}/?Action=GetCallerIdentity&Version=2011-06-15")
 
-    assert 403 == status
+    assert status == 403
     assert "<Code>MissingAuthenticationToken</Code>" in text
 
 
@@ -86,7 +86,7 @@ def test_a_presigned_call_names_the_caller(aws: Aws) -> None:
 
     status, text = fetch(presigned(aws, account.keys))
 
-    assert 200 == status
+    assert status == 200
     assert f"<Account>{account.id}</Account>" in text
 
 
@@ -115,7 +115,7 @@ def test_a_changed_presigned_call_is_refused(aws: Aws) -> None:
 
     status, text = fetch(url)
 
-    assert 403 == status
+    assert status == 403
     assert "<Code>SignatureDoesNotMatch</Code>" in text
 
 
@@ -136,7 +136,7 @@ def test_a_presigned_call_lives_as_long_as_it_says(aws: Aws, after: int, *, refu
 def test_a_presigned_call_may_live_a_week_at_most(aws: Aws) -> None:
     status, text = fetch(presigned(aws, aws.account().keys, expires=8 * 24 * 3600))
 
-    assert 400 == status
+    assert status == 400
     assert "<Code>IncompleteSignature</Code>" in text
 
 
@@ -154,7 +154,7 @@ def test_a_deleted_key_is_refused(aws: Aws) -> None:
     _, keys = account.make_user("mailer")
     account.client("iam").delete_access_key(UserName="mailer", AccessKeyId=keys.access_key_id)
 
-    assert "InvalidClientTokenId" == refusal(account.client("sts", keys=keys).get_caller_identity)[0]
+    assert refusal(account.client("sts", keys=keys).get_caller_identity)[0] == "InvalidClientTokenId"
 
 
 def test_a_session_s_key_needs_its_token(aws: Aws) -> None:
@@ -164,7 +164,7 @@ def test_a_session_s_key_needs_its_token(aws: Aws) -> None:
 
     stolen = Keys(keys.access_key_id, keys.secret_access_key)
 
-    assert "InvalidClientTokenId" == refusal(account.client("sts", keys=stolen).get_caller_identity)[0]
+    assert refusal(account.client("sts", keys=stolen).get_caller_identity)[0] == "InvalidClientTokenId"
 
 
 def test_a_session_ends(aws: Aws) -> None:
@@ -180,7 +180,9 @@ def test_a_session_ends(aws: Aws) -> None:
 def test_a_caller_cannot_choose_its_account_by_moto_s_header(aws: Aws) -> None:
     account, other = aws.account(), aws.account()
     iam = account.client("iam")
-    iam.meta.events.register("before-sign.*.*", lambda request, **_: request.headers.add_header("x-moto-account-id", other.id))
+    iam.meta.events.register(
+        "before-sign.*.*", lambda request, **_: request.headers.add_header("x-moto-account-id", other.id)
+    )
 
     arn = iam.create_user(UserName="mine")["User"]["Arn"]
 
@@ -194,4 +196,4 @@ def test_the_log_tells_who_called_what(aws: Aws) -> None:
     calls = aws.control("GET", f"calls?account_id={account.id}&service=sesv2&operation=GetAccount")
 
     assert [(account.arn, 200, None)] == [(each["caller_arn"], each["status"], each["error"]) for each in calls]
-    assert REGION == calls[0]["region"]
+    assert calls[0]["region"] == REGION

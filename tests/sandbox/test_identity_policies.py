@@ -56,7 +56,7 @@ def test_the_identity_shows_its_policies(owner: Account, delegate: Account) -> N
 def test_a_name_is_created_once(owner: Account, delegate: Account) -> None:
     create(owner, policy(owner, delegate))
 
-    assert "AlreadyExistsException" == refusal(lambda: create(owner, policy(owner, delegate)))[0]
+    assert refusal(lambda: create(owner, policy(owner, delegate)))[0] == "AlreadyExistsException"
 
 
 def test_a_policy_is_updated_and_deleted(owner: Account, delegate: Account) -> None:
@@ -69,7 +69,7 @@ def test_a_policy_is_updated_and_deleted(owner: Account, delegate: Account) -> N
     v2.delete_email_identity_policy(EmailIdentity="example.com", PolicyName="partner")
 
     assert {"partner": json.dumps(changed, separators=(",", ":"))} == after_update
-    assert {} == stored(owner)
+    assert stored(owner) == {}
 
 
 def test_unknown_identities_and_names_are_not_found(owner: Account, delegate: Account) -> None:
@@ -81,15 +81,15 @@ def test_unknown_identities_and_names_are_not_found(owner: Account, delegate: Ac
         lambda: v2.update_email_identity_policy(EmailIdentity="example.com", PolicyName="none", Policy=text)
     )
 
-    assert ("NotFoundException", "Email identity example.net does not exist.") == unknown
-    assert ("NotFoundException", "Policy none does not exist.") == missing
+    assert unknown == ("NotFoundException", "Email identity example.net does not exist.")
+    assert missing == ("NotFoundException", "Policy none does not exist.")
 
 
 def test_an_identity_has_room_for_twenty_policies(owner: Account, delegate: Account) -> None:
     for number in range(20):
         create(owner, policy(owner, delegate), f"policy-{number}")
 
-    assert "LimitExceededException" == refusal(lambda: create(owner, policy(owner, delegate), "policy-20"))[0]
+    assert refusal(lambda: create(owner, policy(owner, delegate), "policy-20"))[0] == "LimitExceededException"
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_what_ses_cannot_use_is_refused_and_not_stored(
 
     code, _ = refusal(lambda: create(owner, policy(owner, delegate, **json.loads(text))))
 
-    assert "BadRequestException" == code
-    assert {} == stored(owner)
+    assert code == "BadRequestException"
+    assert stored(owner) == {}
 
 
 def test_names_have_letters_digits_dashes_and_underscores(owner: Account, delegate: Account) -> None:
     code, message = refusal(lambda: create(owner, policy(owner, delegate), "a.b"))
 
-    assert "BadRequestException" == code
+    assert code == "BadRequestException"
     assert "Policy names must only include alpha-numeric characters, dashes, and underscores." in message
 
 
@@ -147,9 +147,9 @@ def test_both_versions_of_the_api_share_the_policies(owner: Account, delegate: A
     v1.delete_identity_policy(Identity="example.com", PolicyName="one")
     v1.delete_identity_policy(Identity="example.com", PolicyName="one")
 
-    assert ["one"] == listed
+    assert listed == ["one"]
     assert {"one": text} == read == seen
-    assert {} == stored(owner)
+    assert stored(owner) == {}
 
 
 def test_policies_go_with_the_identity(owner: Account, delegate: Account) -> None:
@@ -158,4 +158,4 @@ def test_policies_go_with_the_identity(owner: Account, delegate: Account) -> Non
     owner.client("sesv2").delete_email_identity(EmailIdentity="example.com")
     owner.verify("example.com")
 
-    assert {} == stored(owner)
+    assert stored(owner) == {}

@@ -1,6 +1,7 @@
 """Topics of an identity: only those that SES can publish to, and only by the identity's owner."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,12 +27,12 @@ def set_topic(owner: Account, topic: str | None, kind: str = "Bounce", identity:
 
 
 def test_a_fresh_identity_forwards_by_mail_and_has_no_topics(owner: Account) -> None:
-    assert {
+    assert attributes(owner) == {
         "ForwardingEnabled": True,
         "HeadersInBounceNotificationsEnabled": False,
         "HeadersInComplaintNotificationsEnabled": False,
         "HeadersInDeliveryNotificationsEnabled": False,
-    } == attributes(owner)
+    }
 
 
 def test_a_topic_of_another_account_is_set_and_cleared(aws: Aws, owner: Account) -> None:
@@ -52,7 +53,7 @@ def test_a_topic_is_greeted(owner: Account) -> None:
     set_topic(owner, topic)
 
     greeting = json.loads(queue.receive()[0]["Message"])
-    assert "AmazonSnsSubscriptionSucceeded" == greeting["notificationType"]
+    assert greeting["notificationType"] == "AmazonSnsSubscriptionSucceeded"
 
 
 def test_topics_that_ses_cannot_publish_to_are_refused(aws: Aws, owner: Account) -> None:
@@ -70,7 +71,7 @@ def test_topics_that_ses_cannot_publish_to_are_refused(aws: Aws, owner: Account)
         TopicArn=unusable["by the other key"], AttributeName="Policy", AttributeValue=json.dumps(document)
     )
 
-    refused = {why: refusal(lambda topic=topic: set_topic(owner, topic))[0] for why, topic in unusable.items()}
+    refused = {why: refusal(partial(set_topic, owner, topic))[0] for why, topic in unusable.items()}
 
     assert dict.fromkeys(unusable, "InvalidParameterValue") == refused
     assert "BounceTopic" not in attributes(owner)
@@ -79,7 +80,7 @@ def test_topics_that_ses_cannot_publish_to_are_refused(aws: Aws, owner: Account)
 def test_a_topic_of_another_region_is_refused(owner: Account) -> None:
     topic = str(owner.client("sns", region="us-east-1").create_topic(Name="far")["TopicArn"])
 
-    assert "InvalidParameterValue" == refusal(lambda: set_topic(owner, topic))[0]
+    assert refusal(lambda: set_topic(owner, topic))[0] == "InvalidParameterValue"
 
 
 def test_a_topic_may_demand_the_identity_s_arn(owner: Account) -> None:
@@ -95,12 +96,14 @@ def test_a_topic_may_demand_the_identity_s_arn(owner: Account) -> None:
             }
         },
     )
-    owner.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(document))
+    owner.client("sns").set_topic_attributes(
+        TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(document)
+    )
     owner.verify("example.org")
 
     set_topic(owner, topic)
 
-    assert "InvalidParameterValue" == refusal(lambda: set_topic(owner, topic, identity="example.org"))[0]
+    assert refusal(lambda: set_topic(owner, topic, identity="example.org"))[0] == "InvalidParameterValue"
 
 
 def test_a_delegate_cannot_set_a_topic_on_the_owner_s_identity(aws: Aws, owner: Account) -> None:
@@ -122,7 +125,7 @@ def test_headers_need_a_topic(owner: Account) -> None:
     set_topic(owner, owner.make_topic("feedback", publishers=owner.id))
     v1.set_identity_headers_in_notifications_enabled(**ask)
 
-    assert "InvalidParameterValue" == without[0]
+    assert without[0] == "InvalidParameterValue"
     assert attributes(owner)["HeadersInBounceNotificationsEnabled"]
 
 
@@ -136,6 +139,6 @@ def test_forwarding_can_stop_once_bounces_and_complaints_have_topics(owner: Acco
     set_topic(owner, topic, "Complaint")
     v1.set_identity_feedback_forwarding_enabled(**stop)
 
-    assert "InvalidParameterValue" == too_soon[0]
+    assert too_soon[0] == "InvalidParameterValue"
     assert not attributes(owner)["ForwardingEnabled"]
     assert not owner.client("sesv2").get_email_identity(EmailIdentity="example.com")["FeedbackForwardingStatus"]

@@ -1,5 +1,6 @@
 """Who may send what from whose identity, with SES's own texts for what is refused."""
 
+import json
 from email.message import EmailMessage
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_an_address_must_belong_to_the_identity_of_the_arn(aws: Aws) -> None:
 
     code, message = refusal(lambda: delegate.client("sesv2").send_email(**mail))
 
-    assert "BadRequestException" == code
+    assert code == "BadRequestException"
     assert f"The address 'news@example.org' does not align with the given ARN '{arn}'" == message
 
 
@@ -150,7 +151,9 @@ def test_display_names_and_recipients_are_conditions(aws: Aws) -> None:
 
     send("Example News <news@example.com>")
     other_name = refusal(lambda: send("Example <news@example.com>"))
-    other_recipient = refusal(lambda: send("Example News <news@example.com>", "success@simulator.amazonses.com", "a@b.example"))
+    other_recipient = refusal(
+        lambda: send("Example News <news@example.com>", "success@simulator.amazonses.com", "a@b.example")
+    )
 
     assert denied(delegate.arn, arn) == other_name[1] == other_recipient[1]
 
@@ -216,7 +219,7 @@ def test_the_api_version_is_a_condition(aws: Aws) -> None:
         )
     )
 
-    assert "AccessDenied" == found[0]
+    assert found[0] == "AccessDenied"
 
 
 def test_across_accounts_the_caller_needs_its_own_permission_as_well(aws: Aws) -> None:
@@ -240,7 +243,7 @@ def test_a_policy_for_one_user_covers_no_other(aws: Aws) -> None:
 
     delegate.client("sesv2", keys=keys).send_email(**mail)
 
-    assert "AccessDeniedException" == refusal(lambda: delegate.client("sesv2").send_email(**mail))[0]
+    assert refusal(lambda: delegate.client("sesv2").send_email(**mail))[0] == "AccessDeniedException"
 
 
 def test_a_role_principal_covers_its_sessions(aws: Aws) -> None:
@@ -257,8 +260,6 @@ def test_a_role_principal_covers_its_sessions(aws: Aws) -> None:
 
 
 def _share(owner: Account, identity: str, document: dict[str, Any]) -> None:
-    import json
-
     owner.client("sesv2").create_email_identity_policy(
         EmailIdentity=identity, PolicyName="more", Policy=json.dumps(document)
     )
@@ -286,7 +287,7 @@ def test_a_removed_policy_ends_the_sending(aws: Aws) -> None:
 
     owner.client("sesv2").delete_email_identity_policy(EmailIdentity="example.com", PolicyName="delegate")
 
-    assert "AccessDeniedException" == refusal(lambda: delegate.client("sesv2").send_email(**mail))[0]
+    assert refusal(lambda: delegate.client("sesv2").send_email(**mail))[0] == "AccessDeniedException"
 
 
 @pytest.mark.parametrize("still_inside", ["owner", "delegate"])
@@ -308,7 +309,7 @@ def test_a_wrong_region_fails_the_check(aws: Aws) -> None:
 
     code, message = refusal(lambda: v2.send_email(**simple("news@example.com", FromEmailAddressIdentityArn=arn)))
 
-    assert "MessageRejected" == code
+    assert code == "MessageRejected"
     assert "US-EAST-1" in message
 
 
@@ -319,7 +320,7 @@ def test_the_configuration_set_must_be_the_caller_s_own(aws: Aws) -> None:
 
     found = refusal(lambda: delegate.client("sesv2").send_email(**mail))
 
-    assert ("NotFoundException", "Configuration set <owners> does not exist.") == found
+    assert found == ("NotFoundException", "Configuration set <owners> does not exist.")
 
 
 def test_the_configuration_set_needs_a_permission_of_its_own(aws: Aws) -> None:
@@ -341,7 +342,7 @@ def test_a_raw_message_needs_a_from_header(aws: Aws) -> None:
 
     code, message = refusal(lambda: owner.client("sesv2").send_email(Content=content))
 
-    assert ("BadRequestException", "Missing required header 'From'.") == (code, message)
+    assert (code, message) == ("BadRequestException", "Missing required header 'From'.")
 
 
 def test_a_message_has_at_most_fifty_recipients(aws: Aws) -> None:
@@ -349,6 +350,7 @@ def test_a_message_has_at_most_fifty_recipients(aws: Aws) -> None:
     owner.verify("example.com")
     many = [f"success+{number}@simulator.amazonses.com" for number in range(51)]
 
-    assert "BadRequestException" == refusal(
-        lambda: owner.client("sesv2").send_email(**simple("news@example.com", *many))
-    )[0]
+    assert (
+        refusal(lambda: owner.client("sesv2").send_email(**simple("news@example.com", *many)))[0]
+        == "BadRequestException"
+    )

@@ -1,0 +1,91 @@
+"""SNS in the broker's own account: topics that SES publishes to, and the certificates of SNS's signatures."""
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from broker.errors import Refused, Unavailable
+from broker.gateways.aws import Aws
+from broker.gateways.http import HttpFetcher
+from broker.settings import Settings
+
+_CERTIFICATE_LIMIT = 16_384
+
+
+class SnsGateway:
+    """Topics of ours in any Region, under the broker's own credentials."""
+
+    def __init__(self, aws: Aws, fetcher: HttpFetcher, settings: Settings) -> None:
+        self._aws = aws
+        self._fetcher = fetcher
+        self._account_id = settings.aws_account_id
+        self._timeout = settings.aws_call_timeout
+
+    async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
+        """The ARN of the standard topic of this name with this access policy (JSON) and SignatureVersion 2.
+
+        Made if it is missing; only what differs is set. SignatureVersion 2 is SHA-256 (SNS Developer Guide,
+        sns-verify-signature-of-message).
+        """
+        made = await self._call(region, "create_topic", Name=name)
+        arn = str(made["TopicArn"])
+        held = (await self._call(region, "get_topic_attributes", TopicArn=arn)).get("Attributes", {})
+        if not _same_json(held.get("Policy"), policy):
+            await self._set(region, arn, "Policy", policy)
+        if held.get("SignatureVersion") != "2":
+            await self._set(region, arn, "SignatureVersion", "2")
+        return arn
+
+    async def subscribe(self, topic_arn: str, url: str) -> str | None:
+        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits.
+
+        Asking again has SNS send the confirmation message again.
+        """
+        answer = await self._call(
+            _region_of(topic_arn), "subscribe", TopicArn=topic_arn, Protocol=urlsplit(url).scheme, Endpoint=url
+        )
+        arn = str(answer.get("SubscriptionArn", ""))
+        return arn if arn.startswith("arn:") else None
+
+    async def confirm(self, topic_arn: str, token: str) -> str:
+        """Confirms a subscription, so that only we can end it; its ARN."""
+        answer = await self._call(
+            _region_of(topic_arn),
+            "confirm_subscription",
+            TopicArn=topic_arn,
+            Token=token,
+            AuthenticateOnUnsubscribe="true",
+        )
+        return str(answer["SubscriptionArn"])
+
+    async def certificate(self, url: str) -> bytes:
+        """A signing certificate (PEM). The caller has checked that the host is SNS's."""
+        host = urlsplit(url).hostname or ""
+        answer = await self._fetcher.fetch(
+            url, {}, max_bytes=_CERTIFICATE_LIMIT, timeout=self._timeout, allowed_hosts={host}
+        )
+        if answer.status == 429 or answer.status >= 500:
+            raise Unavailable(f"SNS's certificate cannot be fetched now: status {answer.status}.")
+        if answer.status != 200:
+            raise Refused(f"SNS has no certificate there: status {answer.status}.", code="NoCertificate")
+        return answer.body
+
+    async def _set(self, region: str, topic_arn: str, name: str, value: str) -> None:
+        await self._call(region, "set_topic_attributes", TopicArn=topic_arn, AttributeName=name, AttributeValue=value)
+
+    async def _call(self, region: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        return await self._aws.call("sns", operation, region=region, account_id=self._account_id, **parameters)
+
+
+def _region_of(arn: str) -> str:
+    parts = arn.split(":")
+    if len(parts) < 6 or parts[2] != "sns":
+        raise Refused("This is not the ARN of a topic.", code="InvalidParameter")
+    return parts[3]
+
+
+def _same_json(held: str | None, wanted: str) -> bool:
+    try:
+        return held is not None and json.loads(held) == json.loads(wanted)
+    except ValueError:
+        return False

@@ -1,0 +1,67 @@
+"""Identities over HTTP."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from litestar import Controller, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery
+
+from broker.caller import Caller, Scope
+from broker.db import Database
+from broker.identities import service
+from broker.identities.views import IdentityView, PolicyView
+from broker.web import Page, after, checked_size, needs, page_of
+
+
+class IdentityController(Controller):
+    """Verified domains and addresses in your accounts."""
+
+    path = "/v1/identities"
+    tags = ("Identities",)
+
+    @get(summary="List identities", operation_id="listIdentities", guards=[needs(Scope.READ)])
+    async def list_identities(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        name: FromQuery[str | None] = None,
+        page_token: FromQuery[str | None] = None,
+        page_size: FromQuery[int] = 50,
+    ) -> Page[IdentityView]:
+        """Oldest first. `name` keeps one domain or address, which may be in several Regions."""
+        size = checked_size(page_size)
+        rows = await service.page(db, caller, after=after(page_token), limit=size + 1, name=name)
+        return page_of(rows, size, lambda view: view.id)
+
+    @get("/{identity_id:uuid}", summary="Show an identity", operation_id="showIdentity", guards=[needs(Scope.READ)])
+    async def show(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], identity_id: FromPath[UUID]
+    ) -> IdentityView:
+        """What a sender needs to know, and the room that is left for policies."""
+        return await service.one(db, caller, identity_id)
+
+    @post(
+        "/{identity_id:uuid}/refresh",
+        summary="Read an identity again",
+        operation_id="refreshIdentity",
+        status_code=202,
+        guards=[needs(Scope.WRITE)],
+    )
+    async def refresh(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], identity_id: FromPath[UUID]
+    ) -> IdentityView:
+        """Has SES read now; `read_at` tells when it was."""
+        return await service.refresh(db, caller, identity_id)
+
+    @get(
+        "/{identity_id:uuid}/policies",
+        summary="List an identity's policies",
+        operation_id="listIdentityPolicies",
+        guards=[needs(Scope.READ)],
+    )
+    async def policies(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], identity_id: FromPath[UUID]
+    ) -> Sequence[PolicyView]:
+        """Ours and everybody else's, with their text as SES gave it at `read_at`."""
+        return await service.policies(db, caller, identity_id)

@@ -1,0 +1,71 @@
+"""What the API answers about identities."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from broker.identities.facts import Attributes, is_ours
+from broker.identities.models import Identity
+from broker.policies.plan import MAX_POLICIES
+
+
+class PolicyName(msgspec.Struct, frozen=True):
+    """A policy on the identity; `ours`: made by this broker."""
+
+    name: str
+    ours: bool
+
+
+class PolicyView(msgspec.Struct, frozen=True):
+    """A policy with its JSON text as SES gave it."""
+
+    name: str
+    ours: bool
+    document: str
+
+
+class IdentityView(msgspec.Struct, frozen=True):
+    """A verified domain or address in one account and Region.
+
+    `room_left`: policies that SES still takes on it. `read_at`: when SES was last read. `sync_error`: why the policies
+    could not be made equal to the grants.
+    """
+
+    id: UUID
+    connection_id: UUID
+    account_id: str
+    region: str
+    name: str
+    kind: str
+    arn: str
+    verified: bool
+    attributes: Attributes
+    policies: list[PolicyName]
+    room_left: int
+    read_at: datetime | None
+    sync_error: str | None
+
+
+def shown(row: Identity) -> IdentityView:
+    """The identity as its owner sees it."""
+    return IdentityView(
+        id=row.id,
+        connection_id=row.connection_id,
+        account_id=row.account_id,
+        region=row.region,
+        name=row.name,
+        kind=row.kind,
+        arn=row.arn,
+        verified=row.verified,
+        attributes=msgspec.convert(row.attributes, Attributes),
+        policies=[PolicyName(name, is_ours(name)) for name in sorted(row.policies)],
+        room_left=max(0, MAX_POLICIES - len(row.policies)),
+        read_at=row.read_at,
+        sync_error=row.sync_error,
+    )
+
+
+def policies_of(row: Identity) -> list[PolicyView]:
+    """Its policies by name."""
+    return [PolicyView(name, is_ours(name), text) for name, text in sorted(row.policies.items())]

@@ -1,0 +1,180 @@
+"""Whose feedback it is, and what a topic may say."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from broker.feedback.attribution import (
+    RECENT,
+    Attributed,
+    Candidate,
+    Dropped,
+    Quarantined,
+    Source,
+    attribute,
+)
+from broker.feedback.payloads import Mail
+from broker.policies.terms import FeedbackKind, FeedbackTerms, View
+from tests.feedback.examples import DELEGATE_ACCOUNT, IDENTITY, OWNER_ACCOUNT
+from tests.feedback.sns import NOW, TOPIC
+
+OWNER, DELEGATE, STRANGER = UUID(int=1), UUID(int=2), UUID(int=3)
+SOURCE = Source(topic_arn=TOPIC, tenant_id=OWNER, accounts=(OWNER_ACCOUNT,), source="broker_topic")
+GRANT = Candidate(
+    grant_id=UUID(int=10),
+    owner_id=OWNER,
+    delegate_id=DELEGATE,
+    identity_arn=IDENTITY,
+    accounts=(DELEGATE_ACCOUNT,),
+    feedback=FeedbackTerms(),
+    activated_at=NOW - timedelta(days=1),
+)
+MAIL = Mail(sent_at=NOW, message_id="m", source_arn=IDENTITY, sending_account=DELEGATE_ACCOUNT)
+BOUNCE = FeedbackKind.bounce
+ENDED = msgspec.structs.replace(GRANT, ended_at=NOW, verified_at=NOW + timedelta(seconds=5))
+
+
+def grant(**changes: Any) -> Candidate:
+    return msgspec.structs.replace(GRANT, **changes)
+
+
+def sent(**changes: Any) -> Mail:
+    return msgspec.structs.replace(MAIL, **changes)
+
+
+def test_mail_of_the_delegates_account_is_the_grants() -> None:
+    assert Attributed(GRANT, View.hashed, View.full, after_end=False) == attribute(SOURCE, [GRANT], MAIL, BOUNCE)
+
+
+@pytest.mark.parametrize(
+    ("terms", "owner_view", "delegate_view"),
+    [
+        (FeedbackTerms(), View.hashed, View.full),
+        (FeedbackTerms(owner_view=View.full), View.full, View.full),
+        (FeedbackTerms(owner_view=View.none), View.none, View.full),
+        (FeedbackTerms(owner_events=()), None, View.full),
+        (FeedbackTerms(delegate_events=(FeedbackKind.complaint,)), View.hashed, None),
+        (FeedbackTerms(owner_events=(), delegate_events=()), None, None),
+    ],
+)
+def test_each_party_hears_what_the_terms_give_it(
+    terms: FeedbackTerms, owner_view: View | None, delegate_view: View | None
+) -> None:
+    found = attribute(SOURCE, [grant(feedback=terms)], MAIL, BOUNCE)
+
+    assert isinstance(found, Attributed)
+    assert (owner_view, delegate_view) == (found.owner_view, found.delegate_view)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "mail"),
+    [
+        pytest.param([], MAIL, id="no grant"),
+        pytest.param([GRANT], sent(sending_account=OWNER_ACCOUNT), id="the owner's own mail"),
+        pytest.param([GRANT], sent(sending_account="444444444444"), id="an account without a grant"),
+        pytest.param([GRANT], sent(source_arn=IDENTITY.replace("example.com", "example.net")), id="another identity"),
+        pytest.param([GRANT], sent(sent_at=NOW - timedelta(days=2)), id="before the grant"),
+        pytest.param([grant(ended_at=NOW - RECENT - timedelta(seconds=1))], MAIL, id="long after the grant"),
+        pytest.param([grant(owner_id=STRANGER)], MAIL, id="another owner's grant"),
+    ],
+)
+def test_mail_of_no_grant_is_dropped(candidates: list[Candidate], mail: Mail) -> None:
+    assert isinstance(attribute(SOURCE, candidates, mail, BOUNCE), Dropped)
+
+
+@pytest.mark.parametrize(
+    ("source", "mail"),
+    [
+        pytest.param(SOURCE, sent(source_arn=None), id="no identity"),
+        pytest.param(SOURCE, sent(sending_account=None), id="no account"),
+        pytest.param(SOURCE, sent(source_arn=IDENTITY.replace(OWNER_ACCOUNT, "333333333333")), id="foreign account"),
+        pytest.param(SOURCE, sent(source_arn="nonsense"), id="no ARN"),
+        pytest.param(msgspec.structs.replace(SOURCE, accounts=()), MAIL, id="topic of no account"),
+        pytest.param(msgspec.structs.replace(SOURCE, source="tenant_topic"), MAIL, id="topic of no route"),
+    ],
+)
+def test_what_a_topic_may_not_say_is_quarantined(source: Source, mail: Mail) -> None:
+    assert isinstance(attribute(source, [GRANT], mail, BOUNCE), Quarantined)
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "after_end"),
+    [
+        (NOW - timedelta(hours=1), False),
+        (NOW + timedelta(seconds=65), False),
+        (NOW + timedelta(seconds=66), True),
+        (NOW + timedelta(days=3), True),
+    ],
+)
+def test_a_grant_that_ended_still_gets_what_was_sent_under_it(sent_at: Any, *, after_end: bool) -> None:
+    found = attribute(SOURCE, [ENDED], sent(sent_at=sent_at), BOUNCE)
+
+    assert isinstance(found, Attributed)
+    assert after_end is found.after_end
+
+
+def test_mail_sent_just_before_the_read_back_is_the_grants() -> None:
+    assert isinstance(
+        attribute(SOURCE, [GRANT], sent(sent_at=GRANT.activated_at - timedelta(seconds=30)), BOUNCE), Attributed
+    )
+
+
+def test_of_two_grants_the_one_activated_last_gets_it() -> None:
+    newer = grant(grant_id=UUID(int=11), activated_at=NOW - timedelta(hours=1))
+
+    for candidates in ([GRANT, newer], [newer, GRANT]):
+        found = attribute(SOURCE, candidates, MAIL, BOUNCE)
+        assert isinstance(found, Attributed)
+        assert newer == found.candidate
+
+
+def test_a_grant_in_force_goes_before_one_that_was_gone() -> None:
+    gone = msgspec.structs.replace(ENDED, grant_id=UUID(int=11), activated_at=NOW - timedelta(hours=1))
+    found = attribute(SOURCE, [GRANT, gone], sent(sent_at=NOW + timedelta(hours=1)), BOUNCE)
+
+    assert isinstance(found, Attributed)
+    assert GRANT == found.candidate
+
+
+def test_two_delegates_on_one_identity_are_told_apart() -> None:
+    other = grant(grant_id=UUID(int=11), delegate_id=STRANGER, accounts=("333333333333",))
+    found = attribute(SOURCE, [GRANT, other], sent(sending_account="333333333333"), BOUNCE)
+
+    assert isinstance(found, Attributed)
+    assert STRANGER == found.candidate.delegate_id
+
+
+class TestATopicOfTheDelegates:
+    """Its owner can publish anything to it, so it may only speak of itself."""
+
+    source = Source(
+        topic_arn=TOPIC.replace("999999999999", DELEGATE_ACCOUNT),
+        tenant_id=DELEGATE,
+        accounts=(),
+        source="tenant_topic",
+        configuration_set="set",
+    )
+    mail = sent(configuration_set="set")
+
+    def test_is_believed_about_its_own_account_grant_and_set(self) -> None:
+        assert isinstance(attribute(self.source, [GRANT], self.mail, BOUNCE), Attributed)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"sending_account": "333333333333"},
+            {"configuration_set": "other"},
+            {"configuration_set": None},
+            {"source_arn": "x"},
+        ],
+    )
+    def test_is_not_believed_about_others(self, changes: dict[str, Any]) -> None:
+        mail = msgspec.structs.replace(self.mail, **changes)
+
+        assert isinstance(attribute(self.source, [GRANT], mail, BOUNCE), Quarantined)
+
+    def test_is_not_believed_about_anothers_grant(self) -> None:
+        assert isinstance(attribute(self.source, [grant(delegate_id=STRANGER)], self.mail, BOUNCE), Quarantined)

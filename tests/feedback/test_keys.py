@@ -1,0 +1,84 @@
+"""Which feedback is the same feedback."""
+
+import hashlib
+import hmac
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.feedback.keys import key_of, recipient_hash
+from broker.feedback.payloads import Mail, Occurrence
+from broker.policies.terms import FeedbackKind
+
+AT = datetime(2026, 1, 5, 23, 30, tzinfo=UTC)
+MAIL = Mail(sent_at=AT, message_id="m", source_arn="i", sending_account="a", subject="S", configuration_set="c")
+BOUNCE = Occurrence(kind=FeedbackKind.bounce, occurred_at=AT, recipient="Jane@example.org", status="5.1.1")
+ONCE = [FeedbackKind.bounce, FeedbackKind.complaint, FeedbackKind.delivery, FeedbackKind.send, FeedbackKind.reject]
+OFTEN = [FeedbackKind.delay, FeedbackKind.open, FeedbackKind.click, FeedbackKind.subscription]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"message_id": "n"}, {"source_arn": "j"}, {"source_arn": None}, {"sending_account": "b"}, {"message_id": "ma"}],
+)
+def test_another_mail_has_another_key(change: dict[str, str]) -> None:
+    assert key_of(MAIL, BOUNCE) != key_of(msgspec.structs.replace(MAIL, **change), BOUNCE)
+
+
+@pytest.mark.parametrize("change", [{"subject": "T"}, {"configuration_set": None}, {"tags": {"a": ["b"]}}])
+def test_what_only_one_route_tells_is_not_in_the_key(change: dict[str, object]) -> None:
+    assert key_of(MAIL, BOUNCE) == key_of(msgspec.structs.replace(MAIL, **change), BOUNCE)
+
+
+def test_the_day_is_that_of_sending_in_utc() -> None:
+    east = msgspec.structs.replace(MAIL, sent_at=AT.astimezone(timezone(timedelta(hours=9))))
+
+    assert date(2026, 1, 5) == key_of(east, BOUNCE).day
+    assert key_of(MAIL, BOUNCE) == key_of(east, BOUNCE)
+
+
+@pytest.mark.parametrize("kind", ONCE)
+def test_what_happens_once_is_the_same_at_any_time(kind: FeedbackKind) -> None:
+    first = msgspec.structs.replace(BOUNCE, kind=kind)
+    later = msgspec.structs.replace(first, occurred_at=AT + timedelta(seconds=1))
+
+    assert key_of(MAIL, first) == key_of(MAIL, later)
+
+
+@pytest.mark.parametrize("kind", OFTEN)
+def test_what_happens_often_is_told_apart_by_time_and_link(kind: FeedbackKind) -> None:
+    first = msgspec.structs.replace(BOUNCE, kind=kind)
+    later = msgspec.structs.replace(first, occurred_at=AT + timedelta(seconds=1))
+    elsewhere = msgspec.structs.replace(first, link="https://example.org")
+
+    assert 3 == len({key_of(MAIL, each) for each in (first, later, elsewhere)})
+
+
+@given(st.emails(), st.sampled_from(["", " ", "\t"]))
+def test_spelling_of_a_recipient_changes_neither_key_nor_hash(address: str, blank: str) -> None:
+    spelled = blank + address.upper().lower().swapcase() + blank
+    one, other = (msgspec.structs.replace(BOUNCE, recipient=each) for each in (address.lower(), spelled))
+
+    assert key_of(MAIL, one) == key_of(MAIL, other)
+    assert recipient_hash(b"k", address.lower()) == recipient_hash(b"k", spelled)
+
+
+@given(*(st.tuples(st.text(), st.text(), st.text()) for _ in range(2)))
+def test_no_two_mails_share_a_key(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    keys = [
+        key_of(msgspec.structs.replace(MAIL, source_arn=arn, sending_account=account, message_id=message), BOUNCE)
+        for arn, account, message in (one, other)
+    ]
+
+    assert (one == other) == (keys[0] == keys[1])
+
+
+def test_the_hash_is_one_that_a_party_can_make_itself() -> None:
+    assert hmac.new(b"k", b"jane@example.org", hashlib.sha256).hexdigest() == recipient_hash(b"k", " Jane@Example.ORG ")
+
+
+def test_another_grants_hash_is_another() -> None:
+    assert recipient_hash(b"k", "a@b.c") != recipient_hash(b"l", "a@b.c")

@@ -1,0 +1,118 @@
+"""What the tests of the webhooks share: receivers, endpoints, events, and the engine under its own role."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from broker.caller import Caller
+from broker.clock import now
+from broker.crypto import Keyring
+from broker.db import Database, Role
+from broker.gateways.http import HttpSender
+from broker.ids import new_id
+from broker.webhooks import endpoints, engine
+from broker.webhooks.events import Event
+from broker.webhooks.fanout import publish
+from broker.webhooks.views import EndpointMade, NewEndpoint
+from tests.conftest import new_tenant
+from tests.webhooks.receiver import Receiver, receiving
+
+Run = Callable[..., Awaitable[int]]
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as one:
+        yield one
+
+
+@pytest_asyncio.fixture
+async def other_receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as one:
+        yield one
+
+
+@pytest_asyncio.fixture
+async def sender() -> AsyncIterator[HttpSender]:
+    client = HttpSender(allow_loopback=True)
+    yield client
+    await client.close()
+
+
+@pytest_asyncio.fixture
+async def tenant(committed_db: Database) -> Caller:
+    return await new_tenant(committed_db)
+
+
+@pytest_asyncio.fixture
+async def stranger(committed_db: Database) -> Caller:
+    return await new_tenant(committed_db)
+
+
+@pytest.fixture
+def pump(committed_db: Database) -> Database:
+    return committed_db.as_role(Role.PUMP)
+
+
+@pytest.fixture
+def run(pump: Database, sender: HttpSender, keyring: Keyring) -> Run:
+    """`await run(endpoint_id, …)` delivers what is due for these endpoints only."""
+
+    async def once(*only: UUID, timeout: float = 2.0) -> int:
+        return await engine.run(pump, sender, keyring, timeout=timedelta(seconds=timeout), only=only, dice=lambda: 0.5)
+
+    return once
+
+
+async def make_endpoint(
+    db: Database, caller: Caller, keyring: Keyring, url: str, *, event_types: list[str] | None = None
+) -> EndpointMade:
+    """An endpoint that may be on loopback."""
+    wanted = NewEndpoint(url=url, event_types=event_types)
+    return await endpoints.create(db, caller, wanted, keyring=keyring, allow_loopback=True)
+
+
+def an_event(owner: Caller | None = None, delegate: Caller | None = None, **changes: Any) -> Event:
+    """An event of these parties, seen in full by both unless changed."""
+    fields: dict[str, Any] = {
+        "id": new_id(),
+        "at": now(),
+        "type": "grant.activated",
+        "source": "broker",
+        "owner_id": owner.tenant if owner else None,
+        "delegate_id": delegate.tenant if delegate else None,
+        "owner_view": "full" if owner else None,
+        "delegate_view": "full" if delegate else None,
+        "data": {"state": "active"},
+    }
+    return Event(**{**fields, **changes})
+
+
+async def happened(db: Database, caller: Caller, *events: Event) -> None:
+    """Publishes events in a use case of this caller."""
+    async with db.begin(caller) as session:
+        await publish(session, events)
+
+
+async def make_due(db: Database, caller: Caller, *endpoint_ids: UUID) -> None:
+    """Lets the waits of these endpoints be over, as if time had passed."""
+    async with db.begin(caller) as session:
+        ids = list(endpoint_ids)
+        await session.execute(
+            text("UPDATE deliveries SET next_at = now() WHERE endpoint_id = ANY (:ids)"), {"ids": ids}
+        )
+        await session.execute(
+            text("UPDATE lanes SET due_at = now(), claimed_until = NULL, quiet_until = NULL WHERE id = ANY (:ids)"),
+            {"ids": ids},
+        )
+
+
+async def rows(db: Database, caller: Caller, query: str, **named: Any) -> Sequence[Any]:
+    """What this tenant sees of the tables."""
+    async with db.read(caller) as session:
+        return (await session.execute(text(query), named)).all()

@@ -1,0 +1,342 @@
+"""The delivery engine, on a real Postgres and against real receivers."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from standardwebhooks import Webhook
+
+from broker import due
+from broker.caller import Caller
+from broker.crypto import Keyring
+from broker.db import Database
+from broker.due import Superseded
+from broker.gateways.http import HttpSender
+from broker.webhooks import deliveries, endpoints, engine
+from broker.webhooks.attempt import Attempts
+from broker.webhooks.deliveries import DeliveryId
+from broker.webhooks.lane import Lane
+from broker.webhooks.models import DeliveryRow
+from broker.webhooks.retries import SCHEDULE
+from broker.webhooks.views import DeliveryState
+from tests.webhooks.conftest import Run, an_event, happened, make_due, make_endpoint, rows
+from tests.webhooks.receiver import Delivered, Reaction, Receiver
+from tests.webhooks.waiting import until
+
+
+async def test_an_event_reaches_the_endpoint_signed_as_a_customer_checks_it(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+
+    made = await run(endpoint.id)
+
+    assert 1 == made
+    (request,) = receiver.delivered
+    checked = Webhook(endpoint.secret).verify(request.body, request.headers)
+    assert {"state": "active", "event_id": str(event.id)} == checked["data"]
+    assert ("grant.activated", str(event.id)) == (checked["type"], request.headers["webhook-id"])
+    assert [] == await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+
+
+async def test_a_receiver_that_fails_gets_it_again_under_the_same_id(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+    receiver.reactions = [Reaction(status=500, body=b"oops\0")]
+
+    await run(endpoint.id)
+    (pending,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+    failing = await endpoints.show(committed_db, tenant, endpoint.id)
+    await make_due(committed_db, tenant, endpoint.id)
+    await run(endpoint.id)
+
+    tries = await deliveries.attempts(committed_db, tenant, DeliveryId(endpoint.id, event.id))
+    assert [(1, 500, "oops\N{REPLACEMENT CHARACTER}"), (2, 200, "thanks")] == [
+        (one.number, one.status, one.answer) for one in tries
+    ]
+    assert 1 == pending.attempts
+    assert [str(event.id)] * 2 == receiver.ids()
+    assert failing.failing_since is not None
+    assert (await endpoints.show(committed_db, tenant, endpoint.id)).failing_since is None
+
+
+async def test_a_failed_lane_is_due_when_its_next_attempt_is(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    receiver.reactions = [Reaction(status=302, headers={"location": receiver.url})]
+
+    await run(endpoint.id)
+
+    (lane,) = await rows(
+        committed_db,
+        tenant,
+        "SELECT l.due_at - d.next_at AS apart, d.next_at - now() AS wait FROM lanes l JOIN deliveries d"
+        " ON d.endpoint_id = l.id",
+    )
+    assert timedelta(0) == lane.apart
+    assert timedelta(seconds=3) < lane.wait <= SCHEDULE[1]
+    assert 0 == await run(endpoint.id)
+
+
+async def test_a_delivery_that_fails_ten_times_is_dead_and_can_be_replayed(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+    receiver.reactions = [Reaction(status=500)] * 10
+
+    for _ in range(10):
+        await make_due(committed_db, tenant, endpoint.id)
+        await run(endpoint.id)
+    dead = await deliveries.list_some(committed_db, tenant, state=DeliveryState.DEAD)
+    await deliveries.replay(committed_db, tenant, DeliveryId(endpoint.id, event.id))
+    await run(endpoint.id)
+
+    assert [(10, "The endpoint answered 500.")] == [(one.attempts, one.reason) for one in dead]
+    assert 11 == len(receiver.delivered)
+    assert [] == await deliveries.list_some(committed_db, tenant, state=DeliveryState.DEAD)
+    assert [] == await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+
+
+async def test_gone_disables_the_endpoint_and_tells_the_tenants_others(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, other_receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url, event_types=["grant.*"])
+    other = await make_endpoint(committed_db, tenant, keyring, other_receiver.url, event_types=["endpoint.disabled"])
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    receiver.reactions = [Reaction(status=410)]
+
+    await run(endpoint.id)
+    await run(other.id)
+
+    told = Webhook(other.secret).verify(other_receiver.delivered[0].body, other_receiver.delivered[0].headers)
+    disabled = await endpoints.show(committed_db, tenant, endpoint.id)
+    audit = await rows(committed_db, tenant, "SELECT actor FROM audit WHERE action = 'endpoint.disabled'")
+    assert ("disabled", "The endpoint answered 410 Gone.") == (disabled.state, disabled.reason)
+    assert (str(endpoint.id), disabled.reason) == (told["data"]["endpoint_id"], told["data"]["reason"])
+    assert ["system:deliveries"] == [row.actor for row in audit]
+
+
+async def test_a_disabled_endpoint_gets_what_is_pending_once_it_is_enabled(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    receiver.reactions = [Reaction(status=410)]
+    await run(endpoint.id)
+    await make_due(committed_db, tenant, endpoint.id)
+
+    before = await run(endpoint.id)
+    await endpoints.enable(committed_db, tenant, endpoint.id)
+    after = await run(endpoint.id)
+
+    assert (0, 1) == (before, after)
+
+
+async def test_five_days_of_nothing_but_failures_disable_the_endpoint(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    async with committed_db.begin(tenant) as session:
+        row = await endpoints.find(session, tenant, endpoint.id)
+        row.failing_since = row.created_at - timedelta(days=5)
+    receiver.reactions = [Reaction(status=500)]
+
+    await run(endpoint.id)
+
+    assert "disabled" == (await endpoints.show(committed_db, tenant, endpoint.id)).state
+
+
+async def test_retry_after_leaves_the_whole_endpoint_alone(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    receiver.reactions = [Reaction(status=429, headers={"retry-after": "3600"})]
+
+    await run(endpoint.id)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    made = await run(endpoint.id)
+
+    (lane,) = await rows(committed_db, tenant, "SELECT due_at - now() AS wait FROM lanes")
+    assert 0 == made
+    assert timedelta(minutes=59) < lane.wait <= timedelta(hours=1)
+
+
+async def test_an_endpoint_that_hangs_does_not_delay_another(
+    committed_db: Database,
+    keyring: Keyring,
+    tenant: Caller,
+    receiver: Receiver,
+    other_receiver: Receiver,
+    run: Run,
+) -> None:
+    gate = asyncio.Event()
+    receiver.react = lambda _: Reaction(gate=gate)
+    hanging = await make_endpoint(committed_db, tenant, keyring, receiver.url, event_types=["grant.*"])
+    healthy = await make_endpoint(committed_db, tenant, keyring, other_receiver.url)
+    await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(20)))
+
+    running = asyncio.create_task(run(hanging.id, healthy.id, timeout=10.0))
+    await until(lambda: len(other_receiver.delivered) == 20)
+    await happened(committed_db, tenant, an_event(owner=tenant, type="connection.verified"))
+    await until(lambda: len(other_receiver.delivered) == 21)
+    gate.set()
+
+    assert 41 == await running
+
+
+async def test_a_superseded_worker_writes_nothing(
+    committed_db: Database, pump: Database, keyring: Keyring, sender: HttpSender, tenant: Caller, receiver: Receiver
+) -> None:
+    gate = asyncio.Event()
+    receiver.react = lambda _: Reaction(gate=gate)
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    (claim,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
+    attempts = Attempts(sender, timeout=timedelta(seconds=5), dice=lambda: 0.5)
+    until_when = asyncio.get_running_loop().time() + 10
+    working = asyncio.create_task(Lane(pump, keyring, attempts, claim, start_until=until_when).work())
+    await until(lambda: len(receiver.delivered) == 1)
+
+    await make_due(committed_db, tenant, endpoint.id)
+    (taken,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
+    gate.set()
+    with pytest.raises(Superseded):
+        await working
+
+    (pending,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+    assert claim.fence + 1 == taken.fence
+    assert 0 == pending.attempts
+    assert [] == await rows(committed_db, tenant, "SELECT id FROM attempts")
+
+
+async def test_nothing_is_sent_when_the_lease_is_too_short_for_it(
+    committed_db: Database, pump: Database, keyring: Keyring, sender: HttpSender, tenant: Caller, receiver: Receiver
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    (claim,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
+    attempts = Attempts(sender, timeout=timedelta(seconds=5), dice=lambda: 0.5)
+
+    too_late = asyncio.get_running_loop().time() - 1
+    made = await Lane(pump, keyring, attempts, claim, start_until=too_late).work()
+
+    (lane,) = await rows(committed_db, tenant, "SELECT due_at <= now() AS due FROM lanes")
+    assert (0, [], True) == (made, receiver.delivered, lane.due)
+
+
+async def test_a_worker_that_dies_between_post_and_finish_costs_a_second_post_and_no_event(
+    committed_db: Database,
+    pump: Database,
+    keyring: Keyring,
+    sender: HttpSender,
+    tenant: Caller,
+    receiver: Receiver,
+    run: Run,
+) -> None:
+    gate = asyncio.Event()
+    receiver.react = lambda _: Reaction(gate=gate)
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    dying = asyncio.create_task(engine.run(pump, sender, keyring, only=[endpoint.id]))
+    await until(lambda: len(receiver.delivered) == 1)
+
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    gate.set()
+    leased = await run(endpoint.id)
+    await make_due(committed_db, tenant, endpoint.id)
+    after = await run(endpoint.id)
+
+    assert (0, 1) == (leased, after)
+    assert 2 == len(receiver.delivered)
+    assert 1 == len(set(receiver.ids()))
+
+
+async def test_what_arrives_while_the_lane_is_leased_is_sent_in_the_same_run(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    gate = asyncio.Event()
+
+    def first_hangs(_: Delivered) -> Reaction:
+        return Reaction(gate=gate if len(receiver.delivered) == 1 else None)
+
+    receiver.react = first_hangs
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+
+    running = asyncio.create_task(run(endpoint.id, timeout=10.0))
+    await until(lambda: len(receiver.delivered) == 1)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+    await until(lambda: len(receiver.delivered) == 2)
+    gate.set()
+
+    assert 2 == await running
+    assert 2 == len(set(receiver.ids()))
+
+
+async def test_two_workers_at_once_send_each_event_once(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    events = [an_event(owner=tenant) for _ in range(150)]
+    await happened(committed_db, tenant, *events)
+
+    made = await asyncio.gather(*(run(endpoint.id) for _ in range(3)))
+
+    assert 150 == sum(made)
+    assert sorted(str(event.id) for event in events) == sorted(receiver.ids())
+
+
+async def test_complaints_and_bounces_go_before_everything_else(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    kinds = ["email.opened", "email.delivered", "grant.revoked", "email.bounced"]
+    events = {kind: an_event(owner=tenant, type=kind) for kind in kinds}
+    await happened(committed_db, tenant, *events.values())
+
+    await run(endpoint.id)
+
+    assert [str(events[kind].id) for kind in reversed(kinds)] == receiver.ids()
+
+
+async def test_an_unreachable_receiver_is_an_attempt_with_its_reason(
+    committed_db: Database, keyring: Keyring, tenant: Caller, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, "http://127.0.0.1:9/hook")
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+
+    await run(endpoint.id)
+
+    (one,) = await deliveries.attempts(committed_db, tenant, DeliveryId(endpoint.id, event.id))
+    assert (None, "The connection could not be made.") == (one.status, one.error)
+
+
+async def test_an_event_that_is_no_longer_kept_ends_as_dead_and_is_not_held_against_the_endpoint(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+    async with committed_db.begin(tenant) as session:
+        await session.execute(update(DeliveryRow).values(event_at=event.at - timedelta(days=40)))
+
+    await run(endpoint.id)
+
+    (dead,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.DEAD)
+    assert "The event is no longer kept." == dead.reason
+    assert [] == receiver.delivered
+    assert (await endpoints.show(committed_db, tenant, endpoint.id)).failing_since is None

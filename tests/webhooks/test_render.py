@@ -1,0 +1,126 @@
+"""What each party sees of an event."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.caller import Caller
+from broker.ids import new_id
+from broker.webhooks.events import Event
+from broker.webhooks.render import Party, party_of, render
+from tests.webhooks.conftest import an_event
+
+OWNER = Caller(tenant_id=new_id())
+DELEGATE = Caller(tenant_id=new_id())
+
+BOUNCE: dict[str, Any] = {
+    "event_id": "?",
+    "grant_id": "g",
+    "identity": "arn:aws:ses:eu-west-1:111111111111:identity/news@example.com",
+    "message_id": "0102-000000",
+    "sending_account": "222222222222",
+    "occurred_at": "2026-03-01T12:00:00Z",
+    "source": "broker_topic",
+    "recipient": "bob@example.org",
+    "recipient_hash": None,
+    "kind": "bounce",
+    "final": True,
+    "bounce_type": "Permanent",
+    "bounce_sub_type": "General",
+    "status": "5.1.1",
+    "action": "failed",
+    "diagnostic_code": "smtp; 550 5.1.1 <bob@example.org> unknown",
+    "reporting_mta": "dsn; a8-70.smtp-out.amazonses.com",
+    "remote_mta": "mx.bob.example.org",
+    "feedback_type": None,
+    "user_agent": "Bob/1.0",
+    "smtp_response": "250 ok bob@example.org",
+    "processing_ms": 12,
+    "from": "bob@example.org",
+    "subject": "Dear bob@example.org",
+    "tags": {"to": ["bob@example.org"]},
+    "configuration_set": None,
+}
+
+
+def a_bounce(owner_view: str | None, **data: Any) -> Event:
+    return an_event(
+        OWNER,
+        DELEGATE,
+        type="email.bounced",
+        owner_view=owner_view,
+        recipient_hash="ab12",
+        data={**BOUNCE, **data},
+    )
+
+
+def seen(event: Event, party: Party) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.json.decode(render(event, party))["data"]
+    return data
+
+
+def test_the_full_view_is_the_whole_event() -> None:
+    event = a_bounce("hashed")
+
+    assert {**BOUNCE, "event_id": str(event.id)} == seen(event, Party.DELEGATE)
+
+
+@pytest.mark.parametrize(("view", "expected"), [("hashed", "ab12"), ("none", None)])
+def test_a_narrow_view_never_holds_the_address(view: str, expected: str | None) -> None:
+    event = a_bounce(view)
+
+    data = seen(event, Party.OWNER)
+
+    assert expected == data["recipient_hash"]
+    assert b"bob" not in render(event, Party.OWNER)
+    assert BOUNCE.keys() == data.keys()
+    assert ("5.1.1", "Permanent", 12, BOUNCE["identity"]) == (
+        data["status"],
+        data["bounce_type"],
+        data["processing_ms"],
+        data["identity"],
+    )
+
+
+def test_a_stranger_report_cannot_smuggle_the_address_into_a_code() -> None:
+    event = a_bounce("hashed", status="5.1.1 bob@example.org", action="failed for bob@example.org", kind=["bob"])
+
+    assert b"bob" not in render(event, Party.OWNER)
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=12).map(lambda value: f"canary {value}"), max_size=8))
+def test_fields_that_nobody_has_allowed_are_hidden(extra: dict[str, str]) -> None:
+    strange = {name: value for name, value in extra.items() if name not in BOUNCE}
+    event = a_bounce("none", **strange)
+
+    assert b"canary" not in render(event, Party.OWNER)
+
+
+def test_the_body_has_the_three_fields_of_the_specification() -> None:
+    event = a_bounce("full")
+
+    body = msgspec.json.decode(render(event, Party.OWNER))
+
+    assert ["type", "timestamp", "data"] == list(body)
+    assert body["timestamp"].endswith("Z")
+
+
+def test_who_does_not_hear_of_an_event_gets_no_body() -> None:
+    event = a_bounce(None)
+
+    assert party_of(event, OWNER.tenant) is None
+    with pytest.raises(ValueError, match="does not hear"):
+        render(event, Party.OWNER)
+
+
+def test_a_stranger_is_no_party() -> None:
+    assert party_of(a_bounce("full"), new_id()) is None
+
+
+def test_who_is_both_parties_sees_what_the_wider_view_shows() -> None:
+    event = an_event(OWNER, OWNER, type="email.bounced", owner_view="none", delegate_view="full", data=BOUNCE)
+
+    assert party_of(event, OWNER.tenant) is Party.DELEGATE

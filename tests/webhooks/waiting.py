@@ -1,0 +1,11 @@
+"""Waiting for a condition, with a deadline."""
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(holds: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    """Returns when `holds()`; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.005)
