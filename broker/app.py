@@ -69,7 +69,7 @@ def build(parts: Parts) -> Litestar:
         route_handlers=CONTROLLERS,
         lifespan=[lifespan],
         middleware=[
-            DefineMiddleware(KeyAuthentication, exclude="^/schema", db=parts.api, keyring=parts.keyring),
+            DefineMiddleware(KeyAuthentication, db=parts.api, keyring=parts.keyring),
         ],
         dependencies={
             "db": _given(parts.api),

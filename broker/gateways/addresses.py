@@ -23,10 +23,7 @@ _CLOSED_V4 = tuple(
 )  # fmt: skip
 # Global unicast is 2000::/3 (RFC 4291); these parts of it are not for hosts. All outside it is closed, but for NAT64.
 _OPEN_V6 = ip_network("2000::/3")
-_CLOSED_V6 = tuple(
-    ip_network(block) for block in ("2001:1::/32", "2001:2::/48", "2001:10::/28", "2001:20::/28", "2001:db8::/32",
-                                    "2620:4f:8000::/48", "3fff::/20")
-)  # fmt: skip
+_CLOSED_V6 = tuple(ip_network(block) for block in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20"))
 _NAT64 = ip_network("64:ff9b::/96")
 
 _MOST_RESOLVING = 32

@@ -110,6 +110,11 @@ class Aws:
         while self._clients:
             await self._evict()
 
+    @property
+    def open_clients(self) -> int:
+        """SDK clients kept alive now; at most `MOST_CLIENTS`."""
+        return len(self._clients)
+
     async def call(
         self,
         service: str,

@@ -7,6 +7,7 @@ import httptools
 import msgspec
 
 MOST_HEAD = 32_768
+_LARGE_HEAD = "The head of the answer is too large."
 _NO_BODY_LENGTH = ("content-length", "transfer-encoding")
 
 
@@ -71,6 +72,7 @@ class Wire(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._head_size = 0
+        self._head_parsed = 0
         self._received = False
         self._head_done = False
 
@@ -92,7 +94,7 @@ class Wire(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail("The answer is not HTTP/1.1.")
         if not self._head_done and self._head_size > MOST_HEAD:
-            self._fail("The head of the answer is too large.")
+            self._fail(_LARGE_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
@@ -104,7 +106,15 @@ class Wire(asyncio.Protocol):
 
     # What the parser tells.
 
+    def on_message_begin(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self.reusable = False  # a second answer right behind the first: nobody asked for it
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_parsed += len(name) + len(value)
+        if self._head_parsed > MOST_HEAD:
+            self._fail(_LARGE_HEAD)
+            return
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:

@@ -21,7 +21,7 @@ def _tagged(grant: GrantView) -> Response[GrantView]:
 
 
 class GrantController(Controller):
-    """Grants: reading."""
+    """Grants: proposing and reading."""
 
     path = "/v1/grants"
     tags = ("Grants",)
@@ -39,6 +39,17 @@ class GrantController(Controller):
         size = checked_size(page_size)
         rows = await service.list_grants(db, caller, identity_arn=identity_arn, after=after(page_token), limit=size + 1)
         return page_of(rows, size, lambda grant: grant.id)
+
+    @post(summary="Propose a grant", operation_id="proposeGrant", guards=[needs(Scope.DECIDE)])
+    async def propose(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        settings: NamedDependency[Settings],
+        data: JSONBody[Proposal],
+    ) -> Response[GrantView]:
+        """Puts terms forward. The other party approves, counters or declines them before they lapse."""
+        return _tagged(await negotiate.propose(db, caller, data, lifetime=settings.offer_lifetime))
 
     @get("/{grant_id:uuid}", summary="Show a grant", operation_id="showGrant", guards=[needs(Scope.READ)])
     async def show(
@@ -88,24 +99,13 @@ class GrantController(Controller):
 
 
 class NegotiationController(Controller):
-    """Grants: negotiating and ending."""
+    """Grants: deciding, amending and ending."""
 
-    path = "/v1/grants"
+    path = "/v1/grants/{grant_id:uuid}"
     tags = ("Negotiation",)
     guards = (needs(Scope.DECIDE),)
 
-    @post(summary="Propose a grant", operation_id="proposeGrant")
-    async def propose(
-        self,
-        db: NamedDependency[Database],
-        caller: NamedDependency[Caller],
-        settings: NamedDependency[Settings],
-        data: JSONBody[Proposal],
-    ) -> Response[GrantView]:
-        """Puts terms forward. The other party approves, counters or declines them before they lapse."""
-        return _tagged(await negotiate.propose(db, caller, data, lifetime=settings.offer_lifetime))
-
-    @post("/{grant_id:uuid}/approve", summary="Approve the offer", operation_id="approveOffer", status_code=202)
+    @post("/approve", summary="Approve the offer", operation_id="approveOffer", status_code=202)
     async def approve(
         self,
         db: NamedDependency[Database],
@@ -116,7 +116,7 @@ class NegotiationController(Controller):
         """Agrees to the offer named by `If-Match`, and to no other. Workers apply it; the state tells."""
         return _tagged(await negotiate.approve(db, caller, grant_id, expected=expected_version(if_match)))
 
-    @post("/{grant_id:uuid}/counter", summary="Counter the offer", operation_id="counterOffer", status_code=202)
+    @post("/counter", summary="Counter the offer", operation_id="counterOffer", status_code=202)
     async def counter(
         self,
         db: NamedDependency[Database],
@@ -138,7 +138,7 @@ class NegotiationController(Controller):
             )
         )
 
-    @post("/{grant_id:uuid}/amend", summary="Propose an amendment", operation_id="amendGrant", status_code=202)
+    @post("/amend", summary="Propose an amendment", operation_id="amendGrant", status_code=202)
     async def amend(
         self,
         db: NamedDependency[Database],
@@ -160,7 +160,7 @@ class NegotiationController(Controller):
             )
         )
 
-    @post("/{grant_id:uuid}/decline", summary="Decline the offer", operation_id="declineOffer", status_code=202)
+    @post("/decline", summary="Decline the offer", operation_id="declineOffer", status_code=202)
     async def decline(
         self,
         db: NamedDependency[Database],
@@ -171,7 +171,7 @@ class NegotiationController(Controller):
         """Says no to the other party's offer."""
         return _tagged(await negotiate.decline(db, caller, grant_id, data or Reason()))
 
-    @post("/{grant_id:uuid}/withdraw", summary="Withdraw your offer", operation_id="withdrawOffer", status_code=202)
+    @post("/withdraw", summary="Withdraw your offer", operation_id="withdrawOffer", status_code=202)
     async def withdraw(
         self,
         db: NamedDependency[Database],
@@ -182,7 +182,7 @@ class NegotiationController(Controller):
         """Takes your own open offer back."""
         return _tagged(await negotiate.withdraw(db, caller, grant_id, data or Reason()))
 
-    @post("/{grant_id:uuid}/revoke", summary="Revoke a grant", operation_id="revokeGrant", status_code=202)
+    @post("/revoke", summary="Revoke a grant", operation_id="revokeGrant", status_code=202)
     async def revoke(
         self,
         db: NamedDependency[Database],
@@ -193,7 +193,7 @@ class NegotiationController(Controller):
         """Takes access back. The state is `revoked` only once SES was read twice without it; see the receipt."""
         return _tagged(await end.revoke(db, caller, grant_id, data or Reason()))
 
-    @post("/{grant_id:uuid}/relinquish", summary="Hand access back", operation_id="relinquishGrant", status_code=202)
+    @post("/relinquish", summary="Hand access back", operation_id="relinquishGrant", status_code=202)
     async def relinquish(
         self,
         db: NamedDependency[Database],
@@ -204,7 +204,7 @@ class NegotiationController(Controller):
         """The delegate ends the grant."""
         return _tagged(await end.relinquish(db, caller, grant_id, data or Reason()))
 
-    @post("/{grant_id:uuid}/restore", summary="Restore a drifted grant", operation_id="restoreGrant", status_code=202)
+    @post("/restore", summary="Restore a drifted grant", operation_id="restoreGrant", status_code=202)
     async def restore(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], grant_id: FromPath[UUID]
     ) -> Response[GrantView]:

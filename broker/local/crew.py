@@ -1,6 +1,7 @@
 """Starts servers side by side and ends all of them in reverse order, those too that were still starting."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from broker.local.child import Child, StartError
-from broker.local.processes import answers, at_free_port
+from broker.local.processes import LOOPBACK, answers
 
 READY_S = 90.0  # a machine that is busy with other things takes its time to import all of us
 
@@ -34,7 +35,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{LOOPBACK}:{self.port}"
 
     def stop(self) -> None:
         """End it."""
@@ -48,8 +49,9 @@ class Crew:
         """Keep one log per server in the directory ``logs``."""
         self.logs = logs
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="starter")
-        self._futures: list[Future[Stoppable]] = []
+        self._endings: list[Callable[[], None]] = []
         self._servers: list[Server] = []
+        self._reserved = contextlib.ExitStack()
         self._ending = threading.Event()
 
     def __enter__(self) -> Self:
@@ -63,40 +65,52 @@ class Crew:
         """End every server, the youngest first; a second interrupt does not keep the others from being ended."""
         self._ending.set()
         with contextlib.ExitStack() as stack:
+            stack.callback(self._reserved.close)
             stack.callback(self._pool.shutdown)
-            for future in self._futures:
-                stack.callback(_stop, future)
+            for end in self._endings:
+                stack.callback(end)
+
+    def reserve(self) -> int:
+        """Give a free port of loopback that stays ours: only who asks for this very port can listen at it.
+
+        A socket that is bound and does not listen keeps the system from giving the port away; servers that set
+        SO_REUSEADDR, as all of ours do, can listen there all the same (socket(7), ip(7)).
+        """
+        holder = self._reserved.enter_context(socket.socket())
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((LOOPBACK, 0))
+        port: int = holder.getsockname()[1]
+        return port
 
     def start(self, make: Callable[[], Made]) -> "Future[Made]":
         """Call ``make`` in a thread of its own; it must end what it began when it fails."""
         future = self._pool.submit(make)
-        self._futures.append(future)  # type: ignore[arg-type]
+        self._endings.append(lambda: _stop(future))
         return future
 
     def serve(
         self,
         name: str,
-        words: Callable[[int], Sequence[str | Path]],
+        words: Sequence[str | Path],
         *,
         env: Mapping[str, str],
         marker: str,
-        port: int | None = None,
-        path: str | None = None,
+        port: int = 0,
+        path: str = "/",
     ) -> "Future[Server]":
-        """Start a program that listens at the port that ``words`` gets.
+        """Start one of our own programs, which listens at ``port`` (0: it listens nowhere).
 
-        It is ready once its log holds ``marker`` (that *it* listens, and not somebody who was faster to take the port)
-        and ``GET path``, if given, gets a 2xx. Without ``path`` it listens nowhere.
+        It is ready once its log holds ``marker`` (so that it is *it* who listens) and ``GET path`` gets a 2xx.
         """
 
-        def begin(port: int) -> Server:
-            child = Child.start(name, words(port), log=self.logs / f"{name}.log", env=env)
-            child.wait_until(lambda: self._says(child, marker) and (path is None or answers(port, path)), READY_S)
+        def begin() -> Server:
+            child = Child.start(name, words, log=self.logs / f"{name}.log", env=env)
+            child.wait_until(lambda: self._says(child, marker) and (port == 0 or answers(port, path)), READY_S)
             server = Server(child, port)
             self._servers.append(server)
             return server
 
-        return self.start(lambda: begin(0) if path is None else at_free_port(begin, port))
+        return self.start(begin)
 
     def check(self) -> None:
         """Raise ``StartError`` when a program has ended that nobody asked to."""
@@ -109,6 +123,6 @@ class Crew:
         return child.log is not None and child.log.exists() and marker in child.log.read_text(errors="replace")
 
 
-def _stop(future: "Future[Stoppable]") -> None:
+def _stop(future: "Future[Made]") -> None:
     if not future.cancel() and future.exception() is None:
         future.result().stop()

@@ -8,8 +8,16 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from broker.local.aws import REGION, Keys
+
 BROKER_ACCOUNT = "999999999999"
-REGION = "eu-west-1"
+LOCAL_SETTINGS = {
+    "BROKER_ENVIRONMENT": "local",
+    "BROKER_REGISTRATION": "open",
+    "BROKER_WEBHOOK_ALLOW_LOOPBACK": "true",
+    "BROKER_LOG_FORMAT": "console",
+    "BROKER_LOG_LEVEL": "info",
+}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -28,29 +36,23 @@ def find_secrets(path: Path) -> dict[str, str]:
     return made
 
 
-def local_settings(*, database_url: str, owner_url: str, redis_url: str, public_url: str) -> dict[str, str]:
-    """The settings of every local run."""
+def server_settings(database_url: str, owner_url: str, redis_url: str) -> dict[str, str]:
+    """Where our own servers are."""
     return {
         "BROKER_DATABASE_URL": database_url,
         "BROKER_MIGRATION_DATABASE_URL": owner_url,
         "BROKER_REDIS_URL": redis_url,
-        "BROKER_PUBLIC_URL": public_url,
-        "BROKER_ENVIRONMENT": "local",
-        "BROKER_REGISTRATION": "open",
-        "BROKER_WEBHOOK_ALLOW_LOOPBACK": "true",
-        "BROKER_LOG_FORMAT": "console",
-        "BROKER_LOG_LEVEL": "info",
     }
 
 
-def local_aws_settings(url: str, access_key_id: str, secret_access_key: str) -> dict[str, str]:
+def local_aws_settings(url: str, account: Keys) -> dict[str, str]:
     """What makes the broker live in the local AWS, in an account of its own."""
     return {
         "BROKER_AWS_ENDPOINT_URL": url,
         "BROKER_AWS_ACCOUNT_ID": BROKER_ACCOUNT,
         "BROKER_AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": access_key_id,
-        "AWS_SECRET_ACCESS_KEY": secret_access_key,
+        "AWS_ACCESS_KEY_ID": account.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": account.secret_access_key,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 

@@ -4,26 +4,30 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
+from broker.local.aws import LocalAws
 from broker.local.crew import Crew, Server
 from broker.local.environment import (
     BROKER_ACCOUNT,
+    LOCAL_SETTINGS,
     find_secrets,
     local_aws_settings,
-    local_settings,
+    server_settings,
     without_cloud,
 )
 from broker.local.postgres import EmbeddedPostgres
-from broker.local.processes import free_port
+from broker.local.postgres_data import APP
+from broker.local.processes import LOOPBACK
 from broker.local.receiver import READY as RECEIVER_READY
 from broker.local.redis import EmbeddedRedis
 
-PYTHON = sys.executable
+BROKER = (sys.executable, "-m", "broker.cli")
 WORKERS = ("policy", "delivery")
 SANDBOX_READY = "local AWS listens at"
 API_READY = "Uvicorn running on"
@@ -45,9 +49,6 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
     api_url: str
     aws_url: str
-    database_url: str
-    owner_url: str
-    redis_url: str
     receivers: Mapping[str, str]
     environment: Mapping[str, str]
     logs: Path
@@ -64,42 +65,70 @@ def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
     clean = without_cloud(os.environ)
     with Crew(plan.directory / "logs") as crew:
         say("Starting Postgres, Redis" + (" and the local AWS." if plan.sandbox else "."))
-        postgres = crew.start(
-            lambda: EmbeddedPostgres.start(plan.directory / "postgres", durable=plan.keep, discard=not plan.keep)
-        )
-        redis = crew.start(lambda: EmbeddedRedis.start(plan.directory / "redis"))
+        postgres = crew.start(partial(_start_postgres, plan))
+        redis = crew.start(partial(EmbeddedRedis.start, plan.directory / "redis"))
         aws = _start_sandbox(crew, clean) if plan.sandbox else None
-        receivers = {name: _start_receiver(crew, name, clean) for name in plan.receivers}
-        from broker.migrate import migrate  # half a second, while the servers start
-
-        owner_url, app_url = postgres.result().owner_url, postgres.result().app_url
-        say("Bringing the tables about.")
-        asyncio.run(migrate(owner_url, login=urlsplit(app_url).username))
+        receivers = {name: _start_receiver(crew, clean, name) for name in plan.receivers}
+        _migrate(postgres, say)
         say("Starting the API and the workers.")
-        port = plan.port or free_port()
-        environment = {
-            **(clean if plan.sandbox else os.environ),
-            **find_secrets(plan.directory / "secrets.json"),
-            **local_settings(
-                database_url=app_url,
-                owner_url=owner_url,
-                redis_url=redis.result().url,
-                public_url=f"http://127.0.0.1:{port}",
-            ),
-            **(_account(aws.result().url) if aws else _given()),
-        }
+        port = plan.port or crew.reserve()
+        environment = _environment(plan, postgres.result(), redis.result(), aws.result().url if aws else "", port)
         api = _start_api(crew, environment, port)
-        workers = [_start_worker(crew, environment, name) for name in WORKERS]
-        for worker in workers:
+        for worker in [_start_worker(crew, environment, name) for name in WORKERS]:
             worker.result()
         yield Stack(
             api_url=api.result().url,
             aws_url=aws.result().url if aws else "",
-            database_url=app_url,
-            owner_url=owner_url,
-            redis_url=redis.result().url,
-            receivers={name: f"{receiver.result().url}" for name, receiver in receivers.items()},
+            receivers={name: receiver.result().url for name, receiver in receivers.items()},
             environment=environment,
             logs=crew.logs,
             check=crew.check,
         )
+
+
+def _start_postgres(plan: Plan) -> EmbeddedPostgres:
+    return EmbeddedPostgres.start(plan.directory / "postgres", durable=plan.keep, discard=not plan.keep)
+
+
+def _start_sandbox(crew: Crew, environment: Mapping[str, str]) -> "Future[Server]":
+    port = crew.reserve()
+    words = (*BROKER, "sandbox", "--port", str(port))
+    return crew.serve("aws", words, env=environment, marker=SANDBOX_READY, port=port, path="/_sandbox/health")
+
+
+def _start_receiver(crew: Crew, environment: Mapping[str, str], name: str) -> "Future[Server]":
+    port = crew.reserve()
+    words = (sys.executable, "-m", "broker.local.receiver", str(port))
+    return crew.serve(f"webhook-{name}", words, env=environment, marker=RECEIVER_READY, port=port, path="/received")
+
+
+def _migrate(postgres: "Future[EmbeddedPostgres]", say: Callable[[str], None]) -> None:
+    from broker.migrate import migrate  # half a second, while the servers start
+
+    server = postgres.result()
+    say("Bringing the tables about.")
+    asyncio.run(migrate(server.owner_url, login=APP))
+
+
+def _start_api(crew: Crew, environment: Mapping[str, str], port: int) -> "Future[Server]":
+    words = (*BROKER, "api", "--port", str(port))
+    return crew.serve("api", words, env=environment, marker=API_READY, port=port, path="/health/ready")
+
+
+def _start_worker(crew: Crew, environment: Mapping[str, str], name: str) -> "Future[Server]":
+    return crew.serve(f"{name}-worker", (*BROKER, "worker", name), env=environment, marker=WORKER_READY)
+
+
+def _environment(
+    plan: Plan, postgres: EmbeddedPostgres, redis: EmbeddedRedis, aws_url: str, port: int
+) -> dict[str, str]:
+    """With the real AWS what the user has set goes on to hold, but for where our own servers are."""
+    ours = {
+        **find_secrets(plan.directory / "secrets.json"),
+        **server_settings(postgres.app_url, postgres.owner_url, redis.url),
+    }
+    public = {"BROKER_PUBLIC_URL": f"http://{LOOPBACK}:{port}"}
+    if not aws_url:
+        return {**LOCAL_SETTINGS, **public, **os.environ, **ours}
+    account = LocalAws(aws_url).open_account(BROKER_ACCOUNT)
+    return {**without_cloud(os.environ), **LOCAL_SETTINGS, **public, **ours, **local_aws_settings(aws_url, account)}

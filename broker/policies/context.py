@@ -1,6 +1,6 @@
 """A send that is asked about, and the condition keys that SES would find in it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -58,7 +58,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A send as conditions see it: `keys` maps lower-case names to values; one without values is not in the request."""
+    """A send as conditions see it: `keys` maps the lower-case names of what is in it to values."""
 
     caller: Caller
     action: str
@@ -73,13 +73,11 @@ class Request(msgspec.Struct, frozen=True):
 def request_of(send: Send) -> Request:
     """Derive the condition keys of a send; ValueError where the caller contradicts itself or a text is far too long."""
     principal = _principal(send)
-    keys = {key: values for key, values in _keys(send, principal) if values}
+    given = dict(_keys(send, principal))
     supplied = _SUPPLIED.get(send.action.lower(), _ADDRESS_KEYS)
-    for key in _ADDRESS_KEYS:
-        if key not in supplied:
-            keys.pop(key, None)
-    for name, value in send.context.items():
-        keys[name.lower()] = _values(value)
+    given |= {key: None for key in _ADDRESS_KEYS if key not in supplied}
+    given |= {name.lower(): value for name, value in send.context.items()}
+    keys = {name: _values(value) for name, value in given.items() if value is not None}
     for name, values in keys.items():
         if len(values) > MAX_VALUES or any(len(value) > MAX_TEXT for value in values):
             raise ValueError(f"{name[:80]} is too long or has too many values.")
@@ -110,37 +108,33 @@ def _role_arn(session: Principal) -> str:
     return f"arn:{session.partition}:iam::{session.account_id}:role/{session.name}"
 
 
-def _keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, tuple[str, ...]]]:
-    yield "ses:fromaddress", _values(send.from_address)
-    yield "ses:fromdisplayname", _values(send.from_display_name)
-    yield "ses:feedbackaddress", _values(send.feedback_address)
-    yield "ses:recipients", _values(send.recipients)
-    yield "aws:sourceip", _values(send.source_ip)
-    yield "aws:securetransport", _values(send.secure_transport)
+def _keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, ContextValue]]:
+    yield "ses:fromaddress", send.from_address
+    yield "ses:fromdisplayname", send.from_display_name
+    yield "ses:feedbackaddress", send.feedback_address
+    yield "ses:recipients", None if send.recipients is None else [*send.recipients]
+    yield "aws:sourceip", send.source_ip
+    yield "aws:securetransport", send.secure_transport
     if send.time is not None:
         moment = send.time if send.time.tzinfo else send.time.replace(tzinfo=UTC)
-        yield "aws:currenttime", (moment.isoformat(),)
-        yield "aws:epochtime", (str(int(moment.timestamp())),)
+        yield "aws:currenttime", moment.isoformat()
+        yield "aws:epochtime", int(moment.timestamp())
     yield from _caller_keys(send, principal)
 
 
-def _caller_keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, tuple[str, ...]]]:
+def _caller_keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, ContextValue]]:
     """What IAM says about the caller (IAM User Guide, reference_policies_condition-keys)."""
-    yield "aws:principalaccount", _values(principal.account_id if principal else send.caller_account)
+    yield "aws:principalaccount", principal.account_id if principal else send.caller_account
     if principal is not None:
         session = principal.kind == "session"
-        yield "aws:principalarn", _values(_role_arn(principal) if session else send.caller_arn)
-        yield "aws:principaltype", (_PRINCIPAL_TYPES[principal.kind],)
-        yield "aws:username", _values(principal.name if principal.kind == "user" else None)
-    yield "aws:principalservicename", _values(send.caller_service)
+        yield "aws:principalarn", _role_arn(principal) if session else send.caller_arn
+        yield "aws:principaltype", _PRINCIPAL_TYPES[principal.kind]
+        yield "aws:username", principal.name if principal.kind == "user" else None
+    yield "aws:principalservicename", send.caller_service
 
 
-def _values(value: Scalar | Sequence[Scalar] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, str | int | float):
-        return tuple(_text(item) for item in value)
-    return (_text(value),)
+def _values(value: Scalar | list[Scalar]) -> tuple[str, ...]:
+    return tuple(_text(item) for item in value) if isinstance(value, list) else (_text(value),)
 
 
 def _text(value: Scalar) -> str:

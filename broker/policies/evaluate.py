@@ -11,7 +11,7 @@ from broker.policies.arns import covers
 from broker.policies.conditions import holds
 from broker.policies.context import Caller, Request, Send, request_of
 from broker.policies.document import Condition, Document, Statement, read_any
-from broker.policies.wildcards import Lookup, matches
+from broker.policies.wildcards import Lookup, arn_matches, fillable, matches
 
 
 class Decision(StrEnum):
@@ -142,17 +142,10 @@ def names_action(statement: Statement, action: str) -> bool:
 
 def names_resource(statement: Statement, arn: str, lookup: Lookup | None = None) -> bool:
     """Whether the statement is about this ARN; wildcards do not reach over the first five colons."""
-    named = any(_arn_matches(pattern, arn, lookup) for pattern in statement.resources)
-    return named != statement.not_resource
-
-
-def _arn_matches(pattern: str, arn: str, lookup: Lookup | None) -> bool:
-    if pattern == "*":
-        return True
-    patterns, parts = pattern.split(":", 5), arn.split(":", 5)
-    return len(patterns) == len(parts) and all(
-        matches(one, part, lookup) for one, part in zip(patterns, parts, strict=True)
-    )
+    if any(pattern == "*" or arn_matches(pattern, arn, lookup) for pattern in statement.resources):
+        return not statement.not_resource
+    # A variable that cannot be filled never widens a statement, so NotResource does not apply with one either.
+    return statement.not_resource and (lookup is None or all(fillable(text, lookup) for text in statement.resources))
 
 
 def names_caller(statement: Statement, caller: Caller) -> bool:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from broker.policies.wildcards import Lookup, literal, matches
+from broker.policies.wildcards import Lookup, arn_matches, literal, matches
 
 # Everything here is from the IAM User Guide, reference_policies_elements_condition_operators, unless it says otherwise.
 
@@ -104,15 +104,6 @@ def _string_equals_ignoring_case(wanted: str, given: str, lookup: Lookup | None)
     return text is not None and text.lower() == given.lower()
 
 
-def _arn_like(wanted: str, given: str, lookup: Lookup | None) -> bool:
-    """ArnEquals and ArnLike are the same: each of the six parts is compared alone, with wildcards."""
-    patterns, parts = wanted.split(":", 5), given.split(":", 5)
-    if "${" in wanted and lookup is not None:
-        # A variable may hold colons of its own, so parts are cut only where the policy has them.
-        patterns = re.split(r":(?![^{}]*\})", wanted, maxsplit=5)
-    return len(patterns) == len(parts) == 6 and all(map(lambda p, g: matches(p, g, lookup), patterns, parts))
-
-
 def _bool(wanted: str, given: str, _: Lookup | None) -> bool:
     return wanted.lower() == given.lower() and wanted.lower() in ("true", "false")
 
@@ -174,10 +165,11 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
             Operator("BinaryEquals", _binary),
             Operator("IpAddress", _ip),
             Operator("NotIpAddress", _ip, negated=True),
-            Operator("ArnEquals", _arn_like),
-            Operator("ArnNotEquals", _arn_like, negated=True),
-            Operator("ArnLike", _arn_like),
-            Operator("ArnNotLike", _arn_like, negated=True),
+            # ArnEquals and ArnLike are the same, wildcards included.
+            Operator("ArnEquals", arn_matches),
+            Operator("ArnNotEquals", arn_matches, negated=True),
+            Operator("ArnLike", arn_matches),
+            Operator("ArnNotLike", arn_matches, negated=True),
         )
     }
 )

@@ -50,6 +50,29 @@ def literal(pattern: str, lookup: Lookup | None) -> str | None:
     return "".join(token if isinstance(token, str) else token.value for token in tokens)
 
 
+def arn_matches(pattern: str, arn: str, lookup: Lookup | None) -> bool:
+    """Whether an ARN fits a pattern, each of its six parts compared alone: no wildcard reaches over a colon of ARNs."""
+    patterns = _arn_parts(pattern) if lookup is not None and "${" in pattern else pattern.split(":", 5)
+    parts = arn.split(":", 5)
+    return len(patterns) == len(parts) == 6 and all(map(lambda one, part: matches(one, part, lookup), patterns, parts))
+
+
+def _arn_parts(pattern: str) -> list[str]:
+    """Cut an ARN at its colons, but not at those inside a variable, whose name has one of its own."""
+    parts = [""]
+    for piece in re.split(r"(\$\{[^{}]*\}|:)", pattern):
+        if piece == ":" and len(parts) < 6:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def fillable(pattern: str, lookup: Lookup) -> bool:
+    """Whether the request has a value for every policy variable in the pattern."""
+    return "${" not in pattern or all(_filled(found[1], lookup) is not None for found in _VARIABLE.finditer(pattern))
+
+
 def _least(token: Token) -> int:
     return len(token) if isinstance(token, str) else int(token is Wild.one)
 

@@ -12,14 +12,14 @@ from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.errors import AwsError, access_denied, ses_access_denied
 
-More = Mapping[str, str | list[str]]
+More = Mapping[str, str | tuple[str, ...]]
 """Condition keys that only this kind of call has, by their usual spelling."""
 
 
 def keys_of(cloud: Cloud, call: Call, more: More | None = None) -> dict[str, tuple[str, ...]]:
     """The condition keys of a call in lower case: the global ones and more."""
     who = call.principal
-    keys: dict[str, str | list[str]] = {
+    keys: dict[str, str | tuple[str, ...]] = {
         "aws:currenttime": call.at.isoformat(),
         "aws:epochtime": str(int(call.at.timestamp())),
         "aws:sourceip": call.source_ip,
@@ -33,7 +33,7 @@ def keys_of(cloud: Cloud, call: Call, more: More | None = None) -> dict[str, tup
     if call.service in {"ses", "sesv2"}:
         keys["ses:apiversion"] = call.api_version
     merged = keys | {key.lower(): value for key, value in (more or {}).items()}
-    return {key: (value,) if isinstance(value, str) else tuple(value) for key, value in merged.items()}
+    return {key: (value,) if isinstance(value, str) else value for key, value in merged.items()}
 
 
 def decision(cloud: Cloud, call: Call, action: str, resource: str, more: More | None = None) -> Decision:

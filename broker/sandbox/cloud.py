@@ -1,5 +1,6 @@
 """The parts of one running local AWS, handed to every handler."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
@@ -7,8 +8,16 @@ from threading import Event
 from broker.sandbox.accounts import Accounts
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.faults import Faults
-from broker.sandbox.sns_delivery import Courier, report
+from broker.sandbox.sns_delivery import Courier
 from broker.sandbox.state import State
+
+_log = logging.getLogger(__name__)
+
+
+def _report(future: Future[None]) -> None:
+    """Logs what went wrong in a background thread, where nobody would see it."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.error("work in the background failed", exc_info=error)
 
 
 class Cloud:
@@ -29,7 +38,7 @@ class Cloud:
         """Does the work soon in another thread; what goes wrong there is logged."""
         with self.state.lock:
             future = self._background.submit(work)
-            future.add_done_callback(report)
+            future.add_done_callback(_report)
             self._unfinished = {each for each in self._unfinished if not each.done()} | {future}
 
     def settle(self, seconds: float) -> bool:

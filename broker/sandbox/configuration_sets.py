@@ -81,7 +81,7 @@ def create_destination(cloud: Cloud, call: Call) -> dict[str, Any]:
 def update_destination(cloud: Cloud, call: Call) -> dict[str, Any]:
     found, destination = _named(cloud, call), _destination(call)
     with cloud.state.lock:
-        _existing(found, destination["Name"])
+        _existing(call, found, destination["Name"])
         _check(cloud, call, found, destination)
         found.destinations[destination["Name"]] = destination
     _greet(cloud, destination)
@@ -90,7 +90,7 @@ def update_destination(cloud: Cloud, call: Call) -> dict[str, Any]:
 
 def delete_destination(cloud: Cloud, call: Call) -> dict[str, Any]:
     found = _named(cloud, call)
-    del found.destinations[_existing(found, call.params["EventDestinationName"])]
+    del found.destinations[_existing(call, found, call.params["EventDestinationName"])]
     return {}
 
 
@@ -106,9 +106,10 @@ def _named(cloud: Cloud, call: Call) -> ConfigurationSet:
     return cloud.state.configuration_set((call.account_id, call.region), call.params["ConfigurationSetName"])
 
 
-def _existing(found: ConfigurationSet, name: str) -> str:
+def _existing(call: Call, found: ConfigurationSet, name: str) -> str:
     if name not in found.destinations:
-        raise AwsError("NotFoundException", f"Event destination <{name}> does not exist.", 404)
+        code = "NotFoundException" if call.api_version == "2" else "EventDestinationDoesNotExist"
+        raise AwsError(code, f"Event destination <{name}> does not exist.")
     return name
 
 

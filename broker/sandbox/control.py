@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from broker.sandbox import messages, payloads, simulator
+from broker.sandbox import envelope, payloads, simulator
 from broker.sandbox.arns import identity_arn
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.dialect import Dialect
@@ -125,9 +125,9 @@ def _make_event(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
     given = msgspec.json.decode(body, type=Event)
     at = given.sent_at or datetime.now(UTC)
     message_id = given.message_id or payloads.message_id(given.region, at)
-    envelope = messages.bare(given.source, given.recipients, configuration_set=given.configuration_set)
+    mail = envelope.bare(given.source, given.recipients, configuration_set=given.configuration_set)
     arn = identity_arn(given.account_id, given.region, given.identity)
-    sent = payloads.Sent(message_id, envelope, given.sending_account_id, "administrator", arn, "127.0.0.1", at)
+    sent = payloads.Sent(message_id, mail, given.sending_account_id, "administrator", arn, "127.0.0.1", at)
     match given.kind:
         case "bounce":
             simulator.announce(cloud, "Bounce", sent, payloads.bounce("General", given.recipients))

@@ -17,7 +17,7 @@ def place_of(call: Call) -> Place:
 def existing(cloud: Cloud, call: Call, name: str) -> Identity:
     """Raises AwsError NotFoundException."""
     if (identity := cloud.state.identity(place_of(call), name)) is None:
-        raise AwsError("NotFoundException", f"Email identity <{name}> does not exist.", 404)
+        raise AwsError("NotFoundException", f"Email identity {name} does not exist.", 404)
     return identity
 
 

@@ -18,6 +18,7 @@ from broker.sandbox import (
     sending,
     sns_calls,
     sts,
+    templates,
 )
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
@@ -83,6 +84,8 @@ _V2: dict[str, Operation] = {
         configuration_sets.get_destinations, configuration_set, slow=True
     ),
     "SendEmail": Operation(sending.send, by_handler),
+    "SendBulkEmail": Operation(sending.send_bulk, by_handler),
+    "CreateEmailTemplate": Operation(templates.create, anything, slow=True),
 }
 
 _V1: dict[str, Operation] = {
@@ -109,6 +112,8 @@ _V1: dict[str, Operation] = {
     "UpdateConfigurationSetEventDestination": Operation(configuration_sets.update_destination, anything, slow=True),
     "DeleteConfigurationSetEventDestination": Operation(configuration_sets.delete_destination, anything, slow=True),
     "SendEmail": Operation(sending.send, by_handler),
+    "SendTemplatedEmail": Operation(sending.send, by_handler),
+    "SendBulkTemplatedEmail": Operation(sending.send_bulk_v1, by_handler),
     "SendRawEmail": Operation(sending.send, by_handler),
 }
 

@@ -45,7 +45,10 @@ def _check_topic_policy(call: Call) -> None:
 
 
 def _ask(environ: dict[str, Any]) -> Answer:
-    chunks, status, headers = run_wsgi_app(_moto, environ, buffered=True)
+    try:
+        chunks, status, headers = run_wsgi_app(_moto, environ, buffered=True)
+    except NotImplementedError as error:
+        raise AwsError("NotImplemented", str(error), 501) from error
     kept = {
         key: value
         for key, value in headers.items()

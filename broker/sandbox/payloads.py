@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from broker.sandbox.messages import Envelope, common_headers
+from broker.sandbox.envelope import Envelope, common_headers
 
 Kind = Literal["Send", "Delivery", "Bounce", "Complaint"]
 
@@ -70,7 +70,7 @@ def _headers(sent: Sent) -> dict[str, Any]:
 
 def _tags(kind: Kind, sent: Sent) -> dict[str, list[str]]:
     auto = {
-        "ses:operation": [sent.envelope.action.removeprefix("ses:")],
+        "ses:operation": [sent.envelope.actions[0].removeprefix("ses:")],
         "ses:configuration-set": [sent.envelope.configuration_set or ""],
         "ses:source-ip": [sent.source_ip],
         "ses:from-domain": [sent.envelope.from_address.rpartition("@")[2]],

@@ -6,22 +6,43 @@ IAM User Guide, policy evaluation across accounts.
 
 import msgspec
 
-from broker.policies.context import Send
+from broker.policies.context import Send, request_of
 from broker.policies.evaluate import Decision, evaluate
 from broker.sandbox import arns, authorize, identity_policies, messages, payloads, simulator
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
+from broker.sandbox.envelope import Envelope
 from broker.sandbox.errors import AwsError, ses_access_denied
-from broker.sandbox.messages import Envelope
 from broker.sandbox.state import Identity, Mail
 
 
 def send(cloud: Cloud, call: Call) -> dict[str, str]:
-    """SendEmail and SendRawEmail of both versions. Answers with the message id; raises AwsError with SES's text."""
-    envelope = messages.read(call, source_arn_covers_from=cloud.dialect.source_arn_covers_from)
-    identity = _permitted(cloud, call, envelope)
-    envelope = _with_configuration_set(cloud, call, envelope, identity)
-    _check_sandbox(cloud, call, envelope, identity)
+    """Every call that sends one message. Answers with its id; raises AwsError with SES's text."""
+    return {"MessageId": _accept_all(cloud, call)[0]}
+
+
+def send_bulk_v1(cloud: Cloud, call: Call) -> dict[str, list[dict[str, str]]]:
+    """SendBulkTemplatedEmail."""
+    return {"Status": [{"Status": "Success", "MessageId": each} for each in _accept_all(cloud, call)]}
+
+
+def send_bulk(cloud: Cloud, call: Call) -> dict[str, list[dict[str, str]]]:
+    """Version 2's SendBulkEmail."""
+    return {"BulkEmailEntryResults": [{"Status": "SUCCESS", "MessageId": each} for each in _accept_all(cloud, call)]}
+
+
+def _accept_all(cloud: Cloud, call: Call) -> list[str]:
+    """Checks every message of a call before the first one goes out."""
+    checked = []
+    for envelope in messages.read(call, source_arn_covers_from=cloud.dialect.source_arn_covers_from):
+        identity = _permitted(cloud, call, envelope)
+        complete = _with_configuration_set(cloud, call, envelope, identity)
+        _check_sandbox(cloud, call, complete, identity)
+        checked.append((complete, identity))
+    return [_accept(cloud, call, envelope, identity) for envelope, identity in checked]
+
+
+def _accept(cloud: Cloud, call: Call, envelope: Envelope, identity: Identity) -> str:
     message_id = payloads.message_id(call.region, call.at)
     mail = Mail(
         message_id,
@@ -41,16 +62,16 @@ def send(cloud: Cloud, call: Call) -> dict[str, str]:
     with cloud.state.lock:
         cloud.state.mailbox.append(mail)
     cloud.later(lambda: simulator.carry_out(cloud, sent))
-    return {"MessageId": message_id}
+    return message_id
 
 
 def _permitted(cloud: Cloud, call: Call, envelope: Envelope) -> Identity:
     """The identity of From, after each address was checked against the identity that is to permit it."""
-    identity = _identity_for(cloud, call, (envelope.from_address, envelope.from_arn), envelope.action)
+    identity = _identity_for(cloud, call, (envelope.from_address, envelope.from_arn), envelope.actions[0])
     _authorize(cloud, call, envelope, identity)
     return_arn = envelope.return_path_arn or envelope.source_arn
     if envelope.return_path:
-        bounces = _identity_for(cloud, call, (envelope.return_path, return_arn), envelope.action)
+        bounces = _identity_for(cloud, call, (envelope.return_path, return_arn), envelope.actions[0])
         if bounces is not identity:
             _authorize(cloud, call, envelope, bounces)
     return identity
@@ -93,29 +114,25 @@ def _aligned(address: str, identity: str) -> bool:
 
 def _authorize(cloud: Cloud, call: Call, envelope: Envelope, identity: Identity) -> None:
     """Within an account either side may allow; across accounts both must; a Deny on either side ends it."""
-    question = _question(cloud, call, envelope)
-    keys: dict[str, str | list[str]] = {"ses:FromAddress": envelope.from_address, "ses:Recipients": envelope.recipients}
-    if question.from_display_name:
-        keys["ses:FromDisplayName"] = question.from_display_name
-    if question.feedback_address:
-        keys["ses:FeedbackAddress"] = question.feedback_address
-    own = authorize.decision(cloud, call, envelope.action, identity.arn, keys)
     documents = list(identity_policies.effective(cloud, identity).values())
     sensitive = cloud.dialect.from_case_sensitive
-    theirs = evaluate(documents, question, identity_arn=identity.arn, from_case_sensitive=sensitive).decision
-    said = {own, theirs}
-    within = identity.account_id == call.account_id
-    allowed = Decision.allow in said if within else said == {Decision.allow}
-    if not allowed or Decision.explicit_deny in said:
-        raise ses_access_denied(call.principal.arn, envelope.action, identity.arn)
+    for action in envelope.actions:
+        question = _question(cloud, call, envelope, action)
+        own = authorize.decision(cloud, call, action, identity.arn, _keys(question))
+        theirs = evaluate(documents, question, identity_arn=identity.arn, from_case_sensitive=sensitive).decision
+        said = {own, theirs}
+        within = identity.account_id == call.account_id
+        allowed = Decision.allow in said if within else said == {Decision.allow}
+        if not allowed or Decision.explicit_deny in said:
+            raise ses_access_denied(call.principal.arn, action, identity.arn)
 
 
-def _question(cloud: Cloud, call: Call, envelope: Envelope) -> Send:
+def _question(cloud: Cloud, call: Call, envelope: Envelope, action: str) -> Send:
     feedback = envelope.return_path
     if feedback is None and not cloud.dialect.return_path_key_absent:
         feedback = envelope.from_address
     return Send(
-        action=envelope.action,
+        action=action,
         caller_account=call.account_id,
         caller_arn=call.principal.arn,
         from_address=envelope.from_address,
@@ -127,6 +144,11 @@ def _question(cloud: Cloud, call: Call, envelope: Envelope) -> Send:
         secure_transport=cloud.dialect.secure_transport,
         context={"ses:ApiVersion": call.api_version},
     )
+
+
+def _keys(question: Send) -> dict[str, tuple[str, ...]]:
+    """The SES keys of a send, for the policies of the caller's own side."""
+    return {key: values for key, values in request_of(question).keys.items() if key.startswith("ses:")}
 
 
 def _with_configuration_set(cloud: Cloud, call: Call, envelope: Envelope, identity: Identity) -> Envelope:
@@ -142,8 +164,9 @@ def _with_configuration_set(cloud: Cloud, call: Call, envelope: Envelope, identi
     if name is not None:
         cloud.state.configuration_set((call.account_id, call.region), name)
         arn = arns.configuration_set_arn(call.account_id, call.region, name)
-        if envelope.configuration_set and authorize.decision(cloud, call, envelope.action, arn) != Decision.allow:
-            raise ses_access_denied(call.principal.arn, envelope.action, arn)
+        action = envelope.actions[0]
+        if envelope.configuration_set and authorize.decision(cloud, call, action, arn) != Decision.allow:
+            raise ses_access_denied(call.principal.arn, action, arn)
     return msgspec.structs.replace(envelope, configuration_set=name)
 
 

@@ -1,8 +1,10 @@
 """Runs the local AWS: an AWS on loopback for the demo, development and tests."""
 
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from threading import Thread
 
 import msgspec
@@ -30,8 +32,12 @@ class Running(msgspec.Struct, frozen=True):
 
 
 def _listen(host: str, port: int, dialect: Dialect) -> tuple[BaseWSGIServer, Cloud]:
-    server = make_server(host, port, _unready, threaded=True, request_handler=_QuietHandler)
-    cloud = Cloud(dialect, f"http://{host}:{server.server_port}")
+    if host != "localhost" and not ip_address(host).is_loopback:
+        raise ValueError(f"The local AWS listens on loopback only, not on {host}: its control API asks for no key.")
+    # Bound here, since werkzeug ends the whole process over a port that is taken.
+    with socket.create_server((host, port), backlog=128) as listening:
+        server = make_server(host, port, _unready, threaded=True, request_handler=_QuietHandler, fd=listening.fileno())
+    cloud = Cloud(dialect, f"http://{host}:{server.port}")
     server.app = Front(cloud)
     return server, cloud
 
@@ -41,7 +47,10 @@ def _unready(_environ: object, _start_response: object) -> list[bytes]:
 
 
 def serve(*, host: str = "127.0.0.1", port: int, dialect: Dialect, on_ready: Callable[[], None] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; port 0 takes a free one. Must run in the main thread."""
+    """Serves until SIGTERM or SIGINT; must run in the main thread.
+
+    Raises ValueError for a host that is not loopback and OSError for a port that is taken.
+    """
     server, cloud = _listen(host, port, dialect)
     # Stopping waits for the loop, which this thread runs: another thread has to ask for it.
     for number in (signal.SIGTERM, signal.SIGINT):

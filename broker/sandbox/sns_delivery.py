@@ -8,11 +8,10 @@ import base64
 import hashlib
 import http.client
 import json
-import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Event, Lock, Timer
+from queue import SimpleQueue
+from threading import Event, Lock, Thread, Timer
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,10 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
-_log = logging.getLogger(__name__)
-
 TIMEOUT_SECONDS = 15
 RETRIES = 3
+
+_WORKERS = 8
 
 _SIGNED_FIELDS = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -59,12 +58,6 @@ def string_to_sign(body: Mapping[str, str]) -> str:
     return "".join(f"{name}\n{body[name]}\n" for name in _SIGNED_FIELDS[body["Type"]] if name in body)
 
 
-def report(future: Future[None]) -> None:
-    """Logs what went wrong in a background thread, where nobody would see it."""
-    if not future.cancelled() and (error := future.exception()) is not None:
-        _log.error("work in the background failed", exc_info=error)
-
-
 class Parcel(msgspec.Struct, frozen=True):
     """One message on its way to one endpoint."""
 
@@ -86,15 +79,19 @@ class Courier:
         self._closing = closing
         self._lock = Lock()
         self._certificates: dict[str, Certificate] = {}
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="sns")
+        self._waiting: SimpleQueue[tuple[Parcel, int] | None] = SimpleQueue()
         self._timers: set[Timer] = set()
+        # Daemons: an endpoint that never answers must not hold up the end of the process.
+        for number in range(_WORKERS):
+            Thread(target=self._work, name=f"sns-{number}", daemon=True).start()
 
     def close(self) -> None:
         with self._lock:
             timers = list(self._timers)
         for timer in timers:
             timer.cancel()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(_WORKERS):
+            self._waiting.put(None)
 
     def certificate(self, region: str) -> Certificate:
         with self._lock:
@@ -121,10 +118,12 @@ class Courier:
     def send(self, parcel: Parcel, tries: int = 0) -> None:
         """Posts soon; nothing is sent once the server is closing."""
         if not self._closing.is_set():
-            try:
-                self._pool.submit(self._try, parcel, tries).add_done_callback(report)
-            except RuntimeError:
-                return  # the pool closed between the two lines
+            self._waiting.put((parcel, tries))
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            if not self._closing.is_set():
+                self._try(*item)
 
     def _try(self, parcel: Parcel, tries: int) -> None:
         status = _post(parcel)
@@ -133,14 +132,11 @@ class Courier:
         if tries >= parcel.retries:
             parcel.lost()
             return
-        timer = Timer(parcel.pause, self._again, (parcel, tries + 1))
+        timer = Timer(parcel.pause, self.send, (parcel, tries + 1))
         timer.daemon = True
         with self._lock:
             self._timers = {each for each in self._timers if each.is_alive()} | {timer}
             timer.start()
-
-    def _again(self, parcel: Parcel, tries: int) -> None:
-        self.send(parcel, tries)
 
 
 def _post(parcel: Parcel) -> int | None:

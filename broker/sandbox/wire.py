@@ -81,8 +81,7 @@ def check(service: str, operation: str, params: Any) -> None:
         return
     shape = model(service).operation_model(operation).input_shape
     if shape is not None and (report := botocore.validate.ParamValidator().validate(params, shape)).has_errors():
-        code = "BadRequestException" if service == "sesv2" else "ValidationError"
-        raise AwsError(code, report.generate_report())
+        raise AwsError("ValidationError", report.generate_report())
 
 
 def _from_form(shape: Any, form: Mapping[str, str], prefix: str) -> Any:
@@ -208,7 +207,9 @@ _V2_CODES = {
     "AccessDenied": "AccessDeniedException",
     "InvalidParameterValue": "BadRequestException",
     "InvalidPolicy": "BadRequestException",
+    "ValidationError": "BadRequestException",
     "ConfigurationSetDoesNotExist": "NotFoundException",
+    "TemplateDoesNotExist": "NotFoundException",
     "Throttling": "TooManyRequestsException",
     "InvalidClientTokenId": "UnrecognizedClientException",
     "SignatureDoesNotMatch": "InvalidSignatureException",

@@ -1,11 +1,12 @@
 """Endpoints, deliveries and events over HTTP."""
 
 import base64
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from broker.caller import Caller, Scope
 from broker.crypto import Keyring
@@ -128,14 +129,14 @@ class DeliveryController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         endpoint_id: FromQuery[UUID | None] = None,
-        state: FromQuery[DeliveryState] = DeliveryState.PENDING,
+        delivery_state: Annotated[DeliveryState, QueryParameter(name="state")] = DeliveryState.PENDING,
         page_token: FromQuery[str | None] = None,
         page_size: FromQuery[int] = 50,
     ) -> Page[DeliveryView]:
         """Pending ones, or those given up (`state=dead`). What was delivered is no longer listed: see its attempts."""
         size = checked_size(page_size)
         rows = await deliveries.list_some(
-            db, caller, state=state, endpoint_id=endpoint_id, after=_after(page_token), limit=size + 1
+            db, caller, state=delivery_state, endpoint_id=endpoint_id, after=_after(page_token), limit=size + 1
         )
         if len(rows) <= size:
             return Page(items=rows)

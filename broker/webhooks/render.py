@@ -24,14 +24,17 @@ class Shown(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-# What a mail event may show to a party that may not see the recipient. Everything else (diagnostic texts, subject,
-# From, tags, user agent, the recipient's mail server …) can hold the address or a part of it, and is null.
-_WITHOUT_RECIPIENT = frozenset(
-    {
-        "event_id", "grant_id", "identity", "message_id", "sending_account", "occurred_at", "source", "kind", "final",
-        "bounce_type", "bounce_sub_type", "status", "action", "reporting_mta", "feedback_type", "processing_ms",
-        "configuration_set",
-    }
+# What a mail event may show to a party that may not see the recipient, and what it shows as null: diagnostic texts,
+# subject, From, tags, user agent and the recipient's mail server can all hold the address or a part of it. Any field
+# that is in neither list is left out, with its name.
+_SHOWN = (
+    "event_id", "grant_id", "identity", "message_id", "sending_account", "occurred_at", "source", "kind", "final",
+    "bounce_type", "bounce_sub_type", "status", "action", "reporting_mta", "feedback_type", "processing_ms",
+    "configuration_set",
+)  # fmt: skip
+_HIDDEN = (
+    "recipient", "recipient_hash", "diagnostic_code", "remote_mta", "user_agent", "smtp_response", "from", "subject",
+    "tags",
 )  # fmt: skip
 
 # An ARN of an address identity holds the *sender's* address, which both parties have agreed on.
@@ -67,10 +70,9 @@ def _data(event: Event, view: View) -> dict[str, Any]:
     data = {**event.data, "event_id": str(event.id)}
     if view is View.FULL or not event.type.startswith("email."):
         return data
-    hidden = {name: _safe(name, value) if name in _WITHOUT_RECIPIENT else None for name, value in data.items()}
-    hidden["recipient"] = None
-    hidden["recipient_hash"] = _hash_of(event) if view is View.HASHED else None
-    return hidden
+    narrow: dict[str, Any] = {name: _safe(name, data.get(name)) for name in _SHOWN} | dict.fromkeys(_HIDDEN)
+    narrow["recipient_hash"] = _hash_of(event) if view is View.HASHED else None
+    return narrow
 
 
 def _hash_of(event: Event) -> object:

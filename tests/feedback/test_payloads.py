@@ -149,7 +149,7 @@ def test_an_open_of_a_mail_to_one_recipient_is_that_recipients() -> None:
 @pytest.mark.parametrize(
     ("bounce_type", "final"), [("Permanent", True), ("Transient", False), ("Undetermined", None), ("New", None)]
 )
-def test_only_a_permanent_bounce_is_final(bounce_type: str, final: bool | None) -> None:  # noqa: FBT001 - a table
+def test_only_a_permanent_bounce_is_final(bounce_type: str, final: bool | None) -> None:
     assert final is only(notified("Bounce", bounce(bounceType=bounce_type))).final
 
 

@@ -60,6 +60,7 @@ def holds(
         ("NumericLessThan", "10", "10", False),
         ("NumericLessThanEquals", 10, 10, True),
         ("NumericGreaterThan", "-1", "0", True),
+        ("NumericGreaterThan", "1", "1.00", False),
         ("NumericGreaterThanEquals", "10", "9", False),
         ("NumericEquals", "ten", "ten", False),
         ("NumericLessThan", "10", "NaN", False),
@@ -71,6 +72,7 @@ def holds(
         ("DateLessThan", "2026-03-01T12:00Z", "2026-03-01T12:00:00Z", False),
         ("DateLessThanEquals", "2026-03-01T12:00Z", "2026-03-01T12:00:00Z", True),
         ("DateGreaterThan", "2026-03-01T12:00:00", "2026-03-01T12:00:00.001Z", True),
+        ("DateGreaterThan", "2026-03-01T12:00:00", "2026-03-01T12:00:00Z", False),
         ("DateGreaterThanEquals", "2026-03-01", "2026-03-01T00:00:00Z", True),
         ("DateGreaterThanEquals", "2026-03", "2026-02-28T23:59:59Z", False),
         ("DateGreaterThan", "2026", "2026-01-01T00:00:01Z", True),
@@ -98,6 +100,8 @@ def holds(
         ("IpAddress", "203.0.113.7/24", "203.0.113.9", True),
         ("IpAddress", "2001:db8::/32", "2001:DB8:0:0::1", True),
         ("IpAddress", "0.0.0.0/0", "2001:db8::1", False),
+        ("IpAddress", "0.0.0.0/0", "::1", False),
+        ("IpAddress", "::/0", "203.0.113.1", False),
         ("IpAddress", ["203.0.113.0/24", "2001:db8::/32"], "2001:db8::1", True),
         ("NotIpAddress", "203.0.113.0/24", "203.0.113.1", False),
         ("NotIpAddress", "203.0.113.0/24", "2001:db8::1", True),
@@ -106,6 +110,7 @@ def holds(
         # ARN: each of the six parts alone
         ("ArnEquals", "arn:aws:sns:*:123:topic-?", "arn:aws:sns:eu-west-1:123:topic-1", True),
         ("ArnLike", "arn:aws:sns:*:123:topic", "arn:aws:sns:a:b:123:topic", False),
+        ("ArnEquals", "topic:1", "topic:1", False),
         ("ArnLike", "arn:*", "arn:aws:sns:eu-west-1:123:topic", False),
         ("ArnLike", "arn:aws:sns:eu-west-1:123:*", "arn:aws:sns:eu-west-1:123:a:b/c", True),
         ("ArnLike", "arn:aws:sns:eu-west-1:123:topic", "ARN:aws:sns:eu-west-1:123:topic", False),
@@ -164,14 +169,12 @@ def test_null_asks_whether_a_key_is_there(given: ContextValue, is_there: bool) -
         ("ForAllValues:StringLike", "x1", True),
         ("ForAllValues:StringLike", [], True),
         ("ForAllValues:StringLike", None, True),
-        ("ForAllValues:StringLike", [""], True),
-        ("ForAllValues:StringLike", ["", "x1"], False),
+        ("ForAllValues:StringLike", [""], False),
         # one does
         ("ForAnyValue:StringLike", ["z", "y1"], True),
         ("ForAnyValue:StringLike", ["z"], False),
         ("ForAnyValue:StringLike", [], False),
         ("ForAnyValue:StringLike", None, False),
-        ("ForAnyValue:StringLike", [""], False),
         # none of the policy's values matches each / one of the request's
         ("ForAllValues:StringNotLike", ["a", "b"], True),
         ("ForAllValues:StringNotLike", ["a", "x1"], False),
@@ -181,6 +184,10 @@ def test_null_asks_whether_a_key_is_there(given: ContextValue, is_there: bool) -
         ("ForAnyValue:StringNotLike", None, False),
         # a missing key and IfExists
         ("ForAnyValue:StringLikeIfExists", None, True),
+        ("ForAnyValue:StringLikeIfExists", [], False),
+        ("ForAnyValue:StringNotLikeIfExists", None, True),
+        ("StringLikeIfExists", [], False),
+        ("StringNotLike", [], True),
         ("ForAllValues:StringLikeIfExists", None, True),
         ("ForAnyValue:StringLikeIfExists", ["a"], False),
         ("forallvalues:stringlike", ["x1"], True),
@@ -226,8 +233,9 @@ def test_policy_variables_are_filled_from_the_request(wanted: str, given: str, e
     assert holds({"StringLike": {"my:Key": wanted}}, {"my:Key": given, "my:two": ["a", "b"]}) == expected
 
 
-def test_a_negated_operator_holds_where_a_variable_cannot_be_filled() -> None:
-    assert holds({"StringNotEquals": {"my:Key": "${my:missing}"}}, {"my:Key": "a"})
+def test_a_negated_operator_fails_where_a_variable_cannot_be_filled() -> None:
+    assert not holds({"StringNotEquals": {"my:Key": ["b", "${my:missing}"]}}, {"my:Key": "a"})
+    assert holds({"StringNotEquals": {"my:Key": ["b", "${my:missing, 'c'}"]}}, {"my:Key": "a"})
 
 
 def test_variables_are_ordinary_text_before_2012() -> None:

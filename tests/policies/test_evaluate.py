@@ -59,6 +59,9 @@ OTHER = policy(Principal={"AWS": STRANGER})
         ((policy(Resource="arn:aws:ses:*"),), Decision.implicit_deny),
         ((policy(Resource=None, NotResource=IDENTITY),), Decision.implicit_deny),
         ((policy(Resource=None, NotResource="*other*"),), Decision.allow),
+        ((policy(Resource="arn:aws:ses:*:${my:owner, '111111111111'}:identity/*"),), Decision.allow),
+        ((policy(Resource="arn:aws:ses:*:${my:owner}:identity/*"),), Decision.implicit_deny),
+        ((policy(Resource=None, NotResource="arn:aws:ses:*:${my:owner}:identity/*"),), Decision.implicit_deny),
     ],
 )
 def test_deny_wins_over_allow_and_nothing_is_a_deny(texts: tuple[str, ...], expected: Decision) -> None:
@@ -202,6 +205,7 @@ def test_the_answer_says_which_statement_decided() -> None:
     assert evaluate([OTHER, policy(Sid="Yes")], SEND, identity_arn=IDENTITY) == Verdict(
         Decision.allow, 1, "Yes", "Statement Yes allows it."
     )
+    assert evaluate([policy(), policy(Sid="Too")], SEND, identity_arn=IDENTITY).policy == 0
     assert evaluate([policy(), DENY], SEND, identity_arn=IDENTITY) == Verdict(
         Decision.explicit_deny, 1, "NoWay", "Statement NoWay denies it."
     )

@@ -153,6 +153,14 @@ def test_a_full_identity_gives_up_the_old_version_first() -> None:
     assert (made.delete_first, made.delete_after) == ((policy_name(0, 1),), ())
 
 
+def test_the_last_free_place_is_enough_for_a_swap() -> None:
+    observed = {policy_name(0, 1): DOCUMENTS[0]} | {f"foreign{number}": DOCUMENTS[1] for number in range(18)}
+
+    made = plan({0: DOCUMENTS[2]}, observed)
+
+    assert (made.delete_first, made.delete_after) == ((), (policy_name(0, 1),))
+
+
 def test_nothing_to_do_is_an_empty_plan() -> None:
     assert plan({}, {"Newsletter": DOCUMENTS[0]}).empty
     assert plan({3: DOCUMENTS[0]}, {policy_name(3, 7): SPELLINGS[DOCUMENTS[0]][2]}).empty

@@ -30,6 +30,7 @@ def found(*texts: str, principal: str = DELEGATE, action: Action | str = Action.
         {"Condition": {"DateLessThan": {"aws:CurrentTime": ["2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z"]}}},
         {"Condition": {"DateGreaterThan": {"aws:CurrentTime": "2030-01-01T00:00:00Z"}}},
         {"Condition": {"DateLessThanIfExists": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}},
+        {"Condition": {"DateLessThanEquals": {"aws:CurrentTime": NOW.isoformat()}}},
         {"Condition": {"DateLessThan": {"aws:TokenIssueTime": "2020-01-01T00:00:00Z"}}},
     ],
 )
@@ -79,6 +80,7 @@ def test_an_unconditional_deny_shuts_an_allow() -> None:
         policy(Effect="Deny", Action="ses:SendRawEmail"),
         policy(Effect="Deny", Principal={"AWS": USER}),
         policy(Effect="Deny", Principal=None, NotPrincipal={"AWS": STRANGER}),
+        policy(Effect="Deny", Principal=None, NotPrincipal={"AWS": DELEGATE}),
         policy(Effect="Deny", Resource=IDENTITY.replace("example", "other")),
         conditional({"Bool": {"aws:SecureTransport": "false"}}, effect="Deny"),
     ],

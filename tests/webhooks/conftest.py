@@ -1,6 +1,6 @@
 """What the tests of the webhooks share: receivers, endpoints, events, and the engine under its own role."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from broker.webhooks.views import EndpointMade, NewEndpoint
 from tests.conftest import new_tenant
 from tests.webhooks.receiver import Receiver, receiving
 
-Run = Callable[..., Awaitable[int]]
+Run = Callable[..., Coroutine[Any, Any, int]]
 
 
 @pytest_asyncio.fixture
@@ -63,8 +63,8 @@ def pump(committed_db: Database) -> Database:
 def run(pump: Database, sender: HttpSender, keyring: Keyring) -> Run:
     """`await run(endpoint_id, …)` delivers what is due for these endpoints only."""
 
-    async def once(*only: UUID, timeout: float = 2.0) -> int:
-        return await engine.run(pump, sender, keyring, timeout=timedelta(seconds=timeout), only=only, dice=lambda: 0.5)
+    async def once(*only: UUID, deadline: float = 2.0) -> int:
+        return await engine.run(pump, sender, keyring, timeout=timedelta(seconds=deadline), only=only, dice=lambda: 0.5)
 
     return once
 

@@ -187,7 +187,7 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(
     healthy = await make_endpoint(committed_db, tenant, keyring, other_receiver.url)
     await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(20)))
 
-    running = asyncio.create_task(run(hanging.id, healthy.id, timeout=10.0))
+    running = asyncio.create_task(run(hanging.id, healthy.id, deadline=10.0))
     await until(lambda: len(other_receiver.delivered) == 20)
     await happened(committed_db, tenant, an_event(owner=tenant, type="connection.verified"))
     await until(lambda: len(other_receiver.delivered) == 21)
@@ -276,7 +276,7 @@ async def test_what_arrives_while_the_lane_is_leased_is_sent_in_the_same_run(
     endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
     await happened(committed_db, tenant, an_event(owner=tenant))
 
-    running = asyncio.create_task(run(endpoint.id, timeout=10.0))
+    running = asyncio.create_task(run(endpoint.id, deadline=10.0))
     await until(lambda: len(receiver.delivered) == 1)
     await happened(committed_db, tenant, an_event(owner=tenant))
     await until(lambda: len(receiver.delivered) == 2)

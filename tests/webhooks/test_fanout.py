@@ -1,0 +1,117 @@
+"""Who gets a delivery of an event, and who does not; what each may read of it afterwards."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from broker.bell import Bell
+from broker.caller import Caller
+from broker.crypto import Keyring
+from broker.db import Database, Role
+from broker.errors import BadRequest, NotFound
+from broker.webhooks import deliveries, endpoints
+from broker.webhooks.deliveries import DeliveryId
+from broker.webhooks.events import EVENT_TYPES, Event
+from broker.webhooks.fanout import publish
+from broker.webhooks.feed import feed
+from broker.webhooks.views import DeliveryState, DeliveryView
+from tests.webhooks.conftest import an_event, happened, make_endpoint, rows
+
+URL = "https://hooks.example.com/ses"
+
+
+async def pending(db: Database, caller: Caller) -> list[DeliveryView]:
+    return list(await deliveries.list_some(db, caller, state=DeliveryState.PENDING))
+
+
+async def test_both_parties_get_it_and_a_stranger_does_not(
+    committed_db: Database, tenant: Caller, stranger: Caller, keyring: Keyring, third: Caller
+) -> None:
+    made = {caller.tenant: await make_endpoint(committed_db, caller, keyring, URL) for caller in (tenant, third)}
+    await make_endpoint(committed_db, stranger, keyring, URL)
+
+    await happened(committed_db, tenant, an_event(owner=tenant, delegate=third))
+
+    heard = [await pending(committed_db, caller) for caller in (tenant, third, stranger)]
+    assert [[made[tenant.tenant].id], [made[third.tenant].id], []] == [[one.endpoint_id for one in few] for few in heard]
+
+
+async def test_a_party_without_a_view_gets_nothing(
+    committed_db: Database, tenant: Caller, third: Caller, keyring: Keyring
+) -> None:
+    for caller in (tenant, third):
+        await make_endpoint(committed_db, caller, keyring, URL)
+
+    await happened(committed_db, tenant, an_event(owner=tenant, delegate=third, delegate_view=None))
+
+    assert (1, 0) == (len(await pending(committed_db, tenant)), len(await pending(committed_db, third)))
+    assert (await feed(committed_db, third, after=None, limit=10)).items == []
+
+
+async def test_who_is_both_parties_gets_it_once(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
+    await make_endpoint(committed_db, tenant, keyring, URL)
+
+    await happened(committed_db, tenant, an_event(owner=tenant, delegate=tenant))
+
+    assert len(await pending(committed_db, tenant)) == 1
+    assert len((await feed(committed_db, tenant, after=None, limit=10)).items) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "heard"),
+    [
+        (None, True),
+        (["email.bounced"], True),
+        (["email.*"], True),
+        (["grant.*", "email.bounced"], True),
+        (["grant.*"], False),
+        (["email.complained"], False),
+    ],
+)
+async def test_an_endpoint_gets_the_types_that_it_asked_for(
+    committed_db: Database, tenant: Caller, keyring: Keyring, wanted: list[str] | None, *, heard: bool
+) -> None:
+    await make_endpoint(committed_db, tenant, keyring, URL, event_types=wanted)
+
+    await happened(committed_db, tenant, an_event(owner=tenant, type="email.bounced"))
+
+    assert heard == bool(await pending(committed_db, tenant))
+
+
+async def test_a_disabled_endpoint_gets_nothing_new(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
+    made = await make_endpoint(committed_db, tenant, keyring, URL)
+    async with committed_db.begin(tenant) as session:
+        (await endpoints.find(session, tenant, made.id)).state = "disabled"
+
+    await happened(committed_db, tenant, an_event(owner=tenant))
+
+    assert await pending(committed_db, tenant) == []
+
+
+class Heard(Bell):
+    """A bell that remembers."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[str, set[object]]] = []
+
+    async def ring(self, kind: str, ids: object) -> None:
+        self.rung.append((kind, set(ids)))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_every_role_may_publish(
+    committed_db: Database, tenant: Caller, third: Caller, keyring: Keyring, role: Role
+) -> None:
+    await make_endpoint(committed_db, third, keyring, URL)
+
+    await happened(committed_db.as_role(role), tenant, an_event(owner=tenant, delegate=third))
+
+    assert len(await pending(committed_db, third)) == 1
+
+
+@pytest.mark.parametrize("name", sorted(EVENT_TYPES))
+async def test_every_event_has_a_priority(committed_db: Database, tenant: Caller, name: str) -> None:
+    (row,) = await rows(committed_db, tenant, "SELECT event_priority(:name) AS priority", name=name)
+
+    assert row.priority in range(4)
