@@ -122,7 +122,7 @@ def demo(*, as_json: bool, keep: bool, data_dir: Path | None) -> None:
 @data_dir_option
 @local_run()
 def up(*, sandbox: bool, port: int | None, data_dir: Path | None) -> None:
-    """Run everything here for development, with its logs, until Ctrl-C."""
+    """Run everything for development, until Ctrl-C."""
     if sandbox:
         require(*NEEDED_FOR_LOCAL_AWS)
     from broker.local.up import run

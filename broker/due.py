@@ -101,7 +101,8 @@ async def settle(session: AsyncSession, done: Claim, *, again_in: timedelta | No
 
 def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:
     """Doubling delay after `attempts` tries in a row (1 or more), at most `most`."""
-    return min(first * 2 ** min(attempts - 1, 20), most)
+    doubled: timedelta = first * 2 ** min(attempts - 1, 20)
+    return min(doubled, most)
 
 
 KINDS = frozenset({"connections", "identities", "routes", "topics", "lanes"})

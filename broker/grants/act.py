@@ -27,7 +27,8 @@ class IdentityPolicies(Protocol):
     async def delete_policy(self, access: RoleAccess, identity: str, name: str) -> None: ...
 
 
-Reserve = Callable[[int, str], Awaitable[str]]
+# (slot, document, names that SES holds) → the name to write under
+Reserve = Callable[[int, str, Mapping[str, str]], Awaitable[str]]
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -65,7 +66,7 @@ class Acting:
             return Reading(observed, self._refused, drifted)
         await self._delete(todo.delete_first)
         for slot, document in todo.create:
-            await self._create(slot, document, await reserve(slot, document))
+            await self._create(slot, document, await reserve(slot, document, observed))
         observed = await self._read()
         old = [name for name in todo.delete_after if self._is_replaced(name, desired, observed)]
         if old:

@@ -6,7 +6,7 @@ changed meanwhile: then the row is due again, and a late apply cannot bring back
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
@@ -86,16 +86,17 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
             return Reading({}, {}, frozenset())
         raise Refused("The owner's AWS account is not connected any more.", code="NotConnected")
 
-    async def reserve(slot: int, document: str) -> str:
-        return await _reserve(db, work, slot, document)
+    async def reserve(slot: int, document: str, observed: Mapping[str, str]) -> str:
+        return await _reserve(db, work, slot, document, observed=observed)
 
     return await Acting(work, ses, access=work.access, lease=LEASE).run(reserve)
 
 
-async def _reserve(db: Database, work: Work, slot: int, document: str) -> str:
-    """The name under which to write: a new version, or the last one where it says the same and was never seen.
+async def _reserve(db: Database, work: Work, slot: int, document: str, *, observed: Mapping[str, str]) -> str:
+    """The name under which to write: a new version, or the last one where it says the same and is not to be seen.
 
-    It is on paper before SES hears of it. A name is never written with other content.
+    It is on paper before SES hears of it. A name is never written with other content; one that SES shows with other
+    content was changed by somebody else, and is left behind.
     """
     async with db.begin(work.caller) as session:
         written = await session.execute(
@@ -110,7 +111,7 @@ async def _reserve(db: Database, work: Work, slot: int, document: str) -> str:
         }
         if versions:
             name, text_before = versions[max(versions)]
-            if same_meaning(text_before, document):
+            if name not in observed and same_meaning(text_before, document):
                 return name
         version: int = (await session.execute(text("SELECT nextval('policy_versions')"))).scalar_one()
         name = policy_name(slot, version)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, Interval, func, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
@@ -76,14 +76,14 @@ async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timede
         await session.execute(
             select(
                 func.count(),
-                func.min(Grant.expires_at) - func.now(),
-                func.min(Grant.not_before).filter(Grant.not_before > func.now()) - func.now(),
+                _from_now(func.min(Grant.expires_at)),
+                _from_now(func.min(Grant.not_before).filter(Grant.not_before > func.now())),
             ).where(Grant.identity_id == identity_id, Grant.paper.in_(LIVE))
         )
     ).one()
     lapse = (
         await session.execute(
-            select(func.min(Offer.lapses_at) - func.now())
+            select(_from_now(func.min(Offer.lapses_at)))
             .join(Grant, Grant.id == Offer.grant_id)
             .where(Grant.identity_id == identity_id, Offer.outcome.is_(None))
         )
@@ -92,6 +92,10 @@ async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timede
     if grants[0]:
         dates.append(at_most)
     return max(timedelta(0), min(dates)) if dates else None
+
+
+def _from_now(date: ColumnElement[datetime]) -> ColumnElement[timedelta]:
+    return type_coerce(date - func.now(), Interval())
 
 
 async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
@@ -139,8 +143,8 @@ async def _assign_slots(session: AsyncSession, identity_id: UUID, grants: Sequen
     homeless = [grant for grant in grants if grant.slot is None]
     if not homeless:
         return
-    highest = select(func.coalesce(func.max(Grant.slot), 0)).where(Grant.identity_id == identity_id)
-    slot: int = (await session.execute(highest)).scalar_one()
+    highest = select(func.max(Grant.slot)).where(Grant.identity_id == identity_id)
+    slot = (await session.execute(highest)).scalar_one() or 0
     for number, grant in enumerate(homeless, slot + 1):
         grant.slot = number
 

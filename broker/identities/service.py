@@ -78,11 +78,11 @@ async def find(session: AsyncSession, caller: Caller, identity_id: UUID, *, lock
 
 
 async def access_of(session: AsyncSession, identity_id: UUID) -> RoleAccess | None:
-    """How to act on the identity; None where its connection has no role (the owner applies by hand)."""
+    """How to act on the identity; None where its connection has no role (the owner applies by hand) or was removed."""
     query = (
         select(Connection, Identity.region)
         .join(Identity, Identity.connection_id == Connection.id)
-        .where(Identity.id == identity_id)
+        .where(Identity.id == identity_id, Connection.state != "removed")
     )
     found = (await session.execute(query)).one_or_none()
     if found is None or found[0].role_arn is None:

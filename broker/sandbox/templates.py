@@ -1,4 +1,4 @@
-"""E-mail templates: version 1's calls are moto's, and version 2's share its store. Nothing is rendered but the subject."""
+"""E-mail templates: version 1's calls are moto's, and version 2's share its store. Nothing is rendered."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,7 @@ def subject(call: Call, template: dict[str, Any]) -> str:
     """The subject of a template that is named or given inline. Raises AwsError TemplateDoesNotExist."""
     if "TemplateContent" in template:
         return str(template["TemplateContent"].get("Subject", ""))
-    name = template.get("TemplateName")
+    name = str(template.get("TemplateName"))
     found = ses_backends[call.account_id][call.region].templates.get(name)
     if found is None:
         raise AwsError("TemplateDoesNotExist", f"Template {name} does not exist")

@@ -168,3 +168,13 @@ def test_a_deny_in_the_role_wins(owner: Account) -> None:
     client.list_email_identities()
 
     assert refusal(client.get_account)[0] == "AccessDeniedException"
+
+
+def test_a_session_may_be_narrowed_by_managed_policies(owner: Account) -> None:
+    document = json.dumps(allow("ses:GetAccount", "*"))
+    arn = owner.client("iam").create_policy(PolicyName="narrow", PolicyDocument=document)["Policy"]["Arn"]
+    client = session(owner, allow("ses:*", "*"), PolicyArns=[{"arn": arn}])("sesv2")
+
+    client.get_account()
+
+    assert refusal(client.list_email_identities)[0] == "AccessDeniedException"

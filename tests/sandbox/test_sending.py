@@ -354,3 +354,82 @@ def test_a_message_has_at_most_fifty_recipients(aws: Aws) -> None:
         refusal(lambda: owner.client("sesv2").send_email(**simple("news@example.com", *many)))[0]
         == "BadRequestException"
     )
+
+
+def test_a_template_has_an_action_of_its_own(aws: Aws) -> None:
+    _, delegate, arn = aws.delegation(Action=["ses:SendTemplatedEmail"])
+    v1, v2 = delegate.client("ses"), delegate.client("sesv2")
+    v2.create_email_template(TemplateName="welcome", TemplateContent={"Subject": "Welcome", "Text": "Hi"})
+    to = f"success+{delegate.id}@simulator.amazonses.com"
+    named = {"TemplateName": "welcome", "TemplateData": "{}"}
+    mail = {"Destination": {"ToAddresses": [to]}}
+
+    v1.send_templated_email(Source="news@example.com", SourceArn=arn, Template="welcome", TemplateData="{}", **mail)
+    v2.send_email(
+        FromEmailAddress="news@example.com", FromEmailAddressIdentityArn=arn, Content={"Template": named}, **mail
+    )
+    plain = refusal(lambda: v2.send_email(**simple("news@example.com", FromEmailAddressIdentityArn=arn)))
+    missing = refusal(
+        lambda: v1.send_templated_email(
+            Source="news@example.com", SourceArn=arn, Template="none", TemplateData="{}", **mail
+        )
+    )
+
+    accepted = aws.control("GET", f"mailbox?recipient={to.replace('+', '%2B')}")
+    assert [each["subject"] for each in accepted] == ["Welcome", "Welcome"]
+    assert plain == ("AccessDeniedException", denied(delegate.arn, arn))
+    assert missing[0] == "TemplateDoesNotExist"
+
+
+def bulk(arn: str, source: str = "news@example.com") -> dict[str, Any]:
+    entries = [{"Destination": {"ToAddresses": [f"success+{at}@simulator.amazonses.com"]}} for at in range(2)]
+    content = {"Template": {"TemplateContent": {"Subject": "Hello"}, "TemplateData": "{}"}}
+    named = {"FromEmailAddress": source, "FromEmailAddressIdentityArn": arn}
+    return named | {"DefaultContent": content, "BulkEmailEntries": entries}
+
+
+def test_bulk_mail_needs_two_actions(aws: Aws) -> None:
+    _, one, first = aws.delegation(Action=["ses:SendBulkEmail"])
+    _, both, second = aws.delegation(Action=["ses:SendBulkEmail", "ses:SendBulkTemplatedEmail"])
+
+    found = refusal(lambda: one.client("sesv2").send_bulk_email(**bulk(first)))
+    results = both.client("sesv2").send_bulk_email(**bulk(second))["BulkEmailEntryResults"]
+
+    assert found == ("AccessDeniedException", denied(one.arn, first, "ses:SendBulkTemplatedEmail"))
+    assert [each["Status"] for each in results] == ["SUCCESS", "SUCCESS"]
+
+
+def test_address_conditions_never_match_send_bulk_email(aws: Aws) -> None:
+    _, delegate, arn = aws.delegation(Action=["ses:SendBulkEmail", "ses:SendBulkTemplatedEmail"], Condition=FROM)
+
+    found = refusal(lambda: delegate.client("sesv2").send_bulk_email(**bulk(arn)))
+
+    assert found == ("AccessDeniedException", denied(delegate.arn, arn, "ses:SendBulkEmail"))
+
+
+def test_bulk_mail_keeps_its_address_limit_through_the_other_action(aws: Aws) -> None:
+    owner, delegate, arn = aws.delegation(Action=["ses:SendBulkEmail"])
+    limited = allow("ses:SendBulkTemplatedEmail", arn, principal={"AWS": delegate.id}, Condition=FROM)
+    _share(owner, "example.com", limited)
+    v2 = delegate.client("sesv2")
+
+    v2.send_bulk_email(**bulk(arn))
+    found = refusal(lambda: v2.send_bulk_email(**bulk(arn, "ceo@example.com")))
+
+    assert found == ("AccessDeniedException", denied(delegate.arn, arn, "ses:SendBulkTemplatedEmail"))
+
+
+def test_a_recreated_user_does_not_inherit_the_old_one_s_grant(aws: Aws) -> None:
+    owner, delegate, _ = aws.delegation()
+    arn = owner.verify("example.org")
+    user, _ = delegate.make_user("mailer")
+    _share(owner, "example.org", allow("ses:SendEmail", arn, principal={"AWS": user}))
+    iam = delegate.client("iam")
+    for key in iam.list_access_keys(UserName="mailer")["AccessKeyMetadata"]:
+        iam.delete_access_key(UserName="mailer", AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName="mailer")
+
+    _, keys = delegate.make_user("mailer", policy=allow("ses:*", "*"))
+
+    mail = simple("news@example.org", FromEmailAddressIdentityArn=arn)
+    assert refusal(lambda: delegate.client("sesv2", keys=keys).send_email(**mail))[0] == "AccessDeniedException"

@@ -54,6 +54,11 @@ async def stranger(committed_db: Database) -> Caller:
     return await new_tenant(committed_db)
 
 
+@pytest_asyncio.fixture
+async def third(committed_db: Database) -> Caller:
+    return await new_tenant(committed_db)
+
+
 @pytest.fixture
 def pump(committed_db: Database) -> Database:
     return committed_db.as_role(Role.PUMP)

@@ -8,13 +8,15 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from broker.caller import Caller, IdempotencyRequest
+from broker.clock import now
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Conflict, Invalid, NotFound
-from broker.ids import new_id
 from broker.idempotency import Replayed
+from broker.ids import new_id
 from broker.webhooks import deliveries, endpoints
 from broker.webhooks.deliveries import DeliveryId
+from broker.webhooks.models import DeliveryRow
 from broker.webhooks.urls import flaw_of
 from broker.webhooks.views import DeliveryState, EndpointChange, EndpointMade, NewEndpoint
 from tests.conftest import MakeTenant
@@ -157,9 +159,7 @@ def test_a_public_url_has_no_flaw(url: str) -> None:
     assert flaw_of(url, allow_loopback=False) is None
 
 
-async def test_a_tenant_has_twenty_endpoints_at_most(
-    db: Database, make_tenant: MakeTenant, keyring: Keyring
-) -> None:
+async def test_a_tenant_has_twenty_endpoints_at_most(db: Database, make_tenant: MakeTenant, keyring: Keyring) -> None:
     caller = await make_tenant()
     for _ in range(20):
         await create(db, caller, keyring)
@@ -227,4 +227,8 @@ async def test_a_delivery_to_a_foreign_endpoint_cannot_be_stored(
 
     with pytest.raises(IntegrityError):
         async with committed_db.begin(stranger) as session:
-            await session.execute(deliveries.insert_of(made.id, stranger.tenant))
+            session.add(
+                DeliveryRow(
+                    endpoint_id=made.id, event_id=new_id(), event_at=now(), tenant_id=stranger.tenant, priority=0
+                )
+            )

@@ -1,18 +1,20 @@
 """Who gets a delivery of an event, and who does not; what each may read of it afterwards."""
 
-from datetime import timedelta
+import asyncio
+from collections.abc import Iterable
+from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from broker.bell import Bell
 from broker.caller import Caller
 from broker.crypto import Keyring
-from broker.db import Database, Role
+from broker.db import Database, Role, sessions
 from broker.errors import BadRequest, NotFound
+from broker.ids import new_id
 from broker.webhooks import deliveries, endpoints
 from broker.webhooks.deliveries import DeliveryId
-from broker.webhooks.events import EVENT_TYPES, Event
+from broker.webhooks.events import EVENT_TYPES
 from broker.webhooks.fanout import publish
 from broker.webhooks.feed import feed
 from broker.webhooks.views import DeliveryState, DeliveryView
@@ -34,7 +36,9 @@ async def test_both_parties_get_it_and_a_stranger_does_not(
     await happened(committed_db, tenant, an_event(owner=tenant, delegate=third))
 
     heard = [await pending(committed_db, caller) for caller in (tenant, third, stranger)]
-    assert [[made[tenant.tenant].id], [made[third.tenant].id], []] == [[one.endpoint_id for one in few] for few in heard]
+    assert [[made[tenant.tenant].id], [made[third.tenant].id], []] == [
+        [one.endpoint_id for one in few] for few in heard
+    ]
 
 
 async def test_a_party_without_a_view_gets_nothing(
@@ -89,14 +93,61 @@ async def test_a_disabled_endpoint_gets_nothing_new(committed_db: Database, tena
     assert await pending(committed_db, tenant) == []
 
 
-class Heard(Bell):
+class Heard:
     """A bell that remembers."""
 
     def __init__(self) -> None:
-        self.rung: list[tuple[str, set[object]]] = []
+        self.rung: list[tuple[str, set[UUID]]] = []
 
-    async def ring(self, kind: str, ids: object) -> None:
-        self.rung.append((kind, set(ids)))  # type: ignore[call-overload]
+    async def ring(self, kind: str, ids: Iterable[UUID]) -> None:
+        self.rung.append((kind, set(ids)))
+
+
+async def test_the_bell_rings_for_the_lanes_touched_once_it_is_committed(
+    engine: AsyncEngine, committed_db: Database, tenant: Caller, third: Caller, keyring: Keyring
+) -> None:
+    bell = Heard()
+    db = Database(sessions(engine), role=Role.API, bell=bell)
+    made = [await make_endpoint(committed_db, caller, keyring, URL) for caller in (tenant, third)]
+
+    async with db.begin(tenant) as session:
+        await publish(session, [an_event(owner=tenant, delegate=third)])
+        before = list(bell.rung)
+
+    assert before == []
+    assert [("lanes", {endpoint.id for endpoint in made})] == bell.rung
+
+
+async def test_an_event_of_a_use_case_that_fails_was_never_there(
+    committed_db: Database, tenant: Caller, keyring: Keyring
+) -> None:
+    await make_endpoint(committed_db, tenant, keyring, URL)
+
+    async def fail() -> None:
+        async with committed_db.begin(tenant) as session:
+            await publish(session, [an_event(owner=tenant)])
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+
+    assert await pending(committed_db, tenant) == []
+    assert (await feed(committed_db, tenant, after=None, limit=10)).items == []
+
+
+async def test_many_fan_outs_over_the_same_lanes_do_not_wait_for_each_other_in_a_ring(
+    committed_db: Database, tenant: Caller, third: Caller, keyring: Keyring
+) -> None:
+    for caller in (tenant, third) * 3:
+        await make_endpoint(committed_db, caller, keyring, URL)
+
+    await asyncio.gather(
+        *(happened(committed_db, tenant, an_event(owner=tenant, delegate=third)) for _ in range(10)),
+        *(happened(committed_db, third, an_event(owner=third, delegate=tenant)) for _ in range(10)),
+    )
+
+    assert [60, 60] == [len(await deliveries.list_some(committed_db, caller, state=DeliveryState.PENDING, limit=100))
+                        for caller in (tenant, third)]  # fmt: skip
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -115,3 +166,100 @@ async def test_every_event_has_a_priority(committed_db: Database, tenant: Caller
     (row,) = await rows(committed_db, tenant, "SELECT event_priority(:name) AS priority", name=name)
 
     assert row.priority in range(4)
+
+
+async def test_the_feed_goes_on_where_it_stopped(committed_db: Database, tenant: Caller) -> None:
+    events = [an_event(owner=tenant) for _ in range(5)]
+    for event in events[:4]:
+        await happened(committed_db, tenant, event)
+
+    first = await feed(committed_db, tenant, after=None, limit=3)
+    second = await feed(committed_db, tenant, after=first.cursor, limit=3)
+    nothing = await feed(committed_db, tenant, after=second.cursor, limit=3)
+    await happened(committed_db, tenant, events[4])
+    third_time = await feed(committed_db, tenant, after=nothing.cursor, limit=3)
+
+    assert [event.id for event in events] == [
+        one.id for stretch in (first, second, nothing, third_time) for one in stretch.items
+    ]
+    assert [True, False, False, False] == [one.more for one in (first, second, nothing, third_time)]
+
+
+async def test_the_feed_skips_nothing_that_is_committed_late(committed_db: Database, tenant: Caller) -> None:
+    late, early = an_event(owner=tenant), an_event(owner=tenant)
+
+    async with committed_db.begin(tenant) as session:
+        await publish(session, [late])
+        await happened(committed_db, tenant, early)
+        while_open = await feed(committed_db, tenant, after=None, limit=10)
+    afterwards = await feed(committed_db, tenant, after=while_open.cursor, limit=10)
+
+    assert while_open.items == []
+    assert [late.id, early.id] == [one.id for one in afterwards.items]
+
+
+async def test_the_feed_shows_each_party_its_own_view(committed_db: Database, tenant: Caller, third: Caller) -> None:
+    data = {"recipient": "bob@example.org", "recipient_hash": None, "kind": "bounce"}
+    event = an_event(
+        owner=tenant, delegate=third, type="email.bounced", owner_view="hashed", recipient_hash="ab12", data=data
+    )
+    await happened(committed_db, tenant, event)
+
+    (owners,) = (await feed(committed_db, tenant, after=None, limit=10)).items
+    (delegates,) = (await feed(committed_db, third, after=None, limit=10)).items
+
+    assert (None, "ab12") == (owners.data["recipient"], owners.data["recipient_hash"])
+    assert delegates.data["recipient"] == "bob@example.org"
+
+
+async def test_a_stranger_reads_nothing_in_the_feed(committed_db: Database, tenant: Caller, stranger: Caller) -> None:
+    await happened(committed_db, tenant, an_event(owner=tenant))
+
+    assert (await feed(committed_db, stranger, after=None, limit=10)).items == []
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "!!!!", "\u00e9"])
+async def test_a_cursor_that_we_did_not_give_out_is_refused(
+    committed_db: Database, tenant: Caller, cursor: str
+) -> None:
+    with pytest.raises(BadRequest):
+        await feed(committed_db, tenant, after=cursor, limit=10)
+
+
+async def test_deliveries_are_listed_in_pages(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
+    for _ in range(2):
+        await make_endpoint(committed_db, tenant, keyring, URL)
+    await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(3)))
+
+    seen: list[str] = []
+    after = None
+    while few := await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING, after=after, limit=2):
+        seen.extend(one.id for one in few)
+        after = DeliveryId.read(few[-1].id)
+
+    assert len(set(seen)) == len(seen) == 6
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.b", "01961e2d-1b2c-7d4e-8f6a-7b8c9d0e1f2a", "a" * 5000])
+def test_what_is_not_the_id_of_a_delivery_is_not_found(text: str) -> None:
+    with pytest.raises(NotFound):
+        DeliveryId.read(text)
+
+
+async def test_a_delivery_that_never_was_is_not_found(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
+    made = await make_endpoint(committed_db, tenant, keyring, URL)
+
+    with pytest.raises(NotFound):
+        await deliveries.attempts(committed_db, tenant, DeliveryId(made.id, new_id()))
+    with pytest.raises(NotFound):
+        await deliveries.replay(committed_db, tenant, DeliveryId(made.id, new_id()))
+
+
+async def test_a_delivery_that_waits_has_no_attempts_yet(
+    committed_db: Database, tenant: Caller, keyring: Keyring
+) -> None:
+    made = await make_endpoint(committed_db, tenant, keyring, URL)
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+
+    assert await deliveries.attempts(committed_db, tenant, DeliveryId(made.id, event.id)) == []

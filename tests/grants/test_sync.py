@@ -1,0 +1,388 @@
+"""Sync: what SES holds becomes what the paper says, and only what was read back is believed."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.caller import Caller
+from broker.crypto import Keyring
+from broker.db import Database, Role
+from broker.errors import Refused
+from broker.grants import end, negotiate, service, sync
+from broker.grants.lifecycle import State
+from broker.grants.models import Grant
+from broker.grants.sync import Pace
+from broker.grants.views import Counter, GrantView, Proposal, Reason, Receipt
+from broker.policies.compile import document, statements
+from broker.policies.plan import is_ours
+from broker.policies.terms import Terms
+from tests.conftest import new_tenant
+from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties, terms_for
+from tests.grants.fake_ses import FakeSes, throttled
+
+PACE = Pace(readback_gap=timedelta(milliseconds=20), check_every=timedelta(hours=1))
+FOREIGN = (
+    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"ses:SendEmail","Resource":'
+    '"arn:aws:ses:eu-west-1:1:identity/example.com","Condition":{"StringLike":{"ses:FromAddress":"ceo@*"}}}}'
+)
+DEADLINE = 10.0
+
+
+class Stage:
+    """A committed negotiation, a fake SES and what happened."""
+
+    def __init__(self, db: Database, parties: Parties, keyring: Keyring) -> None:
+        self.db = db
+        self.parties = parties
+        self.keyring = keyring
+        self.ses = FakeSes()
+        self.held = self.ses.hold(parties.account, "example.com", foreign=FOREIGN)
+        self.activated: list[Grant] = []
+
+    async def agreed(self, terms: Terms | None = None, *, delegate: Caller | None = None) -> GrantView:
+        """A grant that both have agreed to."""
+        wanted = Proposal(identity_arn=self.parties.arn, terms=terms or terms_for(self.parties))
+        grant = await negotiate.propose(self.db, delegate or self.parties.delegate, wanted, lifetime=LIFETIME)
+        return await negotiate.approve(self.db, self.parties.owner, grant.id, expected=grant.latest_offer)
+
+    async def amended(self, grant: GrantView, terms: Terms) -> GrantView:
+        """The same grant with other terms agreed."""
+        offer = await negotiate.amend(
+            self.db,
+            self.parties.owner,
+            grant.id,
+            Counter(terms=terms),
+            expected=grant.latest_offer,
+            lifetime=LIFETIME,
+        )
+        return await negotiate.approve(self.db, self.parties.delegate, grant.id, expected=offer.latest_offer)
+
+    async def sync(self) -> int:
+        """One run of the worker over this identity."""
+
+        async def note(_session: AsyncSession, grant: Grant) -> None:
+            self.activated.append(grant)
+
+        return await sync.run(
+            self.db.as_role(Role.WORKER), self.ses, PACE, activated=note, only=[self.parties.identity_id]
+        )
+
+    async def wake(self) -> None:
+        """Makes the identity due, as time would."""
+        async with self.db.begin(self.parties.owner) as session:
+            await session.execute(text("UPDATE identities SET due_at = now() - interval '1 s'"))
+
+    async def show(self, grant: GrantView) -> GrantView:
+        """The grant as the owner sees it now."""
+        return await service.show(self.db, self.parties.owner, grant.id, keyring=self.keyring)
+
+    async def until(self, grant: GrantView, state: State) -> GrantView:
+        """Runs the worker until the grant is in this state."""
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                await self.sync()
+                seen = await self.show(grant)
+                if seen.state is state:
+                    return seen
+
+    async def receipt(self, grant: GrantView) -> Receipt:
+        """The owner's receipt."""
+        return await service.receipt(self.db, self.parties.owner, grant.id)
+
+    def ours(self) -> dict[str, str]:
+        """Our policies on the identity."""
+        return {name: held for name, held in self.held.items() if is_ours(name)}
+
+
+@pytest_asyncio.fixture
+async def stage(committed_db: Database, keyring: Keyring) -> Stage:
+    """Parties of one test's own, really committed."""
+    owner, delegate = await new_tenant(committed_db, "owner"), await new_tenant(committed_db, "delegate")
+    return Stage(committed_db, await make_parties(committed_db, owner, delegate), keyring)
+
+
+async def test_an_agreed_grant_is_applied_read_back_and_active(stage: Stage) -> None:
+    """One policy of ours, saying what the terms say; the foreign one is untouched."""
+    grant = await stage.agreed()
+
+    active = await stage.until(grant, State.ACTIVE)
+
+    terms = terms_for(stage.parties)
+    assert active.terms is not None
+    expected = document(statements(active.terms, grant_id=grant.id, identity_arn=stage.parties.arn))
+    assert [expected] == list(stage.ours().values())
+    assert stage.held["foreign"] == FOREIGN
+    assert active.terms.from_addresses == terms.from_addresses
+    assert [grant.id] == [activated.id for activated in stage.activated]
+
+
+async def test_a_second_run_changes_nothing(stage: Stage) -> None:
+    """Every job may run twice (I5)."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    stage.ses.calls.clear()
+
+    await stage.wake()
+    await stage.sync()
+
+    assert [("read", "")] == stage.ses.calls
+    assert 1 == len(stage.activated)
+
+
+async def test_a_revoked_grant_is_gone_and_its_neighbour_stays(stage: Stage) -> None:
+    """Two reads without the Allow, at least the gap apart, before anybody says revoked (I3)."""
+    other = await new_tenant(stage.db, "delegate")
+    _, account = await connect_account(stage.db, other, "proof")
+    first = await stage.agreed()
+    second = await stage.agreed(terms_for(stage.parties, principals=(account,)), delegate=other)
+    await stage.until(second, State.ACTIVE)
+    kept = {name: held for name, held in stage.ours().items() if account in held}
+
+    await end.revoke(stage.db, stage.parties.owner, first.id, Reason())
+    await stage.sync()
+    after_one_read = await stage.show(first)
+    await stage.until(first, State.REVOKED)
+
+    receipt = await stage.receipt(first)
+    assert State.REVOKING is after_one_read.state
+    assert kept == stage.ours()
+    assert receipt.removed_at is not None
+    assert receipt.verified_at is not None
+    assert receipt.verified_at - receipt.removed_at >= PACE.readback_gap
+    assert State.ACTIVE is (await stage.show(second)).state
+
+
+async def test_an_amendment_writes_a_new_name_and_removes_the_old_one_after_it_was_read(stage: Stage) -> None:
+    """A name is written once; the delegate is never locked out in between."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    (before,) = stage.ours()
+
+    amended = await stage.amended(grant, terms_for(stage.parties, days=120))
+    stage.ses.calls.clear()
+    await stage.until(amended, State.ACTIVE)
+
+    (after,) = stage.ours()
+    assert before != after
+    changes = [call for call in stage.ses.calls if call[0] != "read"]
+    assert [("create", after), ("delete", before)] == changes
+
+
+async def test_a_late_apply_cannot_bring_back_what_was_revoked(stage: Stage) -> None:
+    """The owner revokes while the create is under way: the run's outcome is not believed, the next one removes it."""
+    grant = await stage.agreed()
+    revoked: list[asyncio.Task[GrantView]] = []
+
+    def revoke_meanwhile(operation: str, _name: str) -> None:
+        if operation == "create" and not revoked:
+            revoked.append(asyncio.ensure_future(end.revoke(stage.db, stage.parties.owner, grant.id, Reason())))
+
+    stage.ses.before = revoke_meanwhile
+    original_create = stage.ses.create_policy
+
+    async def create_slowly(*args: object) -> None:
+        await original_create(*args)
+        await revoked[0]
+
+    stage.ses.create_policy = create_slowly
+    await stage.sync()
+
+    assert State.REVOKING is (await stage.show(grant)).state
+    await stage.until(grant, State.REVOKED)
+    assert {} == stage.ours()
+    assert [] == stage.activated
+
+
+async def test_a_name_that_a_late_request_brings_back_is_removed(stage: Stage) -> None:
+    """SES may execute a create after the delete; the read-back sees the old name and takes it away."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    late = dict(stage.ours())
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.sync()
+    stage.held.update(late)
+
+    await stage.until(grant, State.REVOKED)
+
+    assert {} == stage.ours()
+
+
+async def test_what_ses_refuses_is_kept_word_for_word(stage: Stage) -> None:
+    """Both parties can read why, and the next amendment may help."""
+    grant = await stage.agreed()
+
+    def refuse(operation: str, _name: str) -> None:
+        if operation == "create":
+            raise Refused("Policy contains an invalid principal.", code="BadRequestException")
+
+    stage.ses.before = refuse
+    failed = await stage.until(grant, State.ACTIVATION_FAILED)
+
+    assert failed.error == "Policy contains an invalid principal."
+
+
+async def test_throttling_is_waited_out(stage: Stage) -> None:
+    """A 429 changes nothing that is said, and the work is done once SES answers again."""
+    grant = await stage.agreed()
+    stage.ses.before = throttled
+    await stage.sync()
+    waiting = await stage.show(grant)
+    stage.ses.before = lambda _operation, _name: None
+
+    active = await stage.until(grant, State.ACTIVE)
+
+    assert (State.ACTIVATING, "Maximum sending rate exceeded.") == (waiting.state, waiting.error)
+    assert active.error is None
+
+
+async def test_a_revocation_that_aws_refuses_is_stuck_and_never_forgotten(stage: Stage) -> None:
+    """Access denied: both are told at once, with the command to do it by hand; when it works again it is done."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    (name,) = stage.ours()
+
+    def deny(operation: str, _name: str) -> None:
+        if operation == "delete":
+            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
+
+    stage.ses.before = deny
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.sync()
+    stuck = await stage.show(grant)
+    stage.ses.before = lambda _operation, _name: None
+    await stage.until(grant, State.REVOKED)
+
+    assert (State.REVOKING, ("revocation_stuck",)) == (stuck.state, tuple(stuck.flags))
+    async with stage.db.read(stage.parties.delegate) as session:
+        rows = await session.execute(text("SELECT data FROM events WHERE type = 'grant.revocation_stuck'"))
+        (told,) = rows.scalars()
+    assert name in told["commands"][0]
+
+
+async def test_a_policy_that_somebody_else_removed_is_not_put_back(stage: Stage) -> None:
+    """A change that takes access away is never undone by us; the owner chooses to restore."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    for name in stage.ours():
+        del stage.held[name]
+
+    await stage.wake()
+    await stage.sync()
+    drifted = await stage.show(grant)
+    after_drift = stage.ours()
+    await end.restore(stage.db, stage.parties.owner, grant.id)
+    restored = await stage.until(grant, State.ACTIVE)
+
+    assert (("drifted",), {}) == (tuple(drifted.flags), after_drift)
+    assert () == tuple(restored.flags)
+    assert 1 == len(stage.ours())
+
+
+async def test_a_policy_that_somebody_widened_is_put_back(stage: Stage) -> None:
+    """Ours again, under a new name."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    ((name, held),) = stage.ours().items()
+    stage.held[name] = held.replace("newsletter@example.com", "*@example.com")
+
+    await stage.wake()
+    await stage.sync()
+
+    assert [held] == list(stage.ours().values())
+
+
+async def test_an_expired_grant_ends_by_the_same_path(stage: Stage) -> None:
+    """The clock is the third way to end, and needs nobody to ask for it."""
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    grant = await stage.agreed(terms_for(stage.parties, expires_at=soon))
+    await stage.sync()
+
+    expired = await stage.until(grant, State.EXPIRED)
+
+    assert {} == stage.ours()
+    assert expired.ended_at is not None
+    assert "clock" == (await stage.receipt(grant)).asked_by
+
+
+async def test_nothing_is_applied_before_the_window_begins(stage: Stage) -> None:
+    """Scheduled first; applied by the date alone."""
+    begins = datetime.now(UTC) + timedelta(milliseconds=900)
+    grant = await stage.agreed(terms_for(stage.parties, not_before=begins))
+    await stage.sync()
+    scheduled, held = await stage.show(grant), stage.ours()
+
+    await stage.until(grant, State.ACTIVE)
+
+    assert (State.SCHEDULED, {}) == (scheduled.state, held)
+
+
+async def test_an_offer_lapses_by_itself(stage: Stage) -> None:
+    """And both parties hear of it."""
+    wanted = Proposal(identity_arn=stage.parties.arn, terms=terms_for(stage.parties))
+    grant = await negotiate.propose(stage.db, stage.parties.delegate, wanted, lifetime=timedelta(milliseconds=50))
+    await stage.until(grant, State.LAPSED)
+    await stage.wake()
+    await stage.sync()
+
+    async with stage.db.read(stage.parties.owner) as session:
+        rows = await session.execute(text("SELECT type FROM events ORDER BY id"))
+        assert ["grant.proposed", "grant.lapsed"] == list(rows.scalars())
+
+
+async def test_a_lost_connection_leaves_a_revocation_stuck_not_done(stage: Stage) -> None:
+    """Without a role nothing can be read, so nobody says revoked."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    async with stage.db.begin(stage.parties.owner) as session:
+        await session.execute(text("UPDATE connections SET state = 'removed'"))
+
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.sync()
+
+    stuck = await stage.show(grant)
+    assert (State.REVOKING, ("revocation_stuck",)) == (stuck.state, tuple(stuck.flags))
+
+
+async def test_a_foreign_policy_that_still_allows_is_named_on_the_receipt(stage: Stage) -> None:
+    """Our grant is gone, but somebody else's policy lets the delegate send."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"AWS": stage.parties.delegate_account},
+        "Action": "ses:SendEmail",
+        "Resource": stage.parties.arn,
+    }
+    stage.held["left-over"] = msgspec.json.encode({"Version": "2012-10-17", "Statement": [allow]}).decode()
+
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.until(grant, State.REVOKED)
+
+    receipt = await stage.receipt(grant)
+    assert ["left-over"] == list(receipt.residual_policies)
+    assert "left-over" in receipt.statement
+
+
+@pytest.mark.parametrize("side", ["owner", "delegate"])
+async def test_both_parties_get_the_events_of_the_whole_life(stage: Stage, side: str) -> None:
+    """From proposed to revoked, in order."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.until(grant, State.REVOKED)
+
+    reader: Caller = getattr(stage.parties, side)
+    async with stage.db.read(reader) as session:
+        rows = await session.execute(text("SELECT type FROM events WHERE grant_id = :id ORDER BY id"), {"id": grant.id})
+        assert [
+            "grant.proposed",
+            "grant.approved",
+            "grant.activated",
+            "grant.revocation_requested",
+            "grant.revoked",
+        ] == list(rows.scalars())
