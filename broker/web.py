@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
+from litestar.params import HeaderParameter
 from litestar.types import Guard
 
 from broker import log
@@ -28,6 +29,7 @@ from broker.errors import (
     NotFound,
     PreconditionFailed,
     PreconditionRequired,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -36,6 +38,11 @@ from broker.idempotency import Replayed
 PROBLEM = "application/problem+json"
 TYPES = "https://ses-delegation-broker.dev/problems/"
 MAX_PAGE = 100
+
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="If-Match", description="The ETag of the offer that you looked at; one strong tag"),
+]
 
 T = TypeVar("T")
 BrokerRequest = Request[Any, Caller, Any]
@@ -156,15 +163,17 @@ def answer_http_error(request: BrokerRequest, error: HTTPException) -> Response[
         return problem(request, _from_validation(error))
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(request, NotFound("There is nothing at this path."))
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return answer_crash(request, error)
     status = HTTPStatus(error.status_code)
-    known = {400: BadRequest, 401: Unauthenticated, 403: Forbidden}.get(error.status_code)
+    known = {400: BadRequest, 401: Unauthenticated, 403: Forbidden, 413: TooLarge}.get(error.status_code)
     if known:
-        return problem(request, known(error.detail))
+        return problem(request, known(_sentence(error.detail)))
     body = Problem(
         type=TYPES + status.phrase.lower().replace(" ", "-"),
         title=status.phrase,
         status=error.status_code,
-        detail=error.detail or status.phrase,
+        detail=_sentence(error.detail or status.phrase),
         instance=request.url.path,
     )
     return Response(body, status_code=error.status_code, media_type=PROBLEM, headers=error.headers)
@@ -194,7 +203,7 @@ def answer_replay(keyring: Keyring) -> Callable[[BrokerRequest, Replayed], Respo
 def _from_validation(error: ValidationException) -> BrokerError:
     extra = error.extra if isinstance(error.extra, list) else []
     if not extra:
-        return BadRequest(error.detail)
+        return BadRequest(_sentence(error.detail))
     sources = {str(item.get("source", "body")) for item in extra}
     if "path" in sources:
         return NotFound("There is nothing with this id.")
@@ -207,7 +216,7 @@ def _from_validation(error: ValidationException) -> BrokerError:
 
 def _pointer(item: dict[str, Any]) -> str:
     """msgspec's `$.terms.principals[0]` or Litestar's key, as a JSON pointer."""
-    where = str(item.get("key", ""))
+    where = re.sub(r"^data\b", "", str(item.get("key", "")))
     match = re.search(r"`\$([^`]*)`", str(item.get("message", "")))
     if match:
         where = match.group(1)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from litestar import Controller, MediaType, delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from broker.caller import Caller, Scope
 from broker.connections import prove, service
@@ -29,7 +29,7 @@ class ConnectionController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         settings: NamedDependency[Settings],
-        prover: NamedDependency[AccountProver],
+        prover: NamedDependency[SkipValidation[AccountProver]],
         data: JSONBody[NewConnection],
     ) -> ConnectionView:
         """Answers the ExternalId and role of a role connection, or the challenge to sign. Nothing is bound yet."""
@@ -41,7 +41,7 @@ class ConnectionController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         settings: NamedDependency[Settings],
-        prover: NamedDependency[AccountProver],
+        prover: NamedDependency[SkipValidation[AccountProver]],
         page_token: FromQuery[str | None] = None,
         page_size: FromQuery[int] = 50,
     ) -> Page[ConnectionView]:
@@ -62,7 +62,7 @@ class ConnectionController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         settings: NamedDependency[Settings],
-        prover: NamedDependency[AccountProver],
+        prover: NamedDependency[SkipValidation[AccountProver]],
         connection_id: FromPath[UUID],
     ) -> ConnectionView:
         """Its state, and the reason while it is not verified."""
@@ -78,7 +78,7 @@ class ConnectionController(Controller):
         self,
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
-        release: NamedDependency[Release],
+        release: NamedDependency[SkipValidation[Release]],
         connection_id: FromPath[UUID],
     ) -> None:
         """Frees the account. 409 while grants rest on it: revoke them first, so that their policies are removed."""
@@ -96,7 +96,7 @@ class ConnectionController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         settings: NamedDependency[Settings],
-        prover: NamedDependency[AccountProver],
+        prover: NamedDependency[SkipValidation[AccountProver]],
         connection_id: FromPath[UUID],
     ) -> ConnectionView:
         """Has the role checked now (look at `state`), or answers a fresh challenge where an account is to be proven."""
@@ -114,7 +114,7 @@ class ConnectionController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         settings: NamedDependency[Settings],
-        prover: NamedDependency[AccountProver],
+        prover: NamedDependency[SkipValidation[AccountProver]],
         connection_id: FromPath[UUID],
         data: JSONBody[PresignedProof],
     ) -> ConnectionView:
@@ -137,7 +137,7 @@ class ConnectionController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         settings: NamedDependency[Settings],
-        prover: NamedDependency[AccountProver],
+        prover: NamedDependency[SkipValidation[AccountProver]],
         connection_id: FromPath[UUID],
         format: FromQuery[Format] = Format.YAML,  # noqa: A002 - the name in the query
     ) -> str:

@@ -52,6 +52,7 @@ async def create(db: Database, caller: Caller, asked: NewConnection, *, here: In
             await session.flush()
         except IntegrityError as error:
             raise Conflict("You already have a connection to this account; remove it first.") from error
+        await session.refresh(row)
         subject = ("connection", row.id)
         await record(session, caller, "connection.created", subject=subject, kind=row.kind, account_id=row.account_id)
         return await remember(session, caller, shown(row, here))

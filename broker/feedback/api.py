@@ -77,6 +77,7 @@ class SnsController(Controller):
                 (403, "The signature does not fit"),
                 (404, "The topic belongs to no route"),
                 (409, "Nobody waits for this confirmation"),
+                (413, "The body is too large"),
                 (503, "Our own trouble; SNS tries again"),
             )
         },

@@ -71,22 +71,26 @@ async def run(db: Database, ses: IdentityTopics, settings: Settings, *, only: Se
 
 async def _work(db: Database, ses: IdentityTopics, settings: Settings, claimed: Claim) -> None:
     try:
-        work = await _load(db, claimed)
-        if work.ended:
-            # The last mail's bounces still come in; what SES drops now is not put back.
-            await _settle(db, claimed, None, again_in=None)
-            return
-        await _settle(db, claimed, await _set_up(ses, work), again_in=settings.identity_check_every)
+        await _check(db, ses, settings, claimed)
     except Superseded:
         logger.info("another worker has this route", route_id=str(claimed.id))
+    except Exception:
+        # The lease ends by itself, and the route is due again then.
+        logger.exception("route failed", route_id=str(claimed.id))
+
+
+async def _check(db: Database, ses: IdentityTopics, settings: Settings, claimed: Claim) -> None:
+    try:
+        work = await _load(db, claimed)
+        # After a grant's end the bounces of its last mail still come in, but what SES drops now is not put back.
+        found = None if work.ended else await _set_up(ses, work)
     except Unavailable as error:
         logger.warning("route waits", route_id=str(claimed.id), reason=error.detail)
         await _settle(db, claimed, None, again_in=None, failed=True)
     except Refused as error:
         await _settle(db, claimed, _Found("broken", error.detail), again_in=None, failed=True)
-    except Exception:
-        # The lease ends by itself, and the route is due again then.
-        logger.exception("route failed", route_id=str(claimed.id))
+    else:
+        await _settle(db, claimed, found, again_in=None if found is None else settings.identity_check_every)
 
 
 async def _load(db: Database, claimed: Claim) -> _Work:

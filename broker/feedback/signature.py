@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from broker.errors import Forbidden, Refused, Unavailable
-from broker.feedback.envelope import Envelope, certificate_url_allowed, signed_text, topic_name
+from broker.feedback.envelope import Envelope, certificate_url_allowed, origin, signed_text, topic_name
 
 T = TypeVar("T")
 
@@ -103,12 +103,12 @@ def _public_key(pem: bytes) -> RSAPublicKey:
 
 
 class Verifier:
-    """Checks signatures for one installation: its partition, and the origin of its AWS endpoint if that is not AWS."""
+    """Checks signatures for one installation: its partition, and the URL of its AWS endpoint if that is not AWS."""
 
     def __init__(self, certificates: Certificates, *, partition: str, endpoint_origin: str | None) -> None:
         self._certificates = certificates
         self._partition = partition
-        self._endpoint_origin = endpoint_origin
+        self._endpoint_origin = origin(endpoint_origin) if endpoint_origin else None
 
     async def verify(self, envelope: Envelope, *, now: datetime) -> None:
         """Returns when SNS signed this message; `BadSignature` when not, `Unavailable` when that cannot be told now."""

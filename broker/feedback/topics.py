@@ -87,14 +87,19 @@ async def run(db: Database, sns: BrokerTopics, settings: Settings, *, only: Sequ
 
 async def _work(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
     try:
-        await _set_up(db, sns, settings, claimed)
+        await _check(db, sns, settings, claimed)
     except Superseded:
         logger.info("another worker has this topic", topic_id=str(claimed.id))
-    except (Unavailable, Refused) as error:
-        await _settle(db, claimed, settings, reason=error.detail)
     except Exception:
         # The lease ends by itself, and the topic is due again then.
         logger.exception("topic failed", topic_id=str(claimed.id))
+
+
+async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
+    try:
+        await _set_up(db, sns, settings, claimed)
+    except (Unavailable, Refused) as error:
+        await _settle(db, claimed, settings, reason=error.detail)
 
 
 async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:

@@ -6,6 +6,7 @@ answer differs between versions of Python.
 
 import asyncio
 import socket
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -50,23 +51,30 @@ def _wrapped(address: IPv6Address) -> tuple[IPv4Address, ...]:
     return address.teredo or ()
 
 
-def is_loopback(address: Address) -> bool:
-    """127.0.0.0/8 or ::1."""
-    return address.is_loopback
+LookUp = Callable[[str, int], Iterable[str]]
+"""Host and port to addresses as text; raises `OSError`, may block."""
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """The system's resolver."""
+    # A scope (fe80::1%eth0) is cut off: such addresses are never public.
+    rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(row[4][0]).partition("%")[0] for row in rows]
 
 
 class Resolver:
     """Looks names up in threads of its own, so that dead name servers of one tenant leave the others' alone."""
 
-    def __init__(self, *, allow_loopback: bool) -> None:
+    def __init__(self, *, allow_loopback: bool, look_up: LookUp = look_up) -> None:
         self._allow_loopback = allow_loopback
+        self._look_up = look_up
         self._threads = ThreadPoolExecutor(_MOST_RESOLVING, thread_name_prefix="resolve")
 
     async def addresses(self, host: str, port: int) -> list[Address]:
         """Every address of `host`, in the system's order; `Refused` if *any* is not public, `Unavailable` if none."""
         found = await self.any_addresses(host, port)
         for address in found:
-            if not (is_public(address) or (self._allow_loopback and is_loopback(address))):
+            if not (is_public(address) or (self._allow_loopback and address.is_loopback)):
                 raise Refused("The host has an address that is not public.", code="address_not_public")
         return found
 
@@ -74,15 +82,11 @@ class Resolver:
         """Every address of a host that is trusted by name."""
         loop = asyncio.get_running_loop()
         try:
-            rows = await loop.run_in_executor(self._threads, _look_up, host, port)
+            found = await loop.run_in_executor(self._threads, self._look_up, host, port)
         except (OSError, UnicodeError) as error:
             raise Unavailable("The host name cannot be resolved.") from error
-        # A scope (fe80::1%eth0) is cut off: such addresses are never public.
-        return list(dict.fromkeys(ip_address(str(row[4][0]).partition("%")[0]) for row in rows))
+        return list(dict.fromkeys(ip_address(address) for address in found))
 
     def close(self) -> None:
+        """Drops what is still waiting to be looked up."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[tuple[object, ...]] | list[tuple[int, int, int, str, tuple[object, ...]]]:
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))

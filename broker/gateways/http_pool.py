@@ -65,17 +65,26 @@ class Pool:
 
     async def _dial(self, origin: Origin, addresses: Lookup) -> Wire:
         found = (await addresses(origin.host, origin.port))[:MOST_DIALLED]
-        tls = {"ssl": self._tls, "server_hostname": origin.host} if origin.scheme == "https" else {}
         failed: OSError | None = None
         for address in found:
             try:
-                _, wire = await asyncio.get_running_loop().create_connection(Wire, str(address), origin.port, **tls)
-                return wire
+                return await self._connect(origin, address)
             except ssl.SSLError as error:
                 raise Unavailable(f"The TLS handshake failed: {error.reason or 'no reason given'}.") from error
             except OSError as error:
                 failed = error
         raise Unavailable("The connection could not be made.") from failed
+
+    async def _connect(self, origin: Origin, address: Address) -> Wire:
+        secure = origin.scheme == "https"
+        _, wire = await asyncio.get_running_loop().create_connection(
+            Wire,
+            str(address),
+            origin.port,
+            ssl=self._tls if secure else None,
+            server_hostname=origin.host if secure else None,
+        )
+        return wire
 
     def _take(self, origin: Origin) -> Wire | None:
         waiting = self._idle.get(origin)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromHeader, FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from broker.audit.service import Entry
 from broker.caller import Caller, Scope
@@ -13,7 +13,7 @@ from broker.db import Database
 from broker.grants import end, negotiate, service
 from broker.grants.views import Counter, GrantView, OfferView, PolicyView, Proposal, Reason, Receipt
 from broker.settings import Settings
-from broker.web import Page, after, checked_size, expected_version, needs, page_of
+from broker.web import IfMatch, Page, after, checked_size, expected_version, needs, page_of
 
 
 def _tagged(grant: GrantView) -> Response[GrantView]:
@@ -111,7 +111,7 @@ class NegotiationController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         grant_id: FromPath[UUID],
-        if_match: FromHeader[str | None] = None,
+        if_match: IfMatch = None,
     ) -> Response[GrantView]:
         """Agrees to the offer named by `If-Match`, and to no other. Workers apply it; the state tells."""
         return _tagged(await negotiate.approve(db, caller, grant_id, expected=expected_version(if_match)))
@@ -124,7 +124,7 @@ class NegotiationController(Controller):
         settings: NamedDependency[Settings],
         grant_id: FromPath[UUID],
         data: JSONBody[Counter],
-        if_match: FromHeader[str | None] = None,
+        if_match: IfMatch = None,
     ) -> Response[GrantView]:
         """Answers the offer named by `If-Match` with other terms."""
         return _tagged(
@@ -146,7 +146,7 @@ class NegotiationController(Controller):
         settings: NamedDependency[Settings],
         grant_id: FromPath[UUID],
         data: JSONBody[Counter],
-        if_match: FromHeader[str | None] = None,
+        if_match: IfMatch = None,
     ) -> Response[GrantView]:
         """Proposes other terms for a live grant. The agreed ones stay in force until the other party approves."""
         return _tagged(

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Interval, func, select, type_coerce, update
+from sqlalchemy import ColumnElement, Function, Interval, func, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from broker.audit.service import record
 from broker.aws_access import RoleAccess
@@ -76,14 +78,14 @@ async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timede
         await session.execute(
             select(
                 func.count(),
-                _from_now(func.min(Grant.expires_at)),
-                _from_now(func.min(Grant.not_before).filter(Grant.not_before > func.now())),
+                _from_now(_soonest(Grant.expires_at)),
+                _from_now(_soonest(Grant.not_before).filter(Grant.not_before > func.now())),
             ).where(Grant.identity_id == identity_id, Grant.paper.in_(LIVE))
         )
     ).one()
     lapse = (
         await session.execute(
-            select(_from_now(func.min(Offer.lapses_at)))
+            select(_from_now(_soonest(Offer.lapses_at)))
             .join(Grant, Grant.id == Offer.grant_id)
             .where(Grant.identity_id == identity_id, Offer.outcome.is_(None))
         )
@@ -94,7 +96,11 @@ async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timede
     return max(timedelta(0), min(dates)) if dates else None
 
 
-def _from_now(date: ColumnElement[datetime]) -> ColumnElement[timedelta]:
+def _soonest(column: InstrumentedAttribute[Any]) -> Function[Any]:
+    return func.min(column)
+
+
+def _from_now(date: ColumnElement[Any]) -> ColumnElement[timedelta | None]:
     return type_coerce(date - func.now(), Interval())
 
 

@@ -1,4 +1,4 @@
-"""The local AWS as its customers see it: accounts to be opened, and boto3 clients with an account's own credentials."""
+"""The control API of the local AWS, for what no AWS API offers: opening accounts, verifying identities."""
 
 import json
 import urllib.request
@@ -19,7 +19,7 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class LocalAws:
-    """The control API: what no AWS API offers. Not part of AWS."""
+    """A local AWS that runs."""
 
     def __init__(self, url: str) -> None:
         """``url`` is the endpoint for every service and Region."""
@@ -54,35 +54,3 @@ class LocalAws:
     def _send(self, request: urllib.request.Request) -> Any:
         with self._opener.open(request, timeout=SECONDS) as answer:
             return json.loads(answer.read())
-
-
-class AwsAccount:
-    """One AWS account of a party, reached with that party's own credentials."""
-
-    def __init__(self, url: str, account_id: str, keys: Keys) -> None:
-        """``url`` is the local AWS."""
-        import boto3  # 0.3 s, and only for those who play a customer
-
-        self.account_id = account_id
-        self.arn = keys.arn
-        self.url = url
-        self._session = boto3.Session(keys.access_key_id, keys.secret_access_key, region_name=REGION)
-        self._clients: dict[str, Any] = {}
-
-    def client(self, service: str) -> Any:
-        """boto3's client of a service."""
-        from botocore.config import Config
-
-        if service not in self._clients:
-            config = Config(retries={"total_max_attempts": 1}, proxies={})
-            self._clients[service] = self._session.client(service, endpoint_url=self.url, config=config)
-        return self._clients[service]
-
-    def presign(self, url: str, region: str, headers: dict[str, str]) -> str:
-        """Sign a GET of STS, with these headers, in its query string."""
-        from botocore.auth import SigV4QueryAuth
-        from botocore.awsrequest import AWSRequest
-
-        request = AWSRequest("GET", url, headers=headers)
-        SigV4QueryAuth(self._session.get_credentials(), "sts", region, expires=60).add_auth(request)
-        return str(request.url)

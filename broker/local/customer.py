@@ -10,7 +10,7 @@ import httpx
 import msgspec
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from broker.local.aws import AwsAccount
+from broker.local.aws_account import AwsAccount
 from broker.local.telling import PATIENCE_S, Untrue, wait_for
 
 
@@ -45,15 +45,19 @@ class Api:
             raise Untrue(f"POST {path} was to be refused and got {answer.status_code}.")
         return answer.status_code, str(answer.json().get("detail", ""))
 
+    def status(self, path: str) -> int:
+        """The status that a GET gets."""
+        return self._http.get(path).status_code
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
     def _post(self, path: str, body: object, etag: str | None) -> httpx.Response:
         headers = {"idempotency-key": str(uuid4())} | ({"if-match": etag} if etag else {})
-        return self._http.post(path, json=body, headers=headers) if body is not None else self._http.post(
-            path, headers=headers
-        )
+        if body is None:
+            return self._http.post(path, headers=headers)
+        return self._http.post(path, json=body, headers=headers)
 
     def _good(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:

@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length).decode(errors="replace")
         self.memory.add({name.lower(): value for name, value in self.headers.items()}, body)
-        print(f"POST {self.path} {len(body)} bytes", file=sys.stderr, flush=True)
+        sys.stderr.write(f"POST {self.path} {len(body)} bytes\n")
         self._answer(204)
 
     def do_GET(self) -> None:
@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         after = query.get("after", ["0"])[0]
         self._answer(200, json.dumps(self.memory.since(int(after) if after.isdigit() else 0)).encode())
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 — the name is http.server's
         """Nothing for the looks of a polling customer; webhooks are printed above."""
 
     def _answer(self, status: int, body: bytes = b"") -> None:
@@ -81,5 +81,5 @@ def serve(port: int) -> ThreadingHTTPServer:
 
 if __name__ == "__main__":
     with serve(int(sys.argv[1])) as running:
-        print(f"{READY} {running.server_port}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{READY} {running.server_port}\n")
         running.serve_forever(poll_interval=0.05)

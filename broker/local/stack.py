@@ -103,7 +103,7 @@ def _start_receiver(crew: Crew, environment: Mapping[str, str], name: str) -> "F
 
 
 def _migrate(postgres: "Future[EmbeddedPostgres]", say: Callable[[str], None]) -> None:
-    from broker.migrate import migrate  # half a second, while the servers start
+    from broker.migrate import migrate  # noqa: PLC0415 — half a second, while the servers start
 
     server = postgres.result()
     say("Bringing the tables about.")

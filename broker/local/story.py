@@ -1,10 +1,10 @@
 """The story that `broker demo` plays: who is in it, and its six steps."""
 
-import msgspec
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
 
 from broker.local import story_agree, story_bounce, story_connect, story_end, story_send
-from broker.local.stack import Stack
-from broker.local.telling import Teller
+from broker.local.telling import Teller, Untrue
 from broker.local.world import World
 
 STEPS = (
@@ -17,14 +17,19 @@ STEPS = (
 )
 
 
-def play(stack: Stack, teller: Teller) -> World:
+# What a customer's libraries raise when the other side is not there, or its answer is not what was agreed.
+_SURPRISES = (BotoCoreError, ClientError, httpx.HTTPError, OSError, LookupError, TypeError, ValueError)
+
+
+def play(world: World, teller: Teller) -> None:
     """Plays every step.
 
     Raises:
-        Untrue: a claim turned out false; the steps so far are in ``teller``.
+        Untrue: a claim turned out false, or could not be checked; the steps so far are in ``teller``.
     """
-    world = World(stack)
     for name, act in STEPS:
         with teller.step(name):
-            act(world, teller)
-    return world
+            try:
+                act(world, teller)
+            except _SURPRISES as error:
+                raise Untrue(f"{type(error).__name__}: {error}") from error

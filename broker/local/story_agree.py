@@ -5,15 +5,16 @@ from typing import Any
 
 from broker.local.customer import Heard, Party
 from broker.local.telling import Teller
-from broker.local.world import DOMAIN, FIRST_ACCOUNT, OURS, PAYROLL, SECOND_ACCOUNT, World, terms
+from broker.local.world import DOMAIN, FIRST_ACCOUNT, PAYROLL, SECOND_ACCOUNT, World, terms
 
 NEWSLETTER, BILLING, BOUNCES = f"newsletter@{DOMAIN}", f"billing@{DOMAIN}", f"bounces@{DOMAIN}"
 SHOWN_AS = "Example News"
+ACCOUNTS = (FIRST_ACCOUNT, SECOND_ACCOUNT)
 
 
 def negotiate(world: World, tell: Teller) -> None:
     """Propose, counter, a stale approval, approve; and a second grant."""
-    owner, first, second = world.owner, world.first, world.second
+    first, second = world.first, world.second
     proposed = first.api.post(
         "/v1/grants",
         {"identity_arn": world.identity_arn, "terms": terms(FIRST_ACCOUNT, NEWSLETTER, days=90), "note": "Our offer"},
@@ -36,10 +37,11 @@ def negotiate(world: World, tell: Teller) -> None:
         approved,
     )
     _agree_on_billing(world, tell)
-    status, _ = _look(world.stranger, world.newsletter)
-    tell.claim("To the stranger the grant does not exist (404)", status == 404, status)
-    tell.claim(f"… nor to {second.name}", _look(second, world.newsletter)[0] == 404)
-    assert owner.id != second.id
+    path = f"/v1/grants/{world.newsletter}"
+    tell.claim(
+        f"For {second.name} and {world.stranger.name} the first grant does not exist (404)",
+        (second.api.status(path), world.stranger.api.status(path)) == (404, 404),
+    )
 
 
 def _counter(world: World, tell: Teller) -> None:
@@ -84,7 +86,7 @@ def activate(world: World, tell: Teller) -> None:
         tell.claim(f"The grant of {party.name} is active", active["state"] == "active", active["error"])
     held = world.policies()
     statements = [each for text in world.ours() for each in json.loads(text)["Statement"]]
-    by_account = {account: [each for each in statements if account in json.dumps(each)] for account in _ACCOUNTS}
+    by_account = {account: [each for each in statements if account in json.dumps(each)] for account in ACCOUNTS}
     tell.claim(
         f"SES holds a policy for each delegate on {DOMAIN}, with the agreed addresses and an end date",
         all(by_account.values()) and all(_is_limited(each) for each in statements),
@@ -95,14 +97,11 @@ def activate(world: World, tell: Teller) -> None:
         held[PAYROLL].encode() == world.foreign_policy.encode() and len(held) == len(world.ours()) + 1,
         held,
     )
-    for party, grant_id in _HEARERS(world):
+    for party, grant_id in _hearers(world):
         party.inbox.wait(f"{party.name} hears grant.activated", _activated(grant_id))
     tell.claim("The parties' webhooks got a signed grant.activated", truth=True)
     foreign = [each for each in world.second.inbox.read() if each.data.get("grant_id") == world.newsletter]
     tell.claim(f"{world.second.name} heard nothing of the first grant", not foreign, foreign)
-
-
-_ACCOUNTS = (FIRST_ACCOUNT, SECOND_ACCOUNT)
 
 
 def _is_limited(statement: dict[str, Any]) -> bool:
@@ -110,7 +109,7 @@ def _is_limited(statement: dict[str, Any]) -> bool:
     return "aws:CurrentTime" in conditions and (NEWSLETTER in conditions or BILLING in conditions)
 
 
-def _HEARERS(world: World) -> list[tuple[Party, str]]:
+def _hearers(world: World) -> list[tuple[Party, str]]:
     owner, first, second = world.owner, world.first, world.second
     return [(owner, world.newsletter), (owner, world.billing), (first, world.newsletter), (second, world.billing)]
 
@@ -120,7 +119,3 @@ def _activated(grant_id: str) -> Any:
         return heard.type == "grant.activated" and heard.data["grant_id"] == grant_id
 
     return fits
-
-
-def _look(party: Party, grant_id: str) -> tuple[int, str]:
-    return party.api.refused_look(f"/v1/grants/{grant_id}")

@@ -82,8 +82,9 @@ def _connect_owner(world: World, tell: Teller) -> None:
 
 def _read_template(script: str) -> tuple[str, str]:
     """Trust policy and permissions out of the shell script that the API gives the owner to run."""
-    words = dict(word.split("=", 1) for word in shlex.split(script, comments=True) if word.startswith(("trust=", "pol")))
-    return words["trust"], words["policy"]
+    words = (word.partition("=") for word in shlex.split(script, comments=True))
+    values = {name: value for name, _, value in words if name in {"trust", "policy"}}
+    return values["trust"], values["policy"]
 
 
 def _try_the_role(world: World, connection: dict[str, Any], tell: Teller) -> None:
@@ -110,7 +111,9 @@ def _refusal(sts: Any, **parameters: str) -> str:
 
 def _discover(world: World, tell: Teller) -> None:
     found = the_one(world.owner.api.get("/v1/identities")["items"], "identity")
-    tell.claim(f"The identity {DOMAIN} is discovered, verified", found["arn"] == world.identity_arn and found["verified"])
+    tell.claim(
+        f"The identity {DOMAIN} is discovered, verified", found["arn"] == world.identity_arn and found["verified"]
+    )
     tell.claim(
         "… with a policy on it that somebody else made",
         found["policies"] == [{"name": PAYROLL, "ours": False}],

@@ -65,7 +65,7 @@ class Teller:
             step.ms = _ms_since(began)
             self.console.print(f"   [dim]{step.ms / 1000:.2f} s[/dim]")
 
-    def claim(self, text: str, truth: bool, found: object = "") -> None:  # noqa: FBT001 — it reads as an assertion
+    def claim(self, text: str, truth: bool, found: object = "") -> None:
         """Say ``text``, which holds if ``truth``; ``found`` is what there was instead."""
         if not truth:
             raise Untrue(f"Not so: {text}" + (f" Found instead: {found}" if found != "" else ""))

@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from broker.local.aws import AwsAccount, LocalAws
+from broker.local.aws import LocalAws
+from broker.local.aws_account import AwsAccount
 from broker.local.customer import Party
 from broker.local.stack import Stack
 from broker.local.telling import Untrue
@@ -32,6 +33,7 @@ class World:
         self.aws = LocalAws(stack.aws_url)
         self.identity_arn = self.aws.verify_identity(OWNER_ACCOUNT, DOMAIN)
         self.foreign_policy = foreign_policy(self.identity_arn)
+        self.aws.open_account(PAYROLL_ACCOUNT)  # SES takes no principal that does not exist
         self.revoke_ms: int | None = None
         self.removed_ms: int | None = None
         self.event_to_webhook_ms: int | None = None

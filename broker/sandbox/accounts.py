@@ -17,7 +17,6 @@ from broker.sandbox import arns
 from broker.sandbox.call import Principal
 from broker.sandbox.errors import AwsError
 
-_PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
 _ADMINISTRATOR = "administrator"
 _KEY_LETTERS = string.ascii_uppercase + "234567"
 
@@ -103,7 +102,7 @@ def user_id(user: Any) -> str:
 def _user_key(access_key_id: str) -> Credentials | None:
     """The key of an IAM user that was made through the IAM API, if it is still active."""
     for account_id in list(iam_backends):
-        for partition in _PARTITIONS:
+        for partition in arns.PARTITIONS:
             for user in list(iam_backends[account_id][partition].users.values()):
                 for key in user.access_keys:
                     if key.access_key_id == access_key_id and key.status == "Active":

@@ -5,6 +5,9 @@ import msgspec
 from broker.sandbox.errors import AwsError
 
 
+PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
+
+
 class Arn(msgspec.Struct, frozen=True):
     """The six parts of an ARN; `resource` is everything after the fifth colon."""
 
@@ -21,7 +24,7 @@ class Arn(msgspec.Struct, frozen=True):
 def parse(text: str) -> Arn:
     """Raises AwsError InvalidParameterValue when the text is no ARN."""
     parts = text.split(":", 5)
-    if len(parts) != 6 or parts[0] != "arn":
+    if len(parts) != 6 or parts[0] != "arn" or parts[1] not in PARTITIONS:
         raise AwsError("InvalidParameterValue", f"Invalid ARN: {text}")
     return Arn(*parts[1:])
 

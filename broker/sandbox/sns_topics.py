@@ -27,10 +27,15 @@ Attributes = Mapping[str, Mapping[str, Any]]
 
 def find(topic_arn: str) -> Any:
     """moto's Topic, None when there is none by this ARN."""
-    named = arns.parse(topic_arn)
-    if named.service != "sns" or not named.region:
-        return None
-    return sns_backends[named.account_id][named.region].topics.get(topic_arn)
+    backend = backend_of(topic_arn)
+    return backend.topics.get(topic_arn) if backend is not None else None
+
+
+def backend_of(arn: str) -> Any:
+    """moto's SNS of the account and Region of a topic's or subscription's ARN, None for a Region that SNS has not."""
+    named = arns.parse(arn)
+    regional = sns_backends[named.account_id]
+    return regional[named.region] if named.service == "sns" and named.region in regional else None
 
 
 def existing(topic_arn: str) -> Any:
@@ -41,7 +46,9 @@ def existing(topic_arn: str) -> Any:
 
 
 def subscriptions(topic_arn: str) -> list[Any]:
-    named = arns.parse(topic_arn)
+    backend = backend_of(topic_arn)
+    if backend is None:
+        return []
     return [
         each
         for each in list(sns_backends[named.account_id][named.region].subscriptions.values())

@@ -49,7 +49,7 @@ class Gateways(msgspec.Struct, frozen=True):
 def cloud() -> Iterator[LocalAws]:
     """One local AWS; each test opens accounts of its own."""
     with start_in_thread(dialect=Dialect(sns_retry_seconds=0.02)) as running:
-        yield LocalAws(running)
+        yield LocalAws(running.url)
 
 
 @pytest_asyncio.fixture(scope="session")

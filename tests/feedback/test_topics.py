@@ -79,7 +79,10 @@ async def make_due(world: World, topic_id: UUID) -> None:
 
 
 async def run(world: World, sns: Sns, settings: Settings) -> int:
-    return await topics.run(world.db.as_role(Role.WORKER), sns, settings)
+    """Works on those of this world's topics that are due."""
+    async with world.db.read(world.owner) as session:
+        mine = (await session.scalars(select(Topic.id))).all()
+    return await topics.run(world.db.as_role(Role.WORKER), sns, settings, only=mine)
 
 
 async def actions(db: Database, caller: Caller) -> list[str]:

@@ -36,7 +36,7 @@ async def test_a_subscription_waits_until_its_token_comes_back(gateways: Gateway
     topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
     with endpoint() as listener:
         waiting = await gateways.sns.subscribe(topic, listener.url)
-        token = json.loads(listener.wait(1)[0].body)["Token"]
+        token = listener.wait(1)[0].body["Token"]
 
         confirmed = await gateways.sns.confirm(topic, token)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -90,7 +91,7 @@ async def parties(db: Database, make_tenant: MakeTenant) -> Parties:
     return await make_parties(db, await make_tenant("owner"), await make_tenant("delegate"))
 
 
-def terms_for(parties: Parties, *, days: int = 90, **more: object) -> Terms:
+def terms_for(parties: Parties, *, days: int = 90, **more: Any) -> Terms:
     """Terms that are valid for these parties."""
     given: dict[str, object] = {
         "principals": (parties.delegate_account,),
@@ -106,7 +107,7 @@ def terms_for(parties: Parties, *, days: int = 90, **more: object) -> Terms:
 def propose(db: Database, parties: Parties) -> Propose:
     """The delegate proposes; keyword arguments change the terms."""
 
-    async def make(**more: object) -> GrantView:
+    async def make(**more: Any) -> GrantView:
         wanted = Proposal(identity_arn=parties.arn, terms=terms_for(parties, **more))
         return await negotiate.propose(db, parties.delegate, wanted, lifetime=LIFETIME)
 

@@ -1,6 +1,6 @@
 """Identity policies in memory, held to the same contract as the gateway (test_identity_policies.py)."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from broker.aws_access import RoleAccess
 from broker.errors import Refused, Unavailable
@@ -9,12 +9,14 @@ MOST = 20
 
 
 class FakeSes:
-    """One identity's policies per name. `before` is called with (operation, policy name) and may raise or change things."""
+    """One identity's policies per name. `before` is called with (operation, policy name) and
+    may raise or change things; `after_create` is awaited when SES has done a create and not yet answered."""
 
     def __init__(self) -> None:
         self.policies: dict[str, dict[str, str]] = {}
         self.calls: list[tuple[str, str]] = []
         self.before: Callable[[str, str], None] = lambda _operation, _name: None
+        self.after_create: Callable[[], Awaitable[object]] | None = None
 
     def hold(self, account: str, identity: str, **policies: str) -> dict[str, str]:
         """Makes the identity exist with these policies; the dictionary is the live store."""
@@ -32,6 +34,8 @@ class FakeSes:
         if len(held) >= MOST:
             raise Refused("Too many policies.", code="LimitExceededException")
         held[name] = document
+        if self.after_create is not None:
+            await self.after_create()
 
     async def delete_policy(self, access: RoleAccess, identity: str, name: str) -> None:
         """Succeeds for a missing one."""

@@ -249,7 +249,10 @@ def test_a_variable_may_stand_in_an_arn() -> None:
     condition: Json = {"ArnLike": {"my:Key": "arn:aws:sns:*:${aws:PrincipalAccount}:${aws:username}-*"}}
 
     assert holds(condition, {"my:Key": f"arn:aws:sns:eu-west-1:{DELEGATE}:ann-topic"})
+    assert holds(condition, {"my:Key": f"arn:aws:sns:eu-west-1:{DELEGATE}:ann-a:b"})
     assert not holds(condition, {"my:Key": f"arn:aws:sns:eu-west-1:{DELEGATE}:bob-topic"})
+    assert not holds({"ArnLike": {"my:Key": "${aws:username}:a:b:c:d:e:f"}}, {"my:Key": "ann:a:b:c:d:e"})
+    assert holds({"ArnLike": {"my:Key": "${aws:username}:a:b:c:d:e:f"}}, {"my:Key": "ann:a:b:c:d:e:f"})
 
 
 def test_variables_mean_nothing_in_numbers_and_dates() -> None:

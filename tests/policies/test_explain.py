@@ -126,6 +126,17 @@ def test_changes_are_named_in_few_words(change: dict[str, object], expected: lis
     assert changes(FULL, msgspec.structs.replace(FULL, **change)) == expected
 
 
+def test_order_is_no_change() -> None:
+    one = msgspec.structs.replace(
+        terms(), feedback=FeedbackTerms(owner_events=(FeedbackKind.bounce, FeedbackKind.open))
+    )
+    other = msgspec.structs.replace(
+        terms(), feedback=FeedbackTerms(owner_events=(FeedbackKind.open, FeedbackKind.bounce))
+    )
+
+    assert changes(one, other) == []
+
+
 def test_a_new_limit_narrows() -> None:
     narrowed = msgspec.structs.replace(terms(), source_ips=("203.0.113.0/24", "2001:db8::/32"), not_before=NOW)
 

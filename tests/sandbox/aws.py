@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from broker.sandbox.cloud import Cloud
 from broker.sandbox.server import Running
 from broker.sandbox.sns_delivery import string_to_sign
 
@@ -138,9 +139,16 @@ class Queue(msgspec.Struct, frozen=True):
 class Aws:
     """One running local AWS."""
 
-    def __init__(self, running: Running) -> None:
-        self.url = running.url
-        self.cloud = running.cloud
+    def __init__(self, running: Running | str) -> None:
+        """A server in this process, or the URL of one in another."""
+        self._running = running
+        self.url = running if isinstance(running, str) else running.url
+
+    @property
+    def cloud(self) -> Cloud:
+        """What runs inside; only of a server in this process."""
+        assert isinstance(self._running, Running)
+        return self._running.cloud
 
     def account(self) -> Account:
         return Account(self, str(next(_numbers)))

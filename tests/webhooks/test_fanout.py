@@ -10,10 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database, Role, sessions
-from broker.errors import BadRequest, NotFound
-from broker.ids import new_id
 from broker.webhooks import deliveries, endpoints
-from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.events import EVENT_TYPES
 from broker.webhooks.fanout import publish
 from broker.webhooks.feed import feed
@@ -166,100 +163,3 @@ async def test_every_event_has_a_priority(committed_db: Database, tenant: Caller
     (row,) = await rows(committed_db, tenant, "SELECT event_priority(:name) AS priority", name=name)
 
     assert row.priority in range(4)
-
-
-async def test_the_feed_goes_on_where_it_stopped(committed_db: Database, tenant: Caller) -> None:
-    events = [an_event(owner=tenant) for _ in range(5)]
-    for event in events[:4]:
-        await happened(committed_db, tenant, event)
-
-    first = await feed(committed_db, tenant, after=None, limit=3)
-    second = await feed(committed_db, tenant, after=first.cursor, limit=3)
-    nothing = await feed(committed_db, tenant, after=second.cursor, limit=3)
-    await happened(committed_db, tenant, events[4])
-    third_time = await feed(committed_db, tenant, after=nothing.cursor, limit=3)
-
-    assert [event.id for event in events] == [
-        one.id for stretch in (first, second, nothing, third_time) for one in stretch.items
-    ]
-    assert [True, False, False, False] == [one.more for one in (first, second, nothing, third_time)]
-
-
-async def test_the_feed_skips_nothing_that_is_committed_late(committed_db: Database, tenant: Caller) -> None:
-    late, early = an_event(owner=tenant), an_event(owner=tenant)
-
-    async with committed_db.begin(tenant) as session:
-        await publish(session, [late])
-        await happened(committed_db, tenant, early)
-        while_open = await feed(committed_db, tenant, after=None, limit=10)
-    afterwards = await feed(committed_db, tenant, after=while_open.cursor, limit=10)
-
-    assert while_open.items == []
-    assert [late.id, early.id] == [one.id for one in afterwards.items]
-
-
-async def test_the_feed_shows_each_party_its_own_view(committed_db: Database, tenant: Caller, third: Caller) -> None:
-    data = {"recipient": "bob@example.org", "recipient_hash": None, "kind": "bounce"}
-    event = an_event(
-        owner=tenant, delegate=third, type="email.bounced", owner_view="hashed", recipient_hash="ab12", data=data
-    )
-    await happened(committed_db, tenant, event)
-
-    (owners,) = (await feed(committed_db, tenant, after=None, limit=10)).items
-    (delegates,) = (await feed(committed_db, third, after=None, limit=10)).items
-
-    assert (None, "ab12") == (owners.data["recipient"], owners.data["recipient_hash"])
-    assert delegates.data["recipient"] == "bob@example.org"
-
-
-async def test_a_stranger_reads_nothing_in_the_feed(committed_db: Database, tenant: Caller, stranger: Caller) -> None:
-    await happened(committed_db, tenant, an_event(owner=tenant))
-
-    assert (await feed(committed_db, stranger, after=None, limit=10)).items == []
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "!!!!", "\u00e9"])
-async def test_a_cursor_that_we_did_not_give_out_is_refused(
-    committed_db: Database, tenant: Caller, cursor: str
-) -> None:
-    with pytest.raises(BadRequest):
-        await feed(committed_db, tenant, after=cursor, limit=10)
-
-
-async def test_deliveries_are_listed_in_pages(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
-    for _ in range(2):
-        await make_endpoint(committed_db, tenant, keyring, URL)
-    await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(3)))
-
-    seen: list[str] = []
-    after = None
-    while few := await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING, after=after, limit=2):
-        seen.extend(one.id for one in few)
-        after = DeliveryId.read(few[-1].id)
-
-    assert len(set(seen)) == len(seen) == 6
-
-
-@pytest.mark.parametrize("text", ["", ".", "a.b", "01961e2d-1b2c-7d4e-8f6a-7b8c9d0e1f2a", "a" * 5000])
-def test_what_is_not_the_id_of_a_delivery_is_not_found(text: str) -> None:
-    with pytest.raises(NotFound):
-        DeliveryId.read(text)
-
-
-async def test_a_delivery_that_never_was_is_not_found(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
-    made = await make_endpoint(committed_db, tenant, keyring, URL)
-
-    with pytest.raises(NotFound):
-        await deliveries.attempts(committed_db, tenant, DeliveryId(made.id, new_id()))
-    with pytest.raises(NotFound):
-        await deliveries.replay(committed_db, tenant, DeliveryId(made.id, new_id()))
-
-
-async def test_a_delivery_that_waits_has_no_attempts_yet(
-    committed_db: Database, tenant: Caller, keyring: Keyring
-) -> None:
-    made = await make_endpoint(committed_db, tenant, keyring, URL)
-    event = an_event(owner=tenant)
-    await happened(committed_db, tenant, event)
-
-    assert await deliveries.attempts(committed_db, tenant, DeliveryId(made.id, event.id)) == []

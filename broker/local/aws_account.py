@@ -1,0 +1,35 @@
+"""One AWS account of a customer, reached by boto3 with that customer's own credentials."""
+
+from typing import Any
+
+import boto3
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+
+from broker.local.aws import REGION, Keys
+
+
+class AwsAccount:
+    """An account of the local AWS."""
+
+    def __init__(self, url: str, account_id: str, keys: Keys) -> None:
+        """``url`` is the local AWS."""
+        self.account_id = account_id
+        self.arn = keys.arn
+        self.url = url
+        self._session = boto3.Session(keys.access_key_id, keys.secret_access_key, region_name=REGION)
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        """boto3's client of a service."""
+        if service not in self._clients:
+            config = Config(retries={"total_max_attempts": 1}, proxies={})
+            self._clients[service] = self._session.client(service, endpoint_url=self.url, config=config)
+        return self._clients[service]
+
+    def presign(self, url: str, region: str, headers: dict[str, str]) -> str:
+        """Sign a GET of STS, with these headers, in its query string."""
+        request = AWSRequest("GET", url, headers=headers)
+        SigV4QueryAuth(self._session.get_credentials(), "sts", region, expires=60).add_auth(request)
+        return str(request.url)

@@ -1,0 +1,232 @@
+"""Identities as rows: found, refreshed, kept from strangers, retired with their connection."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from sqlalchemy import select, text
+
+from broker.aws_access import RoleAccess
+from broker.caller import Caller
+from broker.connections import service as connections
+from broker.connections.models import Kind
+from broker.db import Database
+from broker.errors import NotFound, Unavailable
+from broker.identities import service
+from broker.identities.discover import Discovery, read_facts
+from broker.identities.models import Identity, PolicyDocument
+from broker.identities.views import IdentityView
+from tests.conftest import MakeTenant
+from tests.connections.aws import Gateways, connected, owner_access
+from tests.sandbox.aws import REGION
+from tests.sandbox.aws import Aws as LocalAws
+
+ACCOUNT = "111111111111"
+
+
+class FakeSes(msgspec.Struct):
+    """An account with these identities and their policies; `throttled` of them answer only later."""
+
+    policies: dict[str, dict[str, str]]
+    throttled: set[str] = msgspec.field(default_factory=set)
+
+    async def list_identities(self, access: RoleAccess) -> list[dict[str, Any]]:
+        return [{"IdentityName": name, "VerificationStatus": "SUCCESS"} for name in self.policies]
+
+    async def identity(self, access: RoleAccess, identity: str) -> dict[str, Any]:
+        if identity in self.throttled:
+            self.throttled.discard(identity)
+            raise Unavailable("Rate exceeded")
+        return {"VerifiedForSendingStatus": True, "Policies": self.policies[identity]}
+
+    async def account(self, access: RoleAccess) -> dict[str, Any]:
+        return {"ProductionAccessEnabled": True}
+
+    async def notification_topics_of(
+        self, access: RoleAccess, identities: Sequence[str]
+    ) -> dict[str, dict[str, str | None]]:
+        return {}
+
+    async def delete_policy(self, access: RoleAccess, identity: str, name: str) -> None:
+        assert name not in self.policies[identity]
+
+
+async def discovered(db: Database, caller: Caller, ses: FakeSes, connection_id: UUID) -> dict[str, IdentityView]:
+    """Has the discovery look and record, as the verification does it."""
+    discovery = Discovery(ses, partition="aws")
+    async with db.read(caller) as session:
+        row = await connections.find(session, caller, connection_id)
+        began = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    seen = await discovery.look(row.access(REGION), probe=False)
+    async with db.begin(caller) as session:
+        row = await connections.find(session, caller, connection_id)
+        await discovery.record(session, row, [seen], began=began)
+    return {view.name: view for view in await service.page(db, caller, after=None, limit=100)}
+
+
+@pytest.fixture
+async def owner(make_tenant: MakeTenant) -> Caller:
+    return await make_tenant("owner")
+
+
+@pytest.fixture
+async def connection_id(db: Database, owner: Caller, gateways: Gateways) -> UUID:
+    return (await connected(db, owner, gateways, ACCOUNT, Kind.ROLE)).id
+
+
+async def documents(db: Database, owner: Caller) -> list[tuple[str, str, bool]]:
+    query = select(PolicyDocument.name, PolicyDocument.document, PolicyDocument.ours).order_by(PolicyDocument.id)
+    async with db.read(owner) as session:
+        return list((await session.execute(query)).tuples())
+
+
+async def test_an_identity_that_was_found_keeps_its_id(db: Database, owner: Caller, connection_id: UUID) -> None:
+    ses = FakeSes({"example.com": {}})
+    first = await discovered(db, owner, ses, connection_id)
+
+    again = await discovered(db, owner, ses, connection_id)
+
+    assert first["example.com"].id == again["example.com"].id
+
+
+async def test_every_policy_that_was_ever_seen_is_kept(db: Database, owner: Caller, connection_id: UUID) -> None:
+    """SES cannot give back what was deleted."""
+    ses = FakeSes({"example.com": {"theirs": "1", "delegation-broker-1-1": "ours"}})
+    await discovered(db, owner, ses, connection_id)
+    ses.policies["example.com"] = {"theirs": "2"}
+    found = await discovered(db, owner, ses, connection_id)
+    await discovered(db, owner, ses, connection_id)
+
+    kept = await documents(db, owner)
+
+    assert {("theirs", "1", False), ("theirs", "2", False), ("delegation-broker-1-1", "ours", True)} == set(kept)
+    assert len(kept) == 3
+    assert [policy.name for policy in found["example.com"].policies] == ["theirs"]
+
+
+async def test_what_ses_lists_no_more_is_marked_and_kept(db: Database, owner: Caller, connection_id: UUID) -> None:
+    ses = FakeSes({"example.com": {}, "example.org": {}})
+    await discovered(db, owner, ses, connection_id)
+    del ses.policies["example.org"]
+
+    found = await discovered(db, owner, ses, connection_id)
+
+    gone = found["example.org"]
+    assert (gone.verified, gone.attributes.listed) == (False, False)
+    assert found["example.com"].attributes.listed
+
+
+async def test_a_read_by_the_identitys_own_work_that_is_newer_is_kept(
+    db: Database, owner: Caller, connection_id: UUID
+) -> None:
+    """The look began before the work applied a policy: it must not bring back what it saw."""
+    ses = FakeSes({"example.com": {"theirs": "1"}})
+    identity = (await discovered(db, owner, ses, connection_id))["example.com"]
+    async with db.begin(owner) as session:
+        row = await service.find(session, owner, identity.id)
+        await service.record_policies(session, row, {"theirs": "1", "delegation-broker-1-1": "ours"})
+        await session.flush()
+        await session.execute(
+            text("UPDATE identities SET read_at = clock_timestamp() + interval '1 hour' WHERE id = :id"),
+            {"id": identity.id},
+        )
+
+    found = await discovered(db, owner, ses, connection_id)
+
+    assert [policy.name for policy in found["example.com"].policies] == ["delegation-broker-1-1", "theirs"]
+
+
+async def test_an_identity_that_ses_had_no_time_for_is_read_after_a_pause(
+    db: Database, owner: Caller, connection_id: UUID
+) -> None:
+    ses = FakeSes({"example.com": {"theirs": "1"}}, throttled={"example.com"})
+
+    found = await discovered(db, owner, ses, connection_id)
+
+    assert found["example.com"].attributes.production_access is True
+
+
+async def test_a_stranger_cannot_see_or_refresh_an_identity(
+    db: Database, owner: Caller, connection_id: UUID, make_tenant: MakeTenant
+) -> None:
+    identity = (await discovered(db, owner, FakeSes({"example.com": {}}), connection_id))["example.com"]
+    stranger = await make_tenant("owner")
+
+    with pytest.raises(NotFound):
+        await service.one(db, stranger, identity.id)
+    with pytest.raises(NotFound):
+        await service.policies(db, stranger, identity.id)
+    with pytest.raises(NotFound):
+        await service.refresh(db, stranger, identity.id)
+    assert await service.page(db, stranger, after=None, limit=10) == []
+
+
+async def test_refreshing_wakes_the_identity_and_its_connection(
+    db: Database, owner: Caller, connection_id: UUID
+) -> None:
+    identity = (await discovered(db, owner, FakeSes({"example.com": {}}), connection_id))["example.com"]
+
+    await service.refresh(db, owner, identity.id)
+
+    async with db.read(owner) as session:
+        assert await session.scalar(select(Identity.due_at).where(Identity.id == identity.id)) is not None
+        assert (await connections.find(session, owner, connection_id)).due_at is not None
+
+
+async def test_identities_are_listed_in_pages_and_by_name(db: Database, owner: Caller, connection_id: UUID) -> None:
+    await discovered(db, owner, FakeSes({f"example{n}.com": {} for n in range(5)}), connection_id)
+
+    first = await service.page(db, owner, after=None, limit=3)
+    rest = await service.page(db, owner, after=first[-1].id, limit=3)
+    named = await service.page(db, owner, after=None, limit=3, name="example4.com")
+
+    assert {f"example{n}.com" for n in range(5)} == {view.name for view in (*first, *rest)}
+    assert ["example4.com"] == [view.name for view in named]
+
+
+async def test_policies_are_shown_as_ses_gave_them(db: Database, owner: Caller, connection_id: UUID) -> None:
+    document = json.dumps({"Version": "2012-10-17", "Statement": []})
+    ses = FakeSes({"example.com": {"theirs": document}})
+    identity = (await discovered(db, owner, ses, connection_id))["example.com"]
+
+    shown = await service.policies(db, owner, identity.id)
+
+    assert [("theirs", False, document)] == [(each.name, each.ours, each.document) for each in shown]
+
+
+async def test_work_acts_through_the_role_of_the_connection(db: Database, owner: Caller, connection_id: UUID) -> None:
+    identity = (await discovered(db, owner, FakeSes({"example.com": {}}), connection_id))["example.com"]
+
+    async with db.read(owner) as session:
+        access = await service.access_of(session, identity.id)
+        row = await connections.find(session, owner, connection_id)
+
+    assert row.access(REGION) == access
+
+
+async def test_an_identity_is_retired_with_its_connection_and_may_come_back_with_another_tenant(
+    db: Database, owner: Caller, connection_id: UUID, make_tenant: MakeTenant, gateways: Gateways
+) -> None:
+    ses = FakeSes({"example.com": {}})
+    old = (await discovered(db, owner, ses, connection_id))["example.com"]
+    await connections.remove(db, owner, connection_id, release=service.retire)
+    next_owner = await make_tenant("owner")
+    again = await connected(db, next_owner, gateways, ACCOUNT, Kind.ROLE)
+
+    new = (await discovered(db, next_owner, ses, again.id))["example.com"]
+
+    assert old.arn == new.arn
+    assert await service.page(db, owner, after=None, limit=10) == []
+
+
+async def test_facts_of_one_identity_are_read_from_the_local_aws(gateways: Gateways, cloud: LocalAws) -> None:
+    account = cloud.account()
+    account.verify("example.com")
+
+    facts = await read_facts(gateways.ses, owner_access(account), "example.com")
+
+    assert (facts.verified, facts.attributes.production_access) == (True, False)
+    assert facts.attributes.feedback_forwarding is True
