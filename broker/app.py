@@ -3,15 +3,19 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
+from litestar.static_files import create_static_files_router
 
 from broker import log, web
 from broker.audit.api import AuditController
@@ -25,9 +29,10 @@ from broker.identities.api import IdentityController
 from broker.parts import Parts
 from broker.settings import load
 from broker.tenants.api import ApiKeyController, TenantController
-from broker.tenants.auth import KeyAuthentication
+from broker.tenants.auth import PUBLIC, KeyAuthentication
 from broker.webhooks.api import DeliveryController, EndpointController, EventController
 
+ASSETS = "/schema/assets"
 CONTROLLERS = (
     TenantController,
     ApiKeyController,
@@ -66,7 +71,7 @@ def build(parts: Parts) -> Litestar:
             yield
 
     return Litestar(
-        route_handlers=CONTROLLERS,
+        route_handlers=[*CONTROLLERS, _assets()],
         lifespan=[lifespan],
         middleware=[
             DefineMiddleware(KeyAuthentication, db=parts.api, keyring=parts.keyring),
@@ -100,9 +105,7 @@ def create() -> Litestar:
     return build(Parts(settings))
 
 
-def _state(parts: Parts) -> Any:
-    from litestar.datastructures import State
-
+def _state(parts: Parts) -> State:
     return State({"settings": parts.settings})
 
 
@@ -113,12 +116,21 @@ def _given(value: object) -> Provide:
     return Provide(provide, sync_to_thread=False)
 
 
+def _assets() -> Router:
+    """The browsable page's files from a package, so that it works without anybody else's servers."""
+    package = find_spec("swagger_ui")
+    if package is None or package.origin is None:
+        raise RuntimeError("The package swagger-ui-py is not installed.")
+    static = Path(package.origin).parent / "static"
+    return create_static_files_router(path=ASSETS, directories=[static], include_in_schema=False, opt=PUBLIC)
+
+
 def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="SES delegation broker",
         version="1",
         summary="Let an agency send from your verified Amazon SES domain, under negotiated terms.",
-        description="Errors are problem details (RFC 9457). Send `Idempotency-Key` with every POST that creates or moves.",
+        description="Errors are problem details (RFC 9457). Every POST takes an `Idempotency-Key`.",
         contact=Contact(name="SES delegation broker"),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         tags=list(TAGS),
@@ -127,6 +139,14 @@ def _openapi() -> OpenAPIConfig:
             security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer", description="An API key: sdb_…")}
         ),
         path="/schema",
-        render_plugins=[SwaggerRenderPlugin()],
+        render_plugins=[
+            SwaggerRenderPlugin(
+                js_url=f"{ASSETS}/swagger-ui-bundle.js",
+                css_url=f"{ASSETS}/swagger-ui.css",
+                standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
+                favicon=f'<link rel="icon" type="image/png" href="{ASSETS}/favicon-32x32.png">',
+                path="/",
+            )
+        ],
         use_handler_docstrings=True,
     )

@@ -27,7 +27,7 @@ _REGION_PREFIXES = {"aws-us-gov": "us-gov-", "aws-cn": "cn-"}
 class Release(Protocol):
     """Ends what hangs on a connection that is being removed, in the same transaction; Conflict while it is in use."""
 
-    async def __call__(self, session: AsyncSession, connection_id: UUID) -> None: ...
+    async def __call__(self, session: AsyncSession, connection_id: UUID, /) -> None: ...
 
 
 async def create(db: Database, caller: Caller, asked: NewConnection, *, here: Installation) -> ConnectionView:

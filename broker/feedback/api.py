@@ -1,9 +1,10 @@
 """Routes over HTTP, and the address that SNS posts to."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from litestar import Controller, Request, get, post
+from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
@@ -48,6 +49,7 @@ class RouteController(Controller):
         return await service.show_route(db, caller, route_id)
 
 
+@dataclass
 class FromSns(Operation):
     """The body as SNS sends it: JSON, under the content type text/plain."""
 
@@ -67,6 +69,7 @@ class SnsController(Controller):
         summary="Take a message of Amazon SNS",
         operation_id="receiveSns",
         status_code=200,
+        media_type=MediaType.TEXT,
         opt=PUBLIC,
         security=[{}],
         operation_class=FromSns,
@@ -82,9 +85,10 @@ class SnsController(Controller):
             )
         },
     )
-    async def receive(self, request: Request[Any, Any, Any], receiver: NamedDependency[Receiver]) -> None:
+    async def receive(self, request: Request[Any, Any, Any], receiver: NamedDependency[Receiver]) -> Response[bytes]:
         """For SNS only; no API key. Answers 200 once the message is stored, whatever becomes of it then.
 
         Messages must be signed by SNS (versions 1 and 2) and come from the topic of a route; raw delivery is refused.
         """
         await receiver.receive(request.headers, await request.body(), now=clock.now())
+        return Response(b"")

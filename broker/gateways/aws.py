@@ -12,6 +12,7 @@ import aioboto3
 import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
 
 from broker import log
 from broker.errors import Refused, Unavailable
@@ -146,7 +147,7 @@ class Aws:
         except ParamValidationError as error:
             outcome = "ParamValidationError"
             raise Refused(f"The SDK refused the call: {error}", code=outcome) from error
-        except (BotoCoreError, OSError) as error:
+        except (BotoCoreError, ResponseParserError, OSError) as error:
             outcome = type(error).__name__
             raise Unavailable(f"AWS cannot be reached for {service} {operation}: {error}") from error
         finally:

@@ -4,7 +4,6 @@ import msgspec
 
 from broker.sandbox.errors import AwsError
 
-
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
 
 

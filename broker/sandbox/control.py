@@ -7,12 +7,12 @@ from typing import Any, Literal
 import msgspec
 
 from broker.sandbox import envelope, payloads, simulator
+from broker.sandbox.answers import Answer
 from broker.sandbox.arns import identity_arn
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.errors import AwsError
 from broker.sandbox.faults import Fault
-from broker.sandbox.wire import Answer
 
 PREFIX = "/_sandbox/"
 

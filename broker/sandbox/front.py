@@ -8,13 +8,13 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl
 
-from broker.sandbox import authorize, control, operations, passing, signature, sns_calls, wire
+from broker.sandbox import answers, authorize, control, operations, passing, signature, sns_calls, wire
+from broker.sandbox.answers import Answer
 from broker.sandbox.call import Call, Principal
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.errors import AwsError
 from broker.sandbox.faults import throttled
 from broker.sandbox.state import Logged
-from broker.sandbox.wire import Answer
 
 _QUERY = {"ses", "sns", "sts", "iam"}
 _NOBODY = Principal("", "", "", "", "user", "")
@@ -48,7 +48,7 @@ class Front:
         try:
             signed = signature.read(message)
         except AwsError as error:
-            return wire.refusal("sts", error)
+            return answers.refusal("sts", error)
         if signed is None:
             return _unsigned(self._cloud, query | dict(_form(body)))
         return self._aws(environ, message, signed)
@@ -68,7 +68,7 @@ class Front:
             reply = self._faulty(call, environ)
         except AwsError as refused:
             error = refused.code
-            reply = wire.refusal(service, refused)
+            reply = answers.refusal(service, refused)
         status = reply[0]
         logged = Logged(now, who.account_id, who.arn, service, operation, signed.region, status, error)
         with self._cloud.state.lock:
@@ -93,7 +93,7 @@ class Front:
             self._pace(call)
         if (resource := operation.resource(call)) is not None:
             authorize.require(self._cloud, call, operations.action_of(call), resource)
-        return wire.answer(call.service, call.operation, operation.handle(self._cloud, call))
+        return answers.answer(call.service, call.operation, operation.handle(self._cloud, call))
 
     def _pace(self, call: Call) -> None:
         """Refuses a call that comes sooner after the last one of its kind than the rate limit allows."""
@@ -147,10 +147,10 @@ def _unsigned(cloud: Cloud, query: dict[str, str]) -> Answer:
     try:
         match query:
             case {"Action": "ConfirmSubscription", "TopicArn": topic, "Token": token}:
-                return wire.answer("sns", "ConfirmSubscription", sns_calls.confirm_by_token(topic, token))
+                return answers.answer("sns", "ConfirmSubscription", sns_calls.confirm_by_token(topic, token))
             case {"Action": "Unsubscribe", "SubscriptionArn": arn}:
                 sns_calls.unsubscribe_by_arn(cloud, arn)
-                return wire.answer("sns", "Unsubscribe", {})
+                return answers.answer("sns", "Unsubscribe", {})
         raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
     except AwsError as error:
-        return wire.refusal("sns", error)
+        return answers.refusal("sns", error)

@@ -5,16 +5,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from moto.sqs.exceptions import QueueDoesNotExist
-from moto.sqs.models import sqs_backends
 from werkzeug.test import run_wsgi_app
 
-from broker.sandbox import arns, authorize, iam_policy, sns_topics
+from broker.sandbox import arns, authorize, iam_policy, queues, sns_topics
+from broker.sandbox.answers import Answer
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.errors import AwsError
 from broker.sandbox.operations import action_of
-from broker.sandbox.wire import Answer
 
 _moto = DomainDispatcherApplication(create_backend_app)
 _one_at_a_time = RLock()
@@ -88,17 +86,7 @@ def _queue_account(cloud: Cloud, call: Call, action: str) -> str:
     account_id, name = parts if len(parts) == 2 else (call.account_id, call.params.get("QueueName", "*"))
     arn = f"arn:{arns.partition_of(call.region)}:sqs:{call.region}:{account_id}:{name}"
     authorize.require(cloud, call, action, "*" if name == "*" else arn)
-    if account_id != call.account_id and not _queue_allows(cloud, call, action, arn):
+    caller, keys = iam_policy.caller_of(call.principal), authorize.keys_of(cloud, call)
+    if account_id != call.account_id and not queues.allows(arn, action, caller=caller, keys=keys):
         raise authorize.denied(call, action, arn)
     return account_id
-
-
-def _queue_allows(cloud: Cloud, call: Call, action: str, arn: str) -> bool:
-    named = arns.parse(arn)
-    try:
-        policy = sqs_backends[named.account_id][named.region].get_queue(named.resource).policy
-    except QueueDoesNotExist:
-        return False
-    documents = [str(policy)] if policy else []
-    caller, keys = iam_policy.caller_of(call.principal), authorize.keys_of(cloud, call)
-    return iam_policy.decide(documents, action, arn, caller=caller, keys=keys) == "allow"

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from moto.sns.models import Subscription, sns_backends
 
-from broker.sandbox import arns, authorize, sns_delivery, sns_topics
+from broker.sandbox import arns, authorize, queues, sns_delivery, sns_topics
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.errors import AwsError
@@ -45,7 +45,6 @@ def _endpoint(call: Call, protocol: str) -> str:
 
 def _new(cloud: Cloud, call: Call, topic: Any, endpoint: str) -> Any:
     protocol = call.params["Protocol"]
-    named = arns.parse(topic.arn)
     made = Subscription(call.account_id, topic, endpoint, protocol)
     made.confirmed = protocol == "sqs" and arns.parse(endpoint).account_id == call.account_id
     made.attributes = {
@@ -58,7 +57,7 @@ def _new(cloud: Cloud, call: Call, topic: Any, endpoint: str) -> Any:
         "RawMessageDelivery": "false",
         "Token": secrets.token_hex(128),
     }
-    sns_backends[named.account_id][named.region].subscriptions[made.arn] = made
+    sns_topics.backend_of(topic.arn).subscriptions[made.arn] = made
     return made
 
 
@@ -83,7 +82,7 @@ def _ask(cloud: Cloud, subscription: Any, kind: str = "SubscriptionConfirmation"
     version = sns_topics.signature_version(topic)
     text = sns_delivery.encoded(cloud.courier.sign(body, region=arns.parse(topic.arn).region, version=version)).decode()
     if subscription.protocol == "sqs":
-        sns_topics.to_queue(subscription.endpoint, text, topic_arn=topic.arn)
+        queues.put(subscription.endpoint, text, topic_arn=topic.arn)
     else:
         sns_topics.post(cloud, subscription, (kind, body["MessageId"]), text)
 
@@ -123,15 +122,14 @@ def unsubscribe_by_arn(cloud: Cloud, arn: str) -> None:
     """What the UnsubscribeURL of a message does, which needs no signature."""
     if (found := _subscription(arn)) is None:
         return
-    named = arns.parse(arn)
-    del sns_backends[named.account_id][named.region].subscriptions[arn]
+    del sns_topics.backend_of(arn).subscriptions[arn]
     if found.protocol != "sqs":
         _ask(cloud, found, "UnsubscribeConfirmation")
 
 
 def _subscription(arn: str) -> Any:
-    named = arns.parse(arn)
-    return sns_backends[named.account_id][named.region].subscriptions.get(arn)
+    backend = sns_topics.backend_of(arn)
+    return backend.subscriptions.get(arn) if backend is not None else None
 
 
 def get_attributes(cloud: Cloud, call: Call) -> dict[str, Any]:
@@ -158,7 +156,8 @@ def list_by_topic(cloud: Cloud, call: Call) -> dict[str, Any]:
 
 def list_all(_cloud: Cloud, call: Call) -> dict[str, Any]:
     """The caller's own subscriptions, also those to topics of other accounts."""
-    backends = [sns_backends[account_id][call.region] for account_id in list(sns_backends)]
+    regional = [sns_backends[account_id] for account_id in list(sns_backends)]
+    backends = [each[call.region] for each in regional if call.region in each]
     every = [each for backend in backends for each in list(backend.subscriptions.values())]
     return {"Subscriptions": [_listed(each) for each in every if each.attributes["Owner"] == call.account_id]}
 

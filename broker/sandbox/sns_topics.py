@@ -11,16 +11,13 @@ from uuid import uuid4
 
 from moto.sns.models import sns_backends
 from moto.sns.utils import FilterPolicyMatcher
-from moto.sqs.exceptions import QueueDoesNotExist
-from moto.sqs.models import sqs_backends
 
-from broker.sandbox import arns, authorize, iam_policy, sns_delivery
+from broker.sandbox import arns, authorize, iam_policy, queues, sns_delivery
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.errors import AwsError
 
 SES = "ses.amazonaws.com"
-SNS = "sns.amazonaws.com"
 Attributes = Mapping[str, Mapping[str, Any]]
 """Message attributes as SNS takes them: name → DataType and StringValue."""
 
@@ -49,11 +46,7 @@ def subscriptions(topic_arn: str) -> list[Any]:
     backend = backend_of(topic_arn)
     if backend is None:
         return []
-    return [
-        each
-        for each in list(sns_backends[named.account_id][named.region].subscriptions.values())
-        if each.topic.arn == topic_arn
-    ]
+    return [each for each in list(backend.subscriptions.values()) if each.topic.arn == topic_arn]
 
 
 def ses_may_publish(cloud: Cloud, topic_arn: str, *, account_id: str, source_arn: str) -> bool:
@@ -151,7 +144,7 @@ def _deliver(
         signed["MessageAttributes"] = pairs
     text = message if is_raw(subscription) else sns_delivery.encoded(signed).decode()
     if subscription.protocol == "sqs":
-        to_queue(subscription.endpoint, text, topic_arn=topic.arn)
+        queues.put(subscription.endpoint, text, topic_arn=topic.arn)
     elif subscription.protocol in {"http", "https"}:
         post(cloud, subscription, ("Notification", message_id), text)
 
@@ -175,23 +168,7 @@ def post(cloud: Cloud, subscription: Any, kind: tuple[str, str], text: str) -> N
     def lost() -> None:
         redrive = json.loads(subscription.attributes.get("RedrivePolicy") or "{}")
         if queue := redrive.get("deadLetterTargetArn"):
-            to_queue(queue, text, topic_arn=subscription.topic.arn)
+            queues.put(queue, text, topic_arn=subscription.topic.arn)
 
     retries, pause = policy.get("numRetries", sns_delivery.RETRIES), cloud.dialect.sns_retry_seconds
     cloud.courier.send(sns_delivery.Parcel(subscription.endpoint, headers, text.encode(), retries, pause, lost))
-
-
-def to_queue(queue_arn: str, text: str, *, topic_arn: str) -> bool:
-    """Puts a message into moto's queue if that exists and its policy lets SNS send for this topic."""
-    named = arns.parse(queue_arn)
-    backend = sqs_backends[named.account_id][named.region]
-    try:
-        policy = backend.get_queue(named.resource).policy
-    except QueueDoesNotExist:
-        return False
-    keys = {"aws:sourcearn": (topic_arn,), "aws:sourceaccount": (arns.parse(topic_arn).account_id,)}
-    documents = [policy if isinstance(policy, str) else json.dumps(policy)] if policy else []
-    if iam_policy.decide(documents, "sqs:SendMessage", queue_arn, caller=iam_policy.service(SNS), keys=keys) != "allow":
-        return False
-    backend.send_message(named.resource, text)
-    return True

@@ -12,6 +12,7 @@ from broker.ids import new_id
 from tests.app.conftest import Register
 
 PROBLEM = "application/problem+json"
+PROOF = {"url": "https://sts.eu-west-1.amazonaws.com/?Action=GetCallerIdentity", "headers": {}}
 PROPOSAL: dict[str, Any] = {
     "identity_arn": "arn:aws:ses:eu-west-1:111111111111:identity/example.com",
     "terms": {"principals": ["222222222222"], "actions": ["send"], "expires_at": "2099-01-01T00:00:00Z"},
@@ -52,7 +53,7 @@ async def test_nobody_gets_in_without_a_key(app: Litestar, anonymous: httpx.Asyn
 async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: Register) -> None:
     """404 on every route with an id, before anything is said about the body."""
     client = await register()
-    reason: dict[str, Any] = {"/prove": {"url": "https://sts.eu-west-1.amazonaws.com/?x=1"}}
+    reason: dict[str, Any] = {"/prove": PROOF}
     answers = {}
     for method, path, guarded in routes_of(app):
         if not guarded or not any(len(part) >= 36 for part in path.split("/")):

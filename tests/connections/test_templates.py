@@ -5,12 +5,12 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
 
 from broker.aws_access import RoleAccess
 from broker.connections.permissions import Role, role_policy, trust_policy
@@ -21,6 +21,7 @@ from tests.sandbox.aws import REGION, Account
 from tests.sandbox.aws import Aws as LocalAws
 
 Documents = tuple[Any, Any]
+yaml: Any = import_module("yaml")  # ships no types
 
 
 def plan_of(account_id: str) -> RolePlan:

@@ -80,7 +80,7 @@ async def connection_id(db: Database, owner: Caller, gateways: Gateways) -> UUID
 async def documents(db: Database, owner: Caller) -> list[tuple[str, str, bool]]:
     query = select(PolicyDocument.name, PolicyDocument.document, PolicyDocument.ours).order_by(PolicyDocument.id)
     async with db.read(owner) as session:
-        return list((await session.execute(query)).tuples())
+        return [(name, text, ours) for name, text, ours in await session.execute(query)]
 
 
 async def test_an_identity_that_was_found_keeps_its_id(db: Database, owner: Caller, connection_id: UUID) -> None:

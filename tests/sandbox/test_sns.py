@@ -246,3 +246,10 @@ def test_a_topic_s_policy_must_be_a_policy(account: Account) -> None:
 
 def test_an_unknown_certificate_is_not_found(aws: Aws) -> None:
     assert fetch(f"{aws.url}/SimpleNotificationService-unknown.pem")[0] == 404
+
+
+@pytest.mark.parametrize("arn", ["no-arn", "arn:aws:sns:mars-1:123456789012:news", "arn:moon:sns:eu-west-1:1:news"])
+def test_a_bad_arn_is_refused(account: Account, arn: str) -> None:
+    code, _ = refusal(lambda: account.client("sns").publish(TopicArn=arn, Message="x"))
+
+    assert code in {"NotFound", "InvalidParameterValue"}
