@@ -27,15 +27,11 @@ def test_only_the_http_edge_knows_the_web_framework() -> None:
 
 def test_packages_export_nothing() -> None:
     """`__init__.py` stays empty: there is one way to import a name."""
-    assert [
-        str(path) for path in (ROOT / "broker").rglob("__init__.py") if path.read_text().strip()
-    ] == []
+    assert [str(path) for path in (ROOT / "broker").rglob("__init__.py") if path.read_text().strip()] == []
 
 
 def test_a_migration_never_imports_the_models() -> None:
     """A migration means the same for ever, whatever the models become."""
-    importing = [
-        path.name for path in (ROOT / "migrations" / "versions").glob("*.py") if "broker" in imports_of(path)
-    ]
+    importing = [path.name for path in (ROOT / "migrations" / "versions").glob("*.py") if "broker" in imports_of(path)]
 
     assert [] == importing

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import httptools
 import msgspec
@@ -28,11 +29,22 @@ class BrokenOff(Exception):
         self.answered = answered
 
 
+@runtime_checkable
+class _Transport(Protocol):
+    """What is used of a transport. uvloop's are not subclasses of asyncio's."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def is_closing(self) -> bool: ...
+
+
 class Wire(asyncio.Protocol):
     """One connection; one exchange at a time."""
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
+        self._transport: _Transport | None = None
         self._waiter: asyncio.Future[Reply] | None = None
         self._most = 0
         self._reset()
@@ -79,7 +91,7 @@ class Wire(asyncio.Protocol):
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
+        if isinstance(transport, _Transport):
             self._transport = transport
 
     def data_received(self, data: bytes) -> None:

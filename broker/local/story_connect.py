@@ -19,15 +19,14 @@ from broker.local.world import (
     STRANGER_ACCOUNT,
     World,
     the_one,
+    write_foreign_policy,
 )
 
 
 def play(world: World, tell: Teller) -> None:
     """Registering, the owner's role, the delegates' proofs, and a stranger who claims too much."""
     _register(world, tell)
-    world.owner.aws.client("sesv2").create_email_identity_policy(
-        EmailIdentity=DOMAIN, PolicyName=PAYROLL, Policy=world.foreign_policy
-    )
+    world.foreign_policy = write_foreign_policy(world)
     _connect_owner(world, tell)
     _discover(world, tell)
     for delegate, account in ((world.first, FIRST_ACCOUNT), (world.second, SECOND_ACCOUNT)):

@@ -32,7 +32,7 @@ class World:
         self.stack = stack
         self.aws = LocalAws(stack.aws_url)
         self.identity_arn = self.aws.verify_identity(OWNER_ACCOUNT, DOMAIN)
-        self.foreign_policy = foreign_policy(self.identity_arn)
+        self.foreign_policy = ""  # as SES shows it before the broker comes
         self.aws.open_account(PAYROLL_ACCOUNT)  # SES takes no principal that does not exist
         self.revoke_ms: int | None = None
         self.removed_ms: int | None = None
@@ -65,14 +65,22 @@ class World:
         return [text for name, text in sorted(self.policies().items()) if name.startswith(OURS)]
 
 
-def foreign_policy(identity_arn: str) -> str:
-    """The policy of somebody else, written with a spacing of its own, so that a rewrite would show."""
+def write_foreign_policy(world: World) -> str:
+    """Somebody else's policy, in a form that we would not write, as SES shows it once it is there."""
+    ses = world.owner.aws.client("sesv2")
+    ses.create_email_identity_policy(
+        EmailIdentity=DOMAIN, PolicyName=PAYROLL, Policy=_foreign_policy(world.identity_arn)
+    )
+    return world.policies()[PAYROLL]
+
+
+def _foreign_policy(identity_arn: str) -> str:
     principal, address = f"arn:aws:iam::{PAYROLL_ACCOUNT}:root", f"payroll@{DOMAIN}"
     return (
-        '{ "Version" : "2012-10-17",\n\t"Statement" : [ { "Sid" : "PayrollMayWrite", "Effect":"Allow",\n'
+        '{ "Version" : "2012-10-17",\n\t"Statement" : [ { "Effect":"Allow", "Sid" : "PayrollMayWrite",\n'
         f'\t\t"Principal": {{"AWS": {json.dumps(principal)} }},\n\t\t"Action" : [ "ses:SendEmail" ],\n'
         f'\t\t"Resource": {json.dumps(identity_arn)},\n'
-        f'\t\t"Condition" : {{ "StringEquals": {{ "ses:FromAddress" : {json.dumps(address)} }} }} }} ] }}'
+        f'\t\t"Condition" : {{ "StringLike": {{ "ses:FromAddress" : [ {json.dumps(address)} ] }} }} }} ] }}'
     )
 
 
