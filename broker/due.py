@@ -22,7 +22,7 @@ from broker.caller import NOBODY
 from broker.db import Database
 
 
-class Superseded(Exception):  # noqa: N818 - an outcome: somebody else has this row now
+class Superseded(Exception):
     """The fence has moved on: another worker claimed the row, and nothing of ours may be written."""
 
 

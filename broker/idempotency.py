@@ -17,7 +17,7 @@ from broker.errors import Conflict, Invalid
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Replayed(Exception):  # noqa: N818 - an answer, not an error
+class Replayed(Exception):
     """Raised instead of working again: the stored answer of the first time. `sealed`: it holds a secret."""
 
     def __init__(self, *, status: int, body: bytes, sealed: bool) -> None:

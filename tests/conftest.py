@@ -3,7 +3,6 @@
 import base64
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,20 +15,16 @@ from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database, Role, connect, sessions
 from broker.ids import new_id
+from broker.local.postgres import EmbeddedPostgres
 from broker.migrate import migrate
 from broker.settings import Environment, Registration, Settings
-
-if TYPE_CHECKING:
-    from broker.local.postgres import EmbeddedPostgres
 
 MakeTenant = Callable[..., Awaitable[Caller]]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedPostgres"]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """The embedded server, not durable: the machine is not expected to lose power during the tests."""
-    from broker.local.postgres import EmbeddedPostgres
-
     with EmbeddedPostgres.start(tmp_path_factory.mktemp("postgres"), durable=False, discard=True) as server:
         yield server
 

@@ -66,9 +66,17 @@ def judge(finding: Finding, text: str, *, state: State, was_verified: bool, atte
         is_worse = not was_verified or finding is Finding.BOUND_ELSEWHERE
         return Verdict(State.LOST if is_worse else State.DEGRADED, _SETTLED[finding], again)
     reason = _MAY_PASS[finding].format(text)
-    if attempts < PATIENCE and state is not State.LOST:
+    if not _given_up(finding, state, attempts):
         return Verdict(State.DEGRADED if was_verified else State.PENDING, reason, _pause(attempts), failed=True)
-    return Verdict(State.LOST, reason, again)
+    # A role that lacks one right can still take policies away: that is not lost.
+    still_of_use = was_verified and finding is Finding.LACKS_RIGHTS
+    return Verdict(State.DEGRADED if still_of_use else State.LOST, reason, again)
+
+
+def _given_up(finding: Finding, state: State, attempts: int) -> bool:
+    """What was given up before is tried once at each check, so that its state does not flap."""
+    known = state is State.LOST or (state is State.DEGRADED and finding is Finding.LACKS_RIGHTS and attempts == 1)
+    return known or attempts >= PATIENCE
 
 
 def _pause(attempts: int) -> timedelta:

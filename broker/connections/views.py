@@ -42,7 +42,14 @@ class NewConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PresignedProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A presigned GetCallerIdentity request, made with credentials of the account."""
 
-    url: Annotated[str, msgspec.Meta(max_length=challenge.LONGEST_URL, description="The presigned URL, method GET")]
+    url: Annotated[
+        str,
+        msgspec.Meta(
+            max_length=challenge.LONGEST_URL,
+            description="The presigned URL, method GET",
+            examples=[f"https://sts.eu-west-1.amazonaws.com/?{challenge.QUERY}&X-Amz-Algorithm=AWS4-HMAC-SHA256&…"],
+        ),
+    ]
     headers: Annotated[
         dict[str, str],
         msgspec.Meta(max_length=8, description="The headers that were signed", examples=[{challenge.HEADER: "nonce"}]),

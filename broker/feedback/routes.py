@@ -19,7 +19,7 @@ from broker.db import Database
 from broker.due import Claim, Superseded, back_off, claim, settle
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
-from broker.feedback.slots import BY_HAND, NO_TOPIC_YET, plan, why_pending
+from broker.feedback.slots import BY_HAND, NO_TOPIC_NOW, NO_TOPIC_YET, before_ours, plan, why_pending
 from broker.grants.models import Grant
 from broker.identities.models import Identity
 from broker.settings import Settings
@@ -46,11 +46,15 @@ class IdentityTopics(Protocol):
 
 
 class _Work(msgspec.Struct, frozen=True):
-    """What a route needs. `topic_arn` is None until SNS has confirmed the topic, `access` where we may not act."""
+    """What a route needs. `topic_arn` is None while SNS does not deliver to us, `access` where we may not act.
+
+    `known`: the route was set up before.
+    """
 
     identity: str
     access: RoleAccess | None
     topic_arn: str | None
+    known: bool
     ended: bool
 
 
@@ -95,7 +99,7 @@ async def _check(db: Database, ses: IdentityTopics, settings: Settings, claimed:
 
 async def _load(db: Database, claimed: Claim) -> _Work:
     query = (
-        select(Identity, Connection, Topic, Grant.ended_at)
+        select(Identity, Connection, Topic, Route.previous, Grant.ended_at)
         .join(Route, Route.identity_id == Identity.id)
         .join(Connection, Connection.id == Identity.connection_id)
         .join(Grant, Grant.id == Route.grant_id)
@@ -103,13 +107,14 @@ async def _load(db: Database, claimed: Claim) -> _Work:
         .where(Route.id == claimed.id)
     )
     async with db.read(_caller(claimed)) as session:
-        identity, connection, topic, ended_at = (await session.execute(query)).one()
+        identity, connection, topic, previous, ended_at = (await session.execute(query)).one()
     may_act = connection.role_arn is not None and connection.state in USABLE
     confirmed = topic is not None and topic.state == "confirmed"
     return _Work(
         identity=identity.name,
         access=connection.access(identity.region) if may_act else None,
         topic_arn=topic.arn if confirmed else None,
+        known=previous is not None,
         ended=ended_at is not None,
     )
 
@@ -117,7 +122,7 @@ async def _load(db: Database, claimed: Claim) -> _Work:
 async def _set_up(ses: IdentityTopics, work: _Work) -> _Found:
     """Reads the slots, sets those that are empty, and leaves alone what is somebody else's."""
     if work.topic_arn is None:
-        return _Found("requested", NO_TOPIC_YET)
+        return _Found("broken", NO_TOPIC_NOW) if work.known else _Found("requested", NO_TOPIC_YET)
     if work.access is None:
         return _Found("pending", BY_HAND)
     before = await ses.notification_topics(work.access, work.identity)
@@ -130,7 +135,7 @@ async def _set_up(ses: IdentityTopics, work: _Work) -> _Found:
     if left.free:
         raise Unavailable("SES does not show the notification topics that were just set.")
     reason = why_pending(work.identity, left.taken)
-    return _Found("pending" if reason else "configured", reason, before)
+    return _Found("pending" if reason else "configured", reason, before_ours(before, work.topic_arn))
 
 
 async def _settle(

@@ -22,6 +22,11 @@ def plan(current: Mapping[str, str | None], ours: str) -> Plan:
     )
 
 
+def before_ours(current: Mapping[str, str | None], ours: str) -> dict[str, str | None]:
+    """What the slots held before we came: only empty ones are ever set, so where ours is now there was nothing."""
+    return {kind: None if current.get(kind) == ours else current.get(kind) for kind in KINDS}
+
+
 def why_pending(identity: str, taken: tuple[str, ...]) -> str | None:
     """Which slots are taken and what can be done, None when all is as it should be.
 
@@ -42,3 +47,4 @@ BY_HAND = (
     "of the identity."
 )
 NO_TOPIC_YET = "The broker's topic in this Region is still being confirmed by SNS."
+NO_TOPIC_NOW = "SNS no longer delivers the broker's topic in this Region to us; it has been asked to do so again."

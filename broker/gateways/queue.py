@@ -1,4 +1,4 @@
-"""arq as the doorbell: tells worker processes to look. Postgres holds the work; what is lost here costs latency only."""
+"""arq as the doorbell: tells worker processes to look. Postgres holds the work; a lost ring costs latency only."""
 
 import asyncio
 import contextlib

@@ -47,7 +47,7 @@ def show(report: Report, console: Console) -> None:
         console.print("[green]Every step was checked and true.[/green]")
     else:
         console.print("The demo failed. ", style="red", end="")
-        console.print(report.error or "", markup=False, highlight=False)
+        console.print(report.error or "", markup=False, highlight=False, soft_wrap=True)
 
 
 def _seconds(ms: int) -> str:

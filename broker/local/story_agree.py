@@ -29,7 +29,7 @@ def negotiate(world: World, tell: Teller) -> None:
     status, detail = first.api.refused(f"/v1/grants/{world.newsletter}/approve", etag=proposed["etag"])
     tell.claim(f"Approving the old version is refused with {status}: {detail}", status == 412, status)
     offers = first.api.get(f"/v1/grants/{world.newsletter}/offers")["items"]
-    tell.note("What is new: " + " ".join(offers[-1]["changes"]))
+    tell.note("What is new: " + "; ".join(offers[-1]["changes"]))
     approved = first.api.post(f"/v1/grants/{world.newsletter}/approve", etag=offers[-1]["etag"])
     tell.claim(
         f"{first.name} approves what it was shown",

@@ -73,15 +73,15 @@ class Teller:
 
     def note(self, text: str) -> None:
         """Say something that claims nothing."""
-        self.console.print(f"   [dim]{text}[/dim]", highlight=False)
+        self.console.print(f"     {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def _check(self, text: str, *, ok: bool) -> None:
         ms = _ms_since(self._last)
         self._last = time.perf_counter()
         self.steps[-1].checks.append(Check(text, ok, ms))
-        mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
-        self.console.print(f"   {mark} ", end="")
-        self.console.print(f"{text} [{ms} ms]", markup=False, highlight=False)
+        self.console.print("   ✓ " if ok else "   ✗ ", style="green" if ok else "red", end="")
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+        self.console.print(f"  {ms} ms", style="dim", highlight=False, soft_wrap=True)
 
 
 def wait_for(what: str, look: Callable[[], Found | None], deadline_s: float = PATIENCE_S) -> Found:

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 import pytest_asyncio
+from litestar import Litestar
 
 from broker.app import build
 from broker.parts import Parts
 from broker.settings import Settings
-from litestar import Litestar
 
 Register = Callable[..., Awaitable[httpx.AsyncClient]]
 

@@ -67,6 +67,14 @@ def test_a_lost_role_does_not_flap_between_lost_and_degraded() -> None:
     assert judged(Finding.NOT_ASSUMABLE, state=State.LOST, verified=True).state is State.LOST
 
 
+def test_a_verified_role_that_lacks_a_right_stays_degraded() -> None:
+    """It can still take policies away."""
+    given_up = judged(Finding.LACKS_RIGHTS, state=State.DEGRADED, verified=True, attempts=PATIENCE)
+    next_check = judged(Finding.LACKS_RIGHTS, state=State.DEGRADED, verified=True)
+
+    assert [(State.DEGRADED, CHECK_EVERY)] * 2 == [(each.state, each.again_in) for each in (given_up, next_check)]
+
+
 def test_a_verified_role_that_was_opened_to_others_degrades_and_is_watched() -> None:
     verdict = judged(Finding.WITHOUT_EXTERNAL_ID, state=State.VERIFIED, verified=True)
 

@@ -1,5 +1,6 @@
 """Checking roles in the local AWS, as the worker does it."""
 
+import asyncio
 import json
 from uuid import UUID
 
@@ -7,17 +8,19 @@ import pytest
 from sqlalchemy import select, text
 
 from broker.audit import service as audit
+from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections import service, verify
+from broker.connections.binding import bind
 from broker.connections.models import Account, Kind, State
 from broker.connections.permissions import Role, role_policy, trust_policy
 from broker.connections.views import ConnectionView
 from broker.db import Database
 from broker.db import Role as DatabaseRole
 from broker.identities import service as identities
-from broker.identities.discover import Discovery
+from broker.identities.discover import Discovery, RegionSeen
 from broker.webhooks.models import EventRow
-from tests.conftest import MakeTenant
+from tests.conftest import MakeTenant, new_tenant
 from tests.connections.aws import Gateways, connected, foreign_policy, make_role
 from tests.sandbox.aws import REGION
 from tests.sandbox.aws import Account as LocalAccount
@@ -147,6 +150,66 @@ async def test_a_role_that_does_not_demand_our_external_id_is_refused(
     assert await events_of(db, owner) == ["connection.lost"]
 
 
+async def test_a_refused_role_is_checked_again_when_its_owner_asks(
+    db: Database, make_tenant: MakeTenant, gateways: Gateways, cloud: LocalAws
+) -> None:
+    owner, account = await make_tenant("owner"), cloud.account()
+    view = await connected(db, owner, gateways, account.id, Kind.ROLE)
+    trusting(account, None)
+    await verified(db, gateways, owner, view)
+    account.client("iam").update_assume_role_policy(
+        RoleName="SesDelegationBroker", PolicyDocument=_trust_json(view.external_id or "")
+    )
+
+    assert (await verified(db, gateways, owner, view)).state is State.VERIFIED
+
+
+class Overtaken(Discovery):
+    """While it looks, another worker takes the connection over."""
+
+    def __init__(self, gateways: Gateways, db: Database, owner: Caller) -> None:
+        super().__init__(gateways.ses, partition="aws")
+        self._db, self._owner = db, owner
+
+    async def look(self, access: RoleAccess, *, probe: bool) -> RegionSeen:
+        async with self._db.begin(self._owner) as session:
+            await session.execute(text("UPDATE connections SET fence = fence + 1"))
+        return await super().look(access, probe=probe)
+
+
+async def test_a_worker_that_was_overtaken_writes_nothing(
+    db: Database, make_tenant: MakeTenant, gateways: Gateways, cloud: LocalAws
+) -> None:
+    owner, account = await make_tenant("owner"), cloud.account()
+    account.verify("example.com")
+    view = await connected(db, owner, gateways, account.id, Kind.ROLE)
+    make_role(account, view.external_id or "")
+    await service.verify(db, owner, view.id, here=gateways.here)
+
+    worker = db.as_role(DatabaseRole.WORKER)
+    await verify.run(worker, gateways.sts, Overtaken(gateways, db, owner), only=[view.id])
+
+    assert (await service.one(db, owner, view.id, here=gateways.here)).state is State.PENDING
+    assert await identities.page(db, owner, after=None, limit=10) == []
+    assert await events_of(db, owner) == []
+
+
+async def test_one_of_two_tenants_who_prove_an_account_at_once_gets_it(
+    committed_db: Database, gateways: Gateways, cloud: LocalAws
+) -> None:
+    account = cloud.account()
+    owners = [await new_tenant(committed_db, "owner") for _ in range(4)]
+    views = [await connected(committed_db, owner, gateways, account.id, Kind.ROLE) for owner in owners]
+
+    async def prove(owner: Caller, connection_id: UUID) -> bool:
+        async with committed_db.begin(owner) as session:
+            return await bind(session, await service.find(session, owner, connection_id, lock=True))
+
+    won = await asyncio.gather(*(prove(owner, view.id) for owner, view in zip(owners, views, strict=True)))
+
+    assert sorted(won) == [False, False, False, True]
+
+
 async def test_a_role_without_a_right_that_is_needed_waits_and_says_which(
     db: Database, make_tenant: MakeTenant, gateways: Gateways, cloud: LocalAws
 ) -> None:
@@ -251,3 +314,25 @@ async def test_a_check_that_is_repeated_changes_nothing(
 def _trust_json(external_id: str) -> str:
 
     return json.dumps(trust_policy("999999999999", "aws", external_id))
+
+
+async def test_discovery_keeps_to_one_call_a_second(
+    db: Database, make_tenant: MakeTenant, gateways: Gateways, cloud: LocalAws
+) -> None:
+    """SES takes no more for an account, Region and operation (SES Developer Guide, quotas)."""
+    owner, account = await make_tenant("owner"), cloud.account()
+    names = {"example.com", "example.org"}
+    for name in names:
+        account.verify(name)
+    view = await connected(db, owner, gateways, account.id, Kind.ROLE)
+    make_role(account, view.external_id or "")
+
+    cloud.control("PATCH", "dialect", {"rate_limit_per_second": 1})
+    try:
+        view = await verified(db, gateways, owner, view)
+    finally:
+        cloud.control("PATCH", "dialect", {"rate_limit_per_second": None})
+
+    found = await identities.page(db, owner, after=None, limit=10)
+    assert view.state is State.VERIFIED
+    assert names == {each.name for each in found if each.attributes.feedback_forwarding}

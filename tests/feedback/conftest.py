@@ -83,22 +83,28 @@ def ingest_role(db: Database) -> Database:
     return db.as_role(Role.INGEST)
 
 
-async def make_world(db: Database) -> World:
+async def make_world(
+    db: Database,
+    *,
+    owner_account: str = OWNER_ACCOUNT,
+    delegate_account: str = DELEGATE_ACCOUNT,
+    external_id: str = "external",
+) -> World:
     """Everything that comes before the first bounce."""
     owner, delegate, second = [await new_tenant(db, role) for role in ("owner", "delegate", "delegate")]
     identity_id, topic_id = new_id(), new_id()
     name = f"d{identity_id.hex}.example.com"
-    identity_arn = f"arn:aws:ses:eu-west-1:{OWNER_ACCOUNT}:identity/{name}"
+    identity_arn = f"arn:aws:ses:eu-west-1:{owner_account}:identity/{name}"
     topic_arn = f"arn:aws:sns:eu-west-1:999999999999:ses-delegation-broker-{owner.tenant.hex}"
     async with db.begin(owner) as session:
         connection = Connection(
             id=new_id(),
             tenant_id=owner.tenant,
             kind="role",
-            account_id=OWNER_ACCOUNT,
+            account_id=owner_account,
             regions=["eu-west-1"],
-            external_id="external",
-            role_arn=f"arn:aws:iam::{OWNER_ACCOUNT}:role/SesDelegationBroker",
+            external_id=external_id,
+            role_arn=f"arn:aws:iam::{owner_account}:role/SesDelegationBroker",
             state="verified",
         )
         session.add(connection)
@@ -108,7 +114,7 @@ async def make_world(db: Database) -> World:
                 id=identity_id,
                 tenant_id=owner.tenant,
                 connection_id=connection.id,
-                account_id=OWNER_ACCOUNT,
+                account_id=owner_account,
                 region="eu-west-1",
                 name=name,
                 kind="domain",
@@ -124,7 +130,7 @@ async def make_world(db: Database) -> World:
                 tenant_id=owner.tenant,
                 arn=topic_arn,
                 region="eu-west-1",
-                accounts=[OWNER_ACCOUNT],
+                accounts=[owner_account],
                 source="broker_topic",
                 state="confirmed",
                 subscription_arn=f"{topic_arn}:1",
@@ -132,7 +138,7 @@ async def make_world(db: Database) -> World:
         )
         await session.flush()
         parties = (owner.tenant, identity_id, identity_arn)
-        first = await _grant(session, parties, delegate.tenant, DELEGATE_ACCOUNT)
+        first = await _grant(session, parties, delegate.tenant, delegate_account)
         other = await _grant(session, parties, second.tenant, SECOND_ACCOUNT)
         for grant_id, hearer in ((first, delegate), (other, second)):
             session.add(

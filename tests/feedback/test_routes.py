@@ -134,6 +134,20 @@ async def test_a_route_waits_for_its_topic(world: World, settings: Settings) -> 
     assert route.due_at is not None
 
 
+async def test_a_route_whose_topic_was_lost_is_broken(world: World, settings: Settings) -> None:
+    await run(world, Ses(), settings)
+    async with world.db.begin(world.owner) as session:
+        await session.execute(update(Topic).where(Topic.id == world.topic_id).values(state="lost"))
+
+    assert "broken" == (await run(world, Ses(), settings)).state
+
+
+async def test_slots_that_were_set_in_two_goes_were_empty_before(world: World, settings: Settings) -> None:
+    ses = Ses({"bounce": world.topic_arn, "complaint": None, "delivery": OTHER})
+
+    assert {"bounce": None, "complaint": None, "delivery": OTHER} == (await run(world, ses, settings)).previous
+
+
 async def test_an_owner_without_a_role_is_told_what_to_do(world: World, settings: Settings) -> None:
     async with world.db.begin(world.owner) as session:
         mine = Connection.tenant_id == world.owner.tenant

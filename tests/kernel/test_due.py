@@ -55,6 +55,13 @@ async def wake(db: Database, caller: Caller, row: UUID) -> None:
         due.wake(session, await session.get_one(LaneRow, row))
 
 
+async def wake_and_fail(db: Database, caller: Caller, row: UUID) -> None:
+    """Wakes the row in a transaction that is rolled back."""
+    async with db.begin(caller) as session:
+        due.wake(session, await session.get_one(LaneRow, row))
+        raise ZeroDivisionError
+
+
 async def test_a_due_row_is_claimed_once(committed_db: Database) -> None:
     """Twenty workers at once: one gets it, and nobody waits."""
     caller = await new_tenant(committed_db)
@@ -162,9 +169,7 @@ async def test_the_bell_rings_after_the_commit_for_what_was_woken(committed_db: 
 
     await wake(db, caller, row)
     with pytest.raises(ZeroDivisionError):
-        async with db.begin(caller) as session:
-            due.wake(session, await session.get_one(LaneRow, row))
-            raise ZeroDivisionError
+        await wake_and_fail(db, caller, row)
 
     assert [("lanes", [row])] == rung
 

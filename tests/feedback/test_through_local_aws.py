@@ -1,0 +1,180 @@
+"""The whole way of a bounce on the local AWS: topic, confirmation, slots, send, signed message, event."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from sqlalchemy import select, text
+
+from broker import clock
+from broker.connections import permissions
+from broker.crypto import Keyring
+from broker.db import Database, Role
+from broker.feedback import routes, topics
+from broker.feedback.flusher import Flusher
+from broker.feedback.ingest import Tally, ingest
+from broker.feedback.models import Topic
+from broker.feedback.receive import Receiver
+from broker.feedback.signature import Certificates, Verifier
+from broker.gateways.aws import Aws, Credentials
+from broker.gateways.http import HttpFetcher
+from broker.gateways.ses import SesGateway
+from broker.gateways.sns import SnsGateway
+from broker.gateways.sts import StsGateway
+from broker.sandbox.dialect import Dialect
+from broker.sandbox.server import start_in_thread
+from broker.settings import Settings
+from tests.connections.aws import EXTERNAL_ID, make_role
+from tests.feedback.conftest import World, ingest_role, make_world, route_of
+from tests.sandbox.aws import REGION, Account, Endpoint, allow, endpoint, simple
+from tests.sandbox.aws import Aws as LocalAws
+
+
+@pytest.fixture(params=["SourceAccount", "SourceOwner"])
+def local(request: pytest.FixtureRequest) -> Iterator[LocalAws]:
+    """A local AWS for each of the keys that SES may set when it publishes to a topic."""
+    with start_in_thread(dialect=Dialect(source_key=request.param, sns_retry_seconds=0.02)) as running:
+        yield LocalAws(running)
+
+
+@pytest.fixture
+def listener() -> Iterator[Endpoint]:
+    """Where SNS posts to; what it got is handed to the receiver by the test."""
+    with endpoint() as found:
+        yield found
+
+
+class Here(msgspec.Struct, frozen=True):
+    """A broker whose AWS is the local one."""
+
+    settings: Settings
+    ses: SesGateway
+    sns: SnsGateway
+    receiver: Receiver
+    tallies: list[Tally]
+    listener: Endpoint
+    seen: list[int]
+
+    async def take(self, wanted: int) -> None:
+        """Hands on what SNS posted since the last time, which is so many messages."""
+        posts = self.listener.wait(sum(self.seen) + wanted)[sum(self.seen) :]
+        self.seen.append(wanted)
+        for post in posts:
+            await self.receiver.receive(post.headers, post.raw.encode(), now=clock.now())
+
+
+@pytest_asyncio.fixture
+async def here(
+    db: Database, keyring: Keyring, settings: Settings, local: LocalAws, listener: Endpoint
+) -> AsyncIterator[Here]:
+    given = {"aws_endpoint_url": local.url, "aws_region": REGION, "public_url": listener.url}
+    mine = msgspec.structs.replace(settings, **given)
+    made = local.control("POST", "accounts", {"account_id": mine.aws_account_id})
+    aws = Aws(mine, own=Credentials(made["access_key_id"], made["secret_access_key"]))
+    fetcher = HttpFetcher(trusted_url=local.url)
+    ses = SesGateway(aws, StsGateway(aws, fetcher, mine), permissions.session_policy, partition="aws")
+    sns = SnsGateway(aws, fetcher, mine)
+    tallies: list[Tally] = []
+
+    async def store(batch: Any) -> None:
+        tallies.append(await ingest(ingest_role(db), batch, keyring, now=clock.now()))
+
+    flusher = Flusher(store)
+    await flusher.start()
+    verifier = Verifier(Certificates(sns), partition="aws", endpoint_origin=local.url)
+    receiver = Receiver(ingest_role(db), verifier, flusher, sns, body_limit=1_000_000)
+    yield Here(mine, ses, sns, receiver, tallies, listener, [])
+    await flusher.stop()
+    await fetcher.close()
+    await aws.close()
+
+
+@pytest.fixture
+def accounts(local: LocalAws) -> tuple[Account, Account]:
+    """The owner's account with our role in it, and a delegate's."""
+    owner, delegate = local.account(), local.account()
+    for account in (owner, delegate):
+        account.leave_sandbox()
+    make_role(owner, EXTERNAL_ID)
+    return owner, delegate
+
+
+async def unprepared(db: Database, accounts: tuple[Account, Account]) -> World:
+    """A world with real accounts, in which no topic has been made yet."""
+    owner, delegate = accounts
+    world = await make_world(db, owner_account=owner.id, delegate_account=delegate.id, external_id=EXTERNAL_ID)
+    name = world.identity_arn.rpartition("/")[2]
+    owner.verify(name)
+    policy = allow(["ses:SendEmail"], world.identity_arn, principal={"AWS": delegate.id})
+    owner.client("sesv2").create_email_identity_policy(EmailIdentity=name, PolicyName="d", Policy=json.dumps(policy))
+    async with db.begin(world.owner) as session:
+        await session.execute(
+            text("UPDATE topics SET arn = NULL, state = 'pending', subscription_arn = NULL, due_at = now()")
+        )
+        await session.execute(text("UPDATE routes SET state = 'requested', due_at = NULL"))
+        await session.execute(text("UPDATE grants SET activated_at = now()"))
+    return world
+
+
+async def work_on_route(world: World, here: Here) -> str:
+    route = await route_of(world, world.grant_id)
+    await routes.run(world.db.as_role(Role.WORKER), here.ses, here.settings, only=[route.id])
+    return (await route_of(world, world.grant_id)).state
+
+
+async def test_a_bounce_comes_all_the_way(
+    db: Database, here: Here, local: LocalAws, accounts: tuple[Account, Account]
+) -> None:
+    owner, delegate = accounts
+    world = await unprepared(db, accounts)
+    name = world.identity_arn.rpartition("/")[2]
+
+    await topics.run(db.as_role(Role.WORKER), here.sns, here.settings, only=[world.topic_id])
+    await here.take(1)
+    async with db.read(world.owner) as session:
+        assert "confirmed" == (await session.scalars(select(Topic.state))).one()
+
+    assert "configured" == await work_on_route(world, here)
+    local.settle()
+    await here.take(3)
+    assert [Tally(ignored=1)] * 3 == here.tallies
+
+    sent = simple(f"news@{name}", "bounce@simulator.amazonses.com")
+    delegate.client("sesv2").send_email(**sent, FromEmailAddressIdentityArn=world.identity_arn)
+    owner.client("sesv2").send_email(**sent)
+    local.settle()
+    await here.take(2)
+
+    assert {Tally(stored=1), Tally(dropped=1)} == set(here.tallies[3:])
+    (event,) = await world.events(world.delegate)
+    assert ("email.bounced", "bounce@simulator.amazonses.com", delegate.id, True) == (
+        event.type,
+        event.data["recipient"],
+        event.data["sending_account"],
+        event.data["final"],
+    )
+    assert [] == await world.events(world.second)
+    assert "live" == await work_on_route(world, here)
+
+
+async def test_an_owners_own_topic_is_left_where_it_is(
+    db: Database, here: Here, accounts: tuple[Account, Account]
+) -> None:
+    owner, _ = accounts
+    world = await unprepared(db, accounts)
+    name = world.identity_arn.rpartition("/")[2]
+    own = owner.make_topic("own")
+    open_to_ses = json.dumps(allow("sns:Publish", own, principal={"Service": "ses.amazonaws.com"}))
+    owner.client("sns").set_topic_attributes(TopicArn=own, AttributeName="Policy", AttributeValue=open_to_ses)
+    ses = owner.client("ses")
+    ses.set_identity_notification_topic(Identity=name, NotificationType="Bounce", SnsTopic=own)
+    await topics.run(db.as_role(Role.WORKER), here.sns, here.settings, only=[world.topic_id])
+    await here.take(1)
+
+    assert "pending" == await work_on_route(world, here)
+    held = ses.get_identity_notification_attributes(Identities=[name])["NotificationAttributes"][name]
+    assert own == held["BounceTopic"]
+    assert f":{here.settings.aws_account_id}:ses-delegation-broker-" in held["ComplaintTopic"]
