@@ -1,4 +1,4 @@
-"""What stands in the way of removing a connection: grants that live on it."""
+"""Removing a connection: what stands in the way, and what goes with it."""
 
 from uuid import UUID
 
@@ -10,10 +10,13 @@ from broker.grants.lifecycle import LIVE, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.wanted import ENDED
 from broker.identities.models import Identity
+from broker.identities.service import retire
 
 
 async def release(session: AsyncSession, connection_id: UUID) -> None:
-    """Raises `Conflict` while a grant on an identity of this connection is open, live or not proven to be gone.
+    """Retires the connection's identities, so that they are no longer listed and the ARNs are free again.
+
+    Raises `Conflict` while a grant on an identity of this connection is open, live or not proven to be gone.
 
     Without the connection a policy could neither be removed nor read, so nobody could say that access has ended.
     """
@@ -32,3 +35,4 @@ async def release(session: AsyncSession, connection_id: UUID) -> None:
     if held:
         grants = "1 grant needs" if held == 1 else f"{held} grants need"
         raise Conflict(f"{grants} this connection; revoke first and wait until the revocation is verified.")
+    await retire(session, connection_id)

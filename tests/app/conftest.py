@@ -1,6 +1,7 @@
 """The whole web application, called in the same event loop; no network, a real database."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +23,15 @@ async def app(settings: Settings) -> AsyncIterator[Litestar]:
         yield build(parts)
 
 
+def transport_to(app: Any) -> httpx.ASGITransport:
+    """Calls the application without a network; httpx and litestar describe the same ASGI in different types."""
+    return httpx.ASGITransport(app)
+
+
 @pytest_asyncio.fixture
 async def anonymous(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://broker") as client:
+    async with httpx.AsyncClient(transport=transport_to(app), base_url="http://broker") as client:
         yield client
 
 
@@ -39,7 +45,7 @@ def register(app: Litestar, anonymous: httpx.AsyncClient) -> Register:
         )
         assert answer.status_code == 201, answer.text
         return httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
+            transport=transport_to(app),
             base_url="http://broker",
             headers={"authorization": f"Bearer {answer.json()['secret']}"},
         )

@@ -21,7 +21,7 @@ PROPOSAL: dict[str, Any] = {
 
 def routes_of(app: Litestar) -> list[tuple[str, str, bool]]:
     """(method, path with made-up ids, whether a key is needed) of every route of the API."""
-    found = []
+    found: list[tuple[str, str, bool]] = []
     for route in app.routes:
         if not isinstance(route, HTTPRoute) or route.path.startswith("/schema"):
             continue
@@ -30,7 +30,7 @@ def routes_of(app: Litestar) -> list[tuple[str, str, bool]]:
             for part in route.path_format.split("/")
         )
         found += [
-            (method, path, not handler.opt.get("public"))
+            (str(method), path, not handler.opt.get("public"))
             for handler in route.route_handlers
             for method in handler.http_methods
             if method != "OPTIONS"
@@ -100,7 +100,8 @@ async def test_a_key_can_do_what_its_scopes_say_and_no_more(app: Litestar, regis
     admin = await register()
     made = await admin.post("/v1/api-keys", json={"name": "reader", "scopes": ["read"]})
     reader = {"authorization": f"Bearer {made.json()['secret']}"}
-    refused, allowed = set(), set()
+    refused: set[str] = set()
+    allowed: set[str] = set()
 
     for method, path, guarded in routes_of(app):
         if guarded:
