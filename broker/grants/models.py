@@ -32,6 +32,7 @@ class Grant(Base):
         Index("grants_owner_id_idx", "owner_id", "id"),
         Index("grants_delegate_id_idx", "delegate_id", "id"),
         Index("grants_identity_id_idx", "identity_id"),
+        Index("grants_identity_arn_idx", "identity_arn"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

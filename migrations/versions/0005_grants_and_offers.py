@@ -47,6 +47,8 @@ CREATE INDEX grants_delegate_id_idx ON grants (delegate_id, id);
 
 CREATE INDEX grants_identity_id_idx ON grants (identity_id);
 
+CREATE INDEX grants_identity_arn_idx ON grants (identity_arn);
+
 CREATE TABLE offers (
   id uuid PRIMARY KEY,
   grant_id uuid NOT NULL REFERENCES grants (id),
