@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,6 +54,17 @@ def require(*modules: str) -> None:
         )
 
 
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends a local run as Ctrl-C does, with all that it started."""
+    from broker.local.processes import termination_as_interrupt
+
+    # A shell starts what it puts into the background with SIGINT ignored, and Python then leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with termination_as_interrupt():
+        yield
+
+
 def data_directory() -> Path:
     """Where local runs keep their data: .local of the checkout, or the user's directory for state."""
     checkout = Path(__file__).resolve().parent.parent
@@ -86,9 +100,8 @@ def demo(*, as_json: bool, keep: bool, data_dir: Path | None) -> None:
     """Play the whole story on real components: negotiate, apply, send, bounce, webhook, revoke."""
     require(*FOR_SERVERS, *FOR_LOCAL_AWS)
     from broker.local.demo import run
-    from broker.local.processes import termination_as_interrupt
 
-    with termination_as_interrupt():
+    with ended_by_signals():
         sys.exit(run(data_dir or data_directory(), as_json=as_json, keep=keep))
 
 
@@ -99,10 +112,9 @@ def demo(*, as_json: bool, keep: bool, data_dir: Path | None) -> None:
 def up(*, sandbox: bool, port: int | None, data_dir: Path | None) -> None:
     """Run everything for development, until Ctrl-C."""
     require(*FOR_SERVERS, *(FOR_LOCAL_AWS if sandbox else ()))
-    from broker.local.processes import termination_as_interrupt
     from broker.local.up import run
 
-    with termination_as_interrupt():
+    with ended_by_signals():
         run(data_dir or data_directory(), sandbox=sandbox, port=port)
 
 

@@ -1,13 +1,11 @@
 """What the tests share: a real, migrated Postgres and a real Redis for the session; tenants; transactions."""
 
 import base64
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 import broker.models  # noqa: F401 - foreign keys need every table
@@ -15,32 +13,33 @@ from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database, Role, connect, sessions
 from broker.ids import new_id
-from broker.local.postgres import EmbeddedPostgres
 from broker.migrate import migrate
 from broker.settings import Environment, Registration, Settings
+from tests import servers
+from tests.servers import Postgres
 
 MakeTenant = Callable[..., Awaitable[Caller]]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The embedded server, not durable: the machine is not expected to lose power during the tests."""
-    with EmbeddedPostgres.start(tmp_path_factory.mktemp("postgres"), durable=False, discard=True) as server:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """The server of the session."""
+    with servers.postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The Redis of the session."""
+    with servers.redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
 @pytest_asyncio.fixture(scope="session")
-async def database_url(request: pytest.FixtureRequest) -> str:
+async def database_url(postgres: Postgres) -> str:
     """The service's own login on a migrated database."""
-    given = os.environ.get("TEST_DATABASE_URL")
-    owner, app = (given, os.environ.get("TEST_APP_DATABASE_URL", "")) if given else _embedded(request)
-    await migrate(owner, login=urlsplit(app).username)
-    return app
-
-
-def _embedded(request: pytest.FixtureRequest) -> tuple[str, str]:
-    server: EmbeddedPostgres = request.getfixturevalue("postgres")
-    return server.owner_url, server.app_url
+    await migrate(postgres.owner_url, login=make_url(postgres.app_url).username)
+    return postgres.app_url
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -1,20 +1,21 @@
 """The migrations: one line, up and down, and equal to the models."""
 
+import asyncio
+
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker.ids import new_id
-from broker.local.postgres import EmbeddedPostgres
 from broker.migrate import configuration, head, migrate
+from tests.servers import Postgres
 
 
-async def test_every_migration_goes_down_and_up_again(postgres: EmbeddedPostgres, database_url: str) -> None:
+async def test_every_migration_goes_down_and_up_again(postgres: Postgres, database_url: str) -> None:
     """On a database of its own, one step at a time."""
     name = f"steps_{new_id().hex}"
-    postgres.create_database(name)
-    url = postgres.url("broker_owner", name)
+    url = await asyncio.to_thread(postgres.create_database, name)
     revisions = [script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()]
 
     await migrate(url)
@@ -23,10 +24,10 @@ async def test_every_migration_goes_down_and_up_again(postgres: EmbeddedPostgres
     again = await migrate(url)
 
     assert head() == again == revisions[0]
-    postgres.drop_database(name)
+    await asyncio.to_thread(postgres.drop_database, name)
 
 
-async def test_the_models_are_what_the_migrations_made(postgres: EmbeddedPostgres, database_url: str) -> None:
+async def test_the_models_are_what_the_migrations_made(postgres: Postgres, database_url: str) -> None:
     """`alembic check` finds nothing to do."""
     engine = create_async_engine(postgres.owner_url)
 
@@ -40,7 +41,7 @@ async def test_the_models_are_what_the_migrations_made(postgres: EmbeddedPostgre
     await engine.dispose()
 
 
-async def test_only_listed_functions_cross_tenants(postgres: EmbeddedPostgres, database_url: str) -> None:
+async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_url: str) -> None:
     """Every SECURITY DEFINER function is on this list, pins its search path and is closed to PUBLIC."""
     engine = create_async_engine(postgres.owner_url)
     async with engine.connect() as connection:
@@ -69,7 +70,7 @@ async def test_only_listed_functions_cross_tenants(postgres: EmbeddedPostgres, d
     assert {("search_path=public, pg_temp", False)} == set(found.values())
 
 
-async def test_every_table_has_row_level_security(postgres: EmbeddedPostgres, database_url: str) -> None:
+async def test_every_table_has_row_level_security(postgres: Postgres, database_url: str) -> None:
     """A new table has to say who may see it."""
     engine = create_async_engine(postgres.owner_url)
     async with engine.connect() as connection:

@@ -1,30 +1,28 @@
 """The worker process: `python -m workers.main policy|delivery|all`.
 
 Loops over due rows do the work; arq, supervised beside them, is their doorbell. A Redis that is gone stops the bell and
-nothing else (arq's own worker ends when Redis goes away: python-arq/arq#386, #435).
+nothing else.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from typing import Any
 
 import uvloop
-from arq.worker import Worker
-from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
 
 from broker import log
+from broker.db import check_role
 from broker.errors import BrokerError
-from broker.gateways.queue import CONTROL, DELIVERIES, POLICIES, QUEUE_OF, decode, encode, redis_settings
+from broker.gateways.queue import CONTROL, DELIVERIES, POLICIES, QUEUE_OF
 from broker.parts import Parts, open_parts
 from broker.settings import SettingsError, load
-from workers.jobs import look
+from workers import doorbell
 from workers.watch import watch
 
 QUEUES = {"policy": (POLICIES, CONTROL), "delivery": (DELIVERIES,), "all": (POLICIES, CONTROL, DELIVERIES)}
-POLL = 0.01  # seconds between two looks at Redis; 10 ms cost about 6 % of a core when idle
-RESTART_AFTER = 1.0  # seconds
+DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds
 
 logger = log.get(__name__)
@@ -39,6 +37,8 @@ async def main(name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_parts(settings) as parts:
+        if reason := await _refusal(parts, stop):
+            raise SettingsError(reason)
         logger.info("worker ready", queues=QUEUES[name])
         tasks = _tasks(parts, QUEUES[name])
         waiter = asyncio.create_task(stop.wait())
@@ -49,6 +49,17 @@ async def main(name: str) -> None:
         logger.info("worker stopped")
 
 
+async def _refusal(parts: Parts, stop: asyncio.Event) -> str | None:
+    """Why the database login must not be used; waits for a database that is not there yet."""
+    while not stop.is_set():
+        try:
+            return await check_role(parts.engine)
+        except (OSError, DBAPIError) as error:
+            logger.warning("waiting for the database", error=type(error).__name__)
+            await asyncio.sleep(DATABASE_AGAIN)
+    return None
+
+
 def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
     bells: dict[str, list[asyncio.Event]] = {queue: [] for queue in queues}
     tasks = []
@@ -57,46 +68,8 @@ def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
             rung = asyncio.Event()
             bells[QUEUE_OF[kind]].append(rung)
             tasks.append(asyncio.create_task(watch(db, kind, run, rung)))
-    tasks += [asyncio.create_task(_answer_the_bell(parts, queue, bells)) for queue in queues]
+    tasks += [asyncio.create_task(doorbell.answer(parts.settings.redis_url, queue, bells)) for queue in queues]
     return [*tasks, asyncio.create_task(_keep_house(parts))]
-
-
-async def _answer_the_bell(parts: Parts, queue: str, bells: dict[str, list[asyncio.Event]]) -> None:
-    """An arq worker for one queue, begun again whenever Redis ends it."""
-    while True:
-        worker = _worker(parts.settings.redis_url, queue, bells)
-        try:
-            await worker.async_run()
-        except (RedisError, OSError, TimeoutError) as error:
-            logger.warning("doorbell lost; sweeping on", queue=queue, error=type(error).__name__)
-        finally:
-            await _close(worker)
-        await asyncio.sleep(RESTART_AFTER)
-
-
-def _worker(url: str, queue: str, bells: dict[str, list[asyncio.Event]]) -> Worker:
-    context: dict[Any, Any] = {"bells": bells}
-    return Worker(
-        functions=[look],
-        queue_name=queue,
-        redis_settings=redis_settings(url),
-        job_serializer=encode,
-        job_deserializer=decode,
-        ctx=context,
-        poll_delay=POLL,
-        keep_result=0,
-        handle_signals=False,
-        max_jobs=10,
-        job_timeout=10,
-    )
-
-
-async def _close(worker: Worker) -> None:
-    try:
-        await worker.close()
-    except (RedisError, OSError, AttributeError) as error:
-        # arq's close talks to the Redis that has just gone away.
-        logger.debug("doorbell closed badly", error=type(error).__name__)
 
 
 async def _keep_house(parts: Parts) -> None:

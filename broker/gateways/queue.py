@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from broker import log
@@ -22,6 +23,7 @@ QUEUE_OF = {
     "routes": CONTROL,
     "lanes": DELIVERIES,
 }
+CONNECT_TIMEOUT = 1.0  # seconds
 RING_TIMEOUT = 1.0  # seconds; a black hole in the network must not hold a request
 COALESCE = 0.01  # seconds in which rings of one queue become one
 
@@ -39,19 +41,30 @@ def decode(job: bytes) -> dict[str, Any]:
     return decoded
 
 
-def redis_settings(url: str) -> RedisSettings:
-    """arq's settings for this URL; quick to give up, since nothing depends on it."""
-    settings = RedisSettings.from_dsn(url)
-    settings.conn_timeout, settings.conn_retries, settings.conn_retry_delay = 1, 1, 0
-    return settings
+def connect(url: str, queue: str) -> ArqRedis:
+    """A pool for one queue, which connects when it is first used; whoever makes it closes it.
+
+    Not arq's own `create_pool`: cancelled while it connects, that one leaves its connections open.
+    """
+    return ArqRedis(
+        pool_or_conn=ConnectionPool.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT),
+        job_serializer=encode,
+        job_deserializer=decode,
+        default_queue_name=queue,
+    )
+
+
+async def disconnect(pool: ArqRedis) -> None:
+    """Closes the pool's connections, also when Redis is gone."""
+    with contextlib.suppress(RedisError, OSError):
+        await pool.aclose(close_connection_pool=True)
 
 
 class ArqBell:
     """Rings by enqueueing one job per queue; errors are logged and forgotten, since every worker sweeps anyway."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool: ArqRedis | None = None
+        self._pools = {queue: connect(url, queue) for queue in (POLICIES, CONTROL, DELIVERIES)}
         self._pending: set[str] = set()
         self._flush: asyncio.Task[None] | None = None
 
@@ -66,20 +79,15 @@ class ArqBell:
         if self._flush is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._flush
-        if self._pool is not None:
-            await self._pool.aclose()
+        for pool in self._pools.values():
+            await disconnect(pool)
 
     async def _ring_all(self) -> None:
         while self._pending:
             queue = self._pending.pop()
             try:
                 async with asyncio.timeout(RING_TIMEOUT):
-                    await self._enqueue(queue)
+                    await self._pools[queue].enqueue_job("look", queue, _expires=60)
             except (RedisError, OSError, TimeoutError) as error:
                 logger.warning("ring lost; the sweep will find the work", queue=queue, error=type(error).__name__)
             await asyncio.sleep(COALESCE)
-
-    async def _enqueue(self, queue: str) -> None:
-        if self._pool is None:
-            self._pool = await create_pool(redis_settings(self._url), job_serializer=encode, job_deserializer=decode)
-        await self._pool.enqueue_job("look", queue, _queue_name=queue, _expires=60)

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from broker.local.child import StartError
+
 REGION = "eu-west-1"
 SECONDS = 20
 
@@ -42,15 +44,21 @@ class LocalAws:
 
     def calls(self) -> list[dict[str, Any]]:
         """Every AWS call so far, oldest first: the local AWS's CloudTrail."""
-        found: list[dict[str, Any]] = self._send(urllib.request.Request(f"{self.url}/_sandbox/calls"))  # noqa: S310 — our own server
+        found: list[dict[str, Any]] = self._send("GET", "calls")
         return found
 
-    def _post(self, path: str, **body: str) -> Any:
-        request = urllib.request.Request(  # noqa: S310 — our own server
-            f"{self.url}/_sandbox/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        return self._send(request)
+    def set_dialect(self, **switches: object) -> None:
+        """Have the open points of SES behave otherwise (broker.sandbox.dialect)."""
+        self._send("PATCH", "dialect", switches)
 
-    def _send(self, request: urllib.request.Request) -> Any:
-        with self._opener.open(request, timeout=SECONDS) as answer:
-            return json.loads(answer.read())
+    def _post(self, path: str, **body: str) -> Any:
+        return self._send("POST", path, body)
+
+    def _send(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/_sandbox/{path}", data, method=method)  # noqa: S310 — our own server
+        try:
+            with self._opener.open(request, timeout=SECONDS) as answer:
+                return json.loads(answer.read())
+        except OSError as error:
+            raise StartError(f"The local AWS does not answer {method} {path}: {error}") from error

@@ -33,3 +33,8 @@ class AwsAccount:
         request = AWSRequest("GET", url, headers=headers)
         SigV4QueryAuth(self._session.get_credentials(), "sts", region, expires=60).add_auth(request)
         return str(request.url)
+
+    def close(self) -> None:
+        """Close the clients' connections."""
+        for client in self._clients.values():
+            client.close()

@@ -9,9 +9,8 @@ from rich.console import Console
 
 from broker.local.child import StartError
 from broker.local.customer import Party
-from broker.local.directories import run_directory
 from broker.local.report import Report, show
-from broker.local.stack import Plan, Stack, running
+from broker.local.stack import Plan, Stack, fresh_directory, running
 from broker.local.story import play
 from broker.local.telling import Teller, Untrue
 from broker.local.world import World
@@ -23,16 +22,20 @@ def run(data_dir: Path, *, as_json: bool, keep: bool) -> int:
     """Plays the demo in a fresh directory under ``data_dir`` and gives the exit code: 0 when all of it was true."""
     console = Console(stderr=as_json, highlight=False)
     show = Showman(console, as_json=as_json)
-    with run_directory(data_dir) as directory:
-        try:
-            with running(Plan(directory=directory, receivers=RECEIVERS), console.print) as stack:
-                ok = show.play(stack)
-                if not ok:
-                    _keep_logs(stack.logs, data_dir / f"{directory.name}-logs", console)
-                if keep:
-                    _wait(stack, show.parties, console)
-        except StartError as error:
-            ok = show.fail(str(error))
+    try:
+        with (
+            fresh_directory(data_dir) as directory,
+            running(Plan(directory=directory, receivers=RECEIVERS), console.print) as stack,
+        ):
+            ok = show.play(stack)
+            if not ok:
+                _keep_logs(stack.logs, data_dir / f"{directory.name}-logs", console)
+            if keep:
+                _wait(stack, show.parties, console)
+    except StartError as error:
+        ok = show.fail(str(error))
+    finally:
+        show.close()
     return 0 if ok else 1
 
 
@@ -47,6 +50,7 @@ class Showman:
         self._teller = Teller(console)
         self._start_ms = 0
         self._world: World | None = None
+        self._reported = False
 
     @property
     def parties(self) -> list[Party]:
@@ -65,17 +69,26 @@ class Showman:
         return self._report(error)
 
     def fail(self, error: str) -> bool:
-        """Report that it did not come to a performance."""
+        """Report that it did not come to a performance; after one, only say what went wrong since."""
+        if self._reported:
+            self._console.print(error, style="red", markup=False, soft_wrap=True)
+            return False
         return self._report(error)
 
+    def close(self) -> None:
+        """Let go of the parties' connections."""
+        if self._world:
+            self._world.close()
+
     def _report(self, error: str | None) -> bool:
+        self._reported = True
         report = Report(
             ok=error is None,
             steps=self._teller.steps,
             revoke_ms=self._world.revoke_ms if self._world else None,
             removed_ms=self._world.removed_ms if self._world else None,
             event_to_webhook_ms=self._world.event_to_webhook_ms if self._world else None,
-            start_ms=self._start_ms,
+            start_ms=self._start_ms or self._ms(),
             total_ms=self._ms(),
             error=error,
         )

@@ -12,7 +12,9 @@ from pathlib import Path
 import msgspec
 
 from broker.local.aws import LocalAws
+from broker.local.child import StartError
 from broker.local.crew import Crew, Server
+from broker.local.directories import run_directory
 from broker.local.environment import (
     BROKER_ACCOUNT,
     LOCAL_SETTINGS,
@@ -56,6 +58,21 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
+def fresh_directory(data_dir: Path) -> Iterator[Path]:
+    """A directory for one run under ``data_dir``, removed at the end.
+
+    Raises:
+        StartError: nothing can be made there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(run_directory(data_dir))
+        except OSError as error:
+            raise StartError(f"The directory {data_dir} cannot be used: {error.strerror}.") from error
+        yield directory
+
+
+@contextlib.contextmanager
 def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
     """Starts everything, waits until it serves, and ends it in reverse order; ``say`` hears one line per stage.
 
@@ -64,7 +81,7 @@ def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
     """
     clean = without_cloud(os.environ)
     with Crew(plan.directory / "logs") as crew:
-        say("Starting Postgres, Redis" + (" and the local AWS." if plan.sandbox else "."))
+        say("Starting Postgres, Redis and the local AWS." if plan.sandbox else "Starting Postgres and Redis.")
         postgres = crew.start(partial(_start_postgres, plan))
         redis = crew.start(partial(EmbeddedRedis.start, plan.directory / "redis"))
         aws = _start_sandbox(crew, clean) if plan.sandbox else None

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from broker.local.child import StartError
-from broker.local.directories import held_lock, run_directory
+from broker.local.directories import held_lock
 from broker.local.follow import Follower
 from broker.local.processes import listening
-from broker.local.stack import Plan, Stack, running
+from broker.local.stack import Plan, Stack, fresh_directory, running
 
 USUAL_PORT = 8000
 _COLOURS = cycle(("cyan", "green", "yellow", "magenta", "blue"))
@@ -36,7 +36,7 @@ def run(data_dir: Path, *, sandbox: bool, port: int | None) -> None:
 @contextlib.contextmanager
 def _directory(data_dir: Path, *, sandbox: bool) -> Iterator[Path]:
     if sandbox:
-        with run_directory(data_dir) as fresh:
+        with fresh_directory(data_dir) as fresh:
             yield fresh
         return
     kept = data_dir / "up"

@@ -32,6 +32,7 @@ class World:
         self.stack = stack
         self.aws = LocalAws(stack.aws_url)
         self.identity_arn = self.aws.verify_identity(OWNER_ACCOUNT, DOMAIN)
+        self._accounts: list[AwsAccount] = []
         self.foreign_policy = ""  # as SES shows it before the broker comes
         self.aws.open_account(PAYROLL_ACCOUNT)  # SES takes no principal that does not exist
         self.revoke_ms: int | None = None
@@ -48,11 +49,20 @@ class World:
 
     def account(self, account_id: str) -> AwsAccount:
         """One account of the local AWS."""
-        return AwsAccount(self.stack.aws_url, account_id, self.aws.open_account(account_id))
+        account = AwsAccount(self.stack.aws_url, account_id, self.aws.open_account(account_id))
+        self._accounts.append(account)
+        return account
 
     def party(self, name: str, account_id: str, *roles: str) -> Party:
         """A tenant that has just registered."""
         return Party(name, api_url=self.stack.api_url, roles=list(roles), aws=self.account(account_id))
+
+    def close(self) -> None:
+        """Close every connection."""
+        for party in self.parties:
+            party.close()
+        for account in self._accounts:
+            account.close()
 
     def policies(self) -> dict[str, str]:
         """What SES holds on the identity, asked by its owner."""

@@ -33,6 +33,10 @@ class Inbox:
         """Events of one type with these values in their data."""
         return [each for each in self.read() if each.type == type_ and data.items() <= each.data.items()]
 
+    def of_grants(self) -> list[Heard]:
+        """What is about a grant: everything but connections and the endpoint itself."""
+        return [each for each in self.read() if each.type.startswith(("grant.", "email."))]
+
     def _verified(self, headers: dict[str, str], body: str) -> Heard:
         told = Webhook(self.secret).verify(body, headers)
         return Heard(headers["webhook-id"], told["type"], told["data"], body)

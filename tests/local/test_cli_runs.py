@@ -1,0 +1,80 @@
+"""Local runs from outside: `broker up` serves, and no local run leaves anything behind, however it is ended."""
+
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from broker.local.processes import free_port
+from tests.local.helpers import is_gone, wait_for
+from tests.local.programs import Program, run_broker, started
+
+
+def everything_of(program: Program) -> list[int]:
+    """Its children, with their children."""
+    found = program.children()
+    assert found
+    return found
+
+
+def test_up_serves_shows_all_logs_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    port, data = free_port(), tmp_path / "data"
+    with started(tmp_path / "output", "up", "--port", str(port), "--data-dir", data) as program:
+        program.wait_until_it_says("Ctrl-C ends everything")
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/v1/tenants", json={"name": "Example AG", "roles": ["owner"]}, trust_env=False
+        )
+        program.wait_until_it_says(r"api │ .*POST /v1/tenants")
+        program.wait_until_it_says(r"policy-worker │ .*worker ready")
+        children = everything_of(program)
+        code = program.end(signal.SIGINT)
+
+        assert answer.status_code == 201
+        assert code == 130
+        assert [] == [pid for pid in children if not is_gone(pid)]
+        assert [] == list(data.iterdir())
+        assert "Traceback" not in program.output()
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
+    port = free_port()
+    with started(tmp_path / "output", "sandbox", "--port", str(port)) as other:
+        other.wait_until_it_says("listens")
+
+        done = run_broker("up", "--port", str(port), "--data-dir", tmp_path)
+
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("Starting Postgres", signal.SIGINT),
+        ("Starting the API", signal.SIGTERM),
+        ("Letters Ltd registers", signal.SIGINT),
+    ],
+)
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(moment: str, number: signal.Signals, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with started(tmp_path / "output", "demo", "--data-dir", data) as program:
+        program.wait_until_it_says(moment)
+        wait_for(lambda: len(program.children()) > 0)
+        children = everything_of(program)
+        code = program.end(number)
+
+        assert code == 130
+        assert [] == [pid for pid in children if not is_gone(pid)]
+        assert [] == list(data.iterdir())
+        assert "Traceback" not in program.output()
+
+
+def test_what_a_killed_demo_leaves_running_ends_by_itself(tmp_path: Path) -> None:
+    with started(tmp_path / "output", "demo", "--data-dir", tmp_path / "data") as program:
+        program.wait_until_it_says("Starting the API")
+        children = everything_of(program)
+        program.end(signal.SIGKILL)
+
+        wait_for(lambda: all(is_gone(pid) for pid in children))
