@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -149,26 +150,40 @@ class Database:
         await session.execute(_ENTER, {"role": self._role.value, "tenant": str(caller.tenant_id or "")})
 
 
+# SQLSTATE classes and codes (PostgreSQL, errcodes-appendix): connection exception, serialization failure, deadlock,
+# insufficient resources, lock not available, operator intervention (a statement that was cut off is one).
+_PASSING = ("08", "40001", "40P01", "53", "55P03", "57")
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Lost connections become `Unavailable`, so that the tenant is told to come back."""
+    """Lost connections and what passes by itself become `Unavailable`, so that the tenant is told to come back."""
     try:
         yield
     except (InterfaceError, OperationalError, ConnectionError) as error:
         raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
+    except PoolTimeoutError as error:
+        raise Unavailable("Too much is under way right now; nothing was changed.") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
+        if str(getattr(error.orig, "sqlstate", None)).startswith(_PASSING):
+            raise Unavailable("The database could not do this in time; nothing was changed.") from error
         raise
 
 
-def connect(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """A pool of connections; statements and idle transactions are cut off, so that no old snapshot stays open."""
+def connect(url: str, *, pool_size: int = 10, pool_wait: float = 10.0) -> AsyncEngine:
+    """A pool of connections; statements and idle transactions are cut off, so that no old snapshot stays open.
+
+    `pool_wait`: seconds to wait for a free connection.
+    """
     return create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_timeout=pool_wait,
         pool_pre_ping=True,
+        hide_parameters=True,  # errors are logged, and parameters are addresses, digests and secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
         connect_args={

@@ -17,7 +17,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter
 from litestar.types import Guard
 
-from broker import log
+from broker import bodies, log
 from broker.caller import Caller, IdempotencyRequest, Scope
 from broker.crypto import Keyring
 from broker.errors import (
@@ -62,6 +62,12 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: tuple[Flaw, ...] = ()
 
 
+class _Tagged(msgspec.Struct, frozen=True):
+    """An answer as far as its headers depend on it."""
+
+    etag: str | None = None
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """One page of a list; give `next_page_token` as `page_token` for the next; empty at the end."""
 
@@ -104,6 +110,12 @@ def needs(scope: Scope) -> Guard:
     return guard
 
 
+async def refuse_nul(request: BrokerRequest) -> None:
+    """Before anything is read from a request: what the database cannot keep. SNS's own texts are kept without it."""
+    reads = request.method in {"POST", "PATCH"} and not request.route_handler.opt.get("any_text")
+    bodies.refuse_nul(request.scope["query_string"], await request.body() if reads else b"")
+
+
 async def provide_caller(request: BrokerRequest) -> Caller:
     """The authenticated caller, with the request's `Idempotency-Key` if it has one."""
     key = request.headers.get("idempotency-key")
@@ -111,7 +123,10 @@ async def provide_caller(request: BrokerRequest) -> Caller:
         return request.auth
     if not 1 <= len(key) <= 255 or not key.isprintable():
         raise BadRequest("Idempotency-Key must be 1 to 255 printable characters.")
-    seen = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), await request.body())))
+    # Not the body alone: an approval has none, and what it approves is in If-Match.
+    said = (request.url.path, request.url.query, request.headers.get("if-match", ""))
+    seen = hashlib.sha256("\n".join((request.method, *said, "")).encode("utf-8", "surrogateescape"))
+    seen.update(await request.body())
     client = request.client.host if request.client else ""
     return msgspec.structs.replace(
         request.auth,
@@ -131,7 +146,10 @@ def expected_version(if_match: str | None) -> UUID:
     match = re.fullmatch(r'"([0-9a-fA-F-]{36})"', if_match.strip())
     if match is None:
         raise PreconditionFailed("If-Match must be the one strong ETag of the latest offer.")
-    return UUID(match.group(1))
+    try:
+        return UUID(match.group(1))
+    except ValueError as error:
+        raise PreconditionFailed("If-Match must be the one strong ETag of the latest offer.") from error
 
 
 def problem(request: Request[Any, Any, Any], error: BrokerError) -> Response[Problem]:
@@ -179,6 +197,12 @@ def answer_http_error(request: BrokerRequest, error: HTTPException) -> Response[
     return Response(body, status_code=error.status_code, media_type=PROBLEM, headers=error.headers)
 
 
+def answer_unreadable(request: BrokerRequest, error: RecursionError | UnicodeDecodeError) -> Response[Problem]:
+    """A body that no parser takes; both are raised by the decoder of JSON, and by nothing else in a request."""
+    nested = isinstance(error, RecursionError)
+    return problem(request, BadRequest("The body is nested too deeply." if nested else "The body is not UTF-8."))
+
+
 def answer_crash(request: BrokerRequest, error: Exception) -> Response[Problem]:
     """What nobody foresaw: logged with its trace, told without it."""
     logger.error("request failed", path=request.url.path, exc_info=error)
@@ -190,11 +214,12 @@ def answer_replay(keyring: Keyring) -> Callable[[BrokerRequest, Replayed], Respo
 
     def answer(_request: BrokerRequest, replayed: Replayed) -> Response[bytes]:
         body = keyring.open(replayed.body) if replayed.sealed else replayed.body
+        tag = msgspec.json.decode(body, type=_Tagged).etag
         return Response(
             body,
             status_code=replayed.status,
             media_type="application/json",
-            headers={"Idempotent-Replayed": "true"},
+            headers={"Idempotent-Replayed": "true", **({"ETag": tag} if tag else {})},
         )
 
     return answer
@@ -229,4 +254,6 @@ def _pointer(item: dict[str, Any]) -> str:
 
 def _sentence(message: object) -> str:
     text = re.sub(r" - at `[^`]*`", "", str(message)).strip()
+    if text == "'data'":  # Litestar's way of saying that there is no body
+        text = "Expected `object`, got nothing"
     return text if text.endswith(".") else f"{text}."

@@ -14,6 +14,7 @@ from workers.jobs import look
 
 POLL = 0.01  # seconds between two looks at Redis; 10 ms cost about 6 % of a core when idle
 RESTART_AFTER = 1.0  # seconds
+END_WITHIN = 1.0  # seconds
 
 logger = log.get(__name__)
 Bells = Mapping[str, Sequence[asyncio.Event]]
@@ -55,8 +56,10 @@ def _worker(pool: ArqRedis, queue: str, bells: Bells) -> Worker:
 
 
 async def _end(worker: Worker) -> None:
-    """Ends the jobs; arq's own `close` gives up at the first one that was cancelled."""
+    """Lets jobs finish, which takes them no time. Cancelling one would leave arq's book-keeping of it half done."""
     jobs = list(worker.tasks.values())
+    if jobs:
+        await asyncio.wait(jobs, timeout=END_WITHIN)
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)

@@ -12,12 +12,14 @@ from broker.connections.permissions import Role, unscoped
 from broker.connections.templates import RolePlan, quick_create_url
 from broker.settings import Settings
 
+# `$` alone would let a line end through behind it.
 AccountId = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[0-9]{12}$", description="AWS account id, twelve digits", examples=["111111111111"]),
+    msgspec.Meta(pattern=r"^[0-9]{12}$(?!\n)", description="AWS account id, twelve digits", examples=["111111111111"]),
 ]
 Region = Annotated[
-    str, msgspec.Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$", description="AWS Region", examples=["eu-west-1"])
+    str,
+    msgspec.Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$(?!\n)", description="AWS Region", examples=["eu-west-1"]),
 ]
 
 

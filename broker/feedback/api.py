@@ -70,7 +70,7 @@ class SnsController(Controller):
         operation_id="receiveSns",
         status_code=200,
         media_type=MediaType.TEXT,
-        opt=PUBLIC,
+        opt={**PUBLIC, "any_text": True},
         security=[{}],
         operation_class=FromSns,
         responses={

@@ -72,6 +72,7 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         grant, terms = found.grant, terms_of(found.offer.terms)
         _check_terms(terms, grant.identity_arn, found.now)
         await _require_proof(session, grant, terms)
+        await _require_identity(session, grant)
         amended = grant.paper is not Paper.OPEN
         _decide(found, Outcome.APPROVED)
         _move(found, Verb.APPROVE)
@@ -79,7 +80,8 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         grant.terms, grant.feedback = found.offer.terms, found.offer.terms["feedback"]
         grant.accounts = sorted({principal_account(principal) for principal in terms.principals} | set(grant.accounts))
         grant.not_before, grant.expires_at = terms.not_before, terms.expires_at
-        grant.effect, grant.error, grant.drifted = Effect.APPLYING, None, False
+        if not grant.drifted or found.party is Party.OWNER:  # what somebody took away only the owner gives back
+            grant.effect, grant.error, grant.drifted = Effect.APPLYING, None, False
         await wake_identity(session, grant.identity_id)
         await _note(session, caller, "amended" if amended else "approved", grant, number=found.offer.number)
         return await remember(session, caller, await _view(session, caller, grant, found.offer, found.now))
@@ -229,6 +231,15 @@ async def _require_proof(session: AsyncSession, grant: Grant, terms: Terms) -> N
         raise Conflict(
             f"The delegate has not proven account {', '.join(missing)}; it connects the account, then try again."
         )
+
+
+async def _require_identity(session: AsyncSession, grant: Grant) -> None:
+    """The identity is still connected; it may have gone while the offer was open."""
+    row = (
+        await session.execute(text("SELECT identity_id FROM find_identity(:arn)"), {"arn": grant.identity_arn})
+    ).one_or_none()
+    if row is None or row.identity_id != grant.identity_id:
+        raise Conflict("The owner's account is not connected any more; connect it and propose anew.")
 
 
 def _offer(

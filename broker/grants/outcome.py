@@ -47,10 +47,11 @@ def seen(wanted: Wanted, reading: Reading) -> Seen:
     if wanted.slot in reading.drifted:
         return Seen.DRIFTED
     if wanted.document is None:
-        if ours:
+        if ours or (wanted.slot in reading.refused and wanted.paper in ENDED):
             return Seen.STILL_THERE
         return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
-    if any(same_meaning(text, wanted.document) for text in ours):
+    document = reading.desired.get(wanted.slot, wanted.document)
+    if any(same_meaning(text, document) for text in ours):
         return Seen.HELD
     return Seen.REFUSED if wanted.slot in reading.refused else Seen.MISSING
 

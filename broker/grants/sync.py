@@ -83,7 +83,7 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Acti
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
     if work.access is None:
         if not work.grants:
-            return Reading({}, {}, frozenset())
+            return Reading({}, {}, frozenset(), {})
         raise Refused("The owner's AWS account is not connected any more.", code="NotConnected")
 
     async def reserve(slot: int, document: str, observed: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """What an identity should hold right now, read from the paper: the first transaction of a sync."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from broker.grants.events import announce
 from broker.grants.lifecycle import LIVE, Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
+from broker.grants.written import unseen, written
 from broker.identities.models import Identity
 from broker.identities.service import access_of
 from broker.policies.compile import document, statements
@@ -28,7 +29,11 @@ ENDED = frozenset({Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED})
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """One grant as a sync sees it. `document` None: nothing of it may be on the identity."""
+    """One grant as a sync sees it. `document` None: nothing of it may be on the identity.
+
+    `unguarded` is the document without the `Null` guard, for where SES does not take that operator; None where the
+    terms need no guard.
+    """
 
     id: UUID
     version: int
@@ -36,19 +41,26 @@ class Wanted(msgspec.Struct, frozen=True):
     effect: Effect
     slot: int
     document: str | None
+    unguarded: str | None
     terms: Terms
     ended_at: datetime | None
     removed_at: datetime | None
 
 
 class Work(msgspec.Struct, frozen=True):
-    """All that a sync needs to know before it talks to SES. `access` None: there is no role to act with."""
+    """All that a sync needs to know before it talks to SES. `access` None: there is no role to act with.
+
+    `written` are documents by name as we wrote them, of grants that may have to do without the guard. `unseen` are
+    names that have to go although no read has shown them yet.
+    """
 
     claim: Claim
     name: str
     arn: str
     access: RoleAccess | None
     grants: tuple[Wanted, ...]
+    written: Mapping[str, str]
+    unseen: tuple[str, ...]
 
     @property
     def caller(self) -> Caller:
@@ -68,8 +80,16 @@ async def load(db: Database, claim: Claim) -> Work:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
                 await _expire(session, caller, grant)
         await _assign_slots(session, identity.id, grants)
-        access = await access_of(session, identity.id)
-        return Work(claim, identity.name, identity.arn, access, tuple(_wanted(grant, now) for grant in grants))
+        wanted = tuple(_wanted(grant, now) for grant in grants)
+        return Work(
+            claim=claim,
+            name=identity.name,
+            arn=identity.arn,
+            access=await access_of(session, identity.id),
+            grants=wanted,
+            written=await _written(session, identity, wanted),
+            unseen=await _unseen(session, identity, wanted),
+        )
 
 
 async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timedelta) -> timedelta | None:
@@ -155,6 +175,17 @@ async def _assign_slots(session: AsyncSession, identity_id: UUID, grants: Sequen
         grant.slot = number
 
 
+async def _written(session: AsyncSession, identity: Identity, grants: Sequence[Wanted]) -> Mapping[str, str]:
+    slots = frozenset(grant.slot for grant in grants if grant.unguarded)
+    return await written(session, identity.id, slots=slots) if slots else {}
+
+
+async def _unseen(session: AsyncSession, identity: Identity, grants: Sequence[Wanted]) -> tuple[str, ...]:
+    """A grant may end before SES shows its policy: two reads without it would then prove nothing."""
+    slots = frozenset(grant.slot for grant in grants if grant.paper in ENDED and grant.removed_at is None)
+    return await unseen(session, identity.id, slots=slots, seen=identity.policies) if slots else ()
+
+
 def _wanted(grant: Grant, now: datetime) -> Wanted:
     terms = terms_of(grant.terms or {})
     begun = grant.not_before is None or grant.not_before <= now
@@ -165,11 +196,16 @@ def _wanted(grant: Grant, now: datetime) -> Wanted:
         paper=grant.paper,
         effect=grant.effect,
         slot=grant.slot or 0,
-        document=document(statements(terms, grant_id=grant.id, identity_arn=grant.identity_arn)) if held else None,
+        document=_compiled(grant, terms, null_guard=True) if held else None,
+        unguarded=_compiled(grant, terms, null_guard=False) if held and terms.recipients else None,
         terms=terms,
         ended_at=grant.ended_at,
         removed_at=grant.removed_at,
     )
+
+
+def _compiled(grant: Grant, terms: Terms, *, null_guard: bool) -> str:
+    return document(statements(terms, grant_id=grant.id, identity_arn=grant.identity_arn, null_guard=null_guard))
 
 
 async def _note(session: AsyncSession, caller: Caller, what: str, grant: Grant) -> None:

@@ -24,7 +24,8 @@ class AwsAccount:
     def client(self, service: str) -> Any:
         """boto3's client of a service."""
         if service not in self._clients:
-            config = Config(retries={"total_max_attempts": 1}, proxies={})
+            # SES answers some calls once per second only (Developer Guide, quotas): a customer's SDK tries again.
+            config = Config(retries={"total_max_attempts": 6, "mode": "standard"}, proxies={})
             self._clients[service] = self._session.client(service, endpoint_url=self.url, config=config)
         return self._clients[service]
 

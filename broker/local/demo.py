@@ -1,5 +1,6 @@
 """`broker demo`: starts everything, plays the story, reports."""
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -107,18 +108,19 @@ def _keep_logs(logs: Path, where: Path, console: Console) -> None:
 
 
 def _wait(stack: Stack, parties: list[Party], console: Console) -> None:
-    """Leaves it all running until Ctrl-C."""
+    """Leaves it all running until Ctrl-C, which is then no failure."""
     lines = [
-        f"API         {stack.api_url}  (browse {stack.api_url}/schema)",
-        f"local AWS   {stack.aws_url}",
-        *(f"webhooks    {url}/received  ({name})" for name, url in stack.receivers.items()),
-        *(f"{party.name:<12}{party.key}" for party in parties),
-        f"database    {stack.environment['BROKER_DATABASE_URL']}",
-        f"logs        {stack.logs}",
+        f"API           {stack.api_url}  (browse {stack.api_url}/schema)",
+        f"local AWS     {stack.aws_url}",
+        *(f"webhooks      {url}/received  ({name})" for name, url in stack.receivers.items()),
+        *(f"{party.name:<14}{party.key}" for party in parties),
+        f"database      {stack.environment['BROKER_DATABASE_URL']}",
+        f"logs          {stack.logs}",
     ]
     console.print("\nIt is all still running; Ctrl-C ends it.\n")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
-    while True:
-        time.sleep(0.5)
-        stack.check()
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(0.5)
+            stack.check()

@@ -8,7 +8,7 @@ from broker.local.aws import LocalAws
 from broker.local.aws_account import AwsAccount
 from broker.local.customer import Party
 from broker.local.stack import Stack
-from broker.local.telling import Untrue
+from broker.local.telling import Untrue, wait_for
 
 OWNER_ACCOUNT, FIRST_ACCOUNT, SECOND_ACCOUNT = "111111111111", "222222222222", "333333333333"
 STRANGER_ACCOUNT, PAYROLL_ACCOUNT = "444444444444", "555555555555"
@@ -81,7 +81,7 @@ def write_foreign_policy(world: World) -> str:
     ses.create_email_identity_policy(
         EmailIdentity=DOMAIN, PolicyName=PAYROLL, Policy=_foreign_policy(world.identity_arn)
     )
-    return world.policies()[PAYROLL]
+    return wait_for(f"SES shows the policy {PAYROLL}", lambda: world.policies().get(PAYROLL))
 
 
 def _foreign_policy(identity_arn: str) -> str:

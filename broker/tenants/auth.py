@@ -26,7 +26,7 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
     """Looks the key up by its keyed digest; one round trip, no secret in the database."""
 
     def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring) -> None:
-        super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all")
+        super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all", exclude_http_methods=())
         self._db = db
         self._keyring = keyring
 

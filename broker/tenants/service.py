@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NoReturn
 from uuid import UUID
 
 import msgspec
@@ -15,6 +16,7 @@ from broker.db import Database
 from broker.errors import Conflict, Flaw, Forbidden, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
+from broker.policies.check import has_hidden
 from broker.tenants.keys import mint
 from broker.tenants.models import ApiKey, Tenant
 from broker.tenants.views import (
@@ -27,9 +29,12 @@ from broker.tenants.views import (
     TenantView,
 )
 
+LAST_YEAR = 9000  # Postgres takes later ones, Python's UTC does not take all of 9999
+
 
 async def register(db: Database, caller: Caller, wanted: Registration, *, keyring: Keyring) -> Registered:
     """Makes a tenant and its first key, with every scope."""
+    _check_name(wanted.name)
     minted = mint()
     tenant_id, key_id = new_id(), new_id()
     async with db.begin(caller) as session:
@@ -53,7 +58,10 @@ async def register(db: Database, caller: Caller, wanted: Registration, *, keyrin
             key=_key_view(await session.get_one(ApiKey, key_id)),
             secret=minted.secret,
         )
-        await session.execute(text("SELECT set_config('app.tenant_id', '', true)"))
+        # Back to whoever registers it, nobody or another tenant: the answer is remembered for that one.
+        await session.execute(
+            text("SELECT set_config('app.tenant_id', :id, true)"), {"id": str(caller.tenant_id or "")}
+        )
         return await remember(session, caller, answer, keyring=keyring)
 
 
@@ -65,6 +73,8 @@ async def show(db: Database, caller: Caller) -> TenantView:
 
 async def change(db: Database, caller: Caller, wanted: TenantChange) -> TenantView:
     """Changes one's name or address."""
+    if wanted.name is not msgspec.UNSET:
+        _check_name(wanted.name)
     async with db.begin(caller) as session:
         tenant = await session.get_one(Tenant, caller.tenant)
         if wanted.name is not msgspec.UNSET:
@@ -87,9 +97,7 @@ async def make_key(db: Database, caller: Caller, wanted: NewApiKey, *, keyring: 
     scopes = sorted(set(wanted.scopes))
     if not set(scopes) <= caller.scopes:
         raise Forbidden("A key cannot have scopes that the key which makes it lacks.")
-    if wanted.expires_at is not None and (wanted.expires_at.tzinfo is None or wanted.expires_at <= now):
-        flaw = Flaw("/expires_at", "Must be a time in the future, with an offset.")
-        raise Invalid(flaw.detail, flaws=(flaw,))
+    _check_end(wanted.expires_at, now)
     minted = mint()
     async with db.begin(caller) as session:
         key = ApiKey(
@@ -132,6 +140,25 @@ async def _keep_one_administrator(session: AsyncSession, caller: Caller, key: Ap
     )
     if {row.id for row in others} == {key.id}:
         raise Conflict("This is your last key with the scope admin; make another one first.")
+
+
+def _check_name(name: str) -> None:
+    """The other party decides by it: nothing invisible, nothing that turns the direction of reading."""
+    if not name.strip() or has_hidden(name):
+        _refuse("/name", "A name must show something, and hold no control or invisible characters.")
+
+
+def _check_end(expires_at: datetime | None, now: datetime) -> None:
+    if expires_at is None:
+        return
+    if expires_at.tzinfo is None or expires_at <= now:
+        _refuse("/expires_at", "Must be a time in the future, with an offset.")
+    if expires_at.year > LAST_YEAR:
+        _refuse("/expires_at", f"The year must not be after {LAST_YEAR}.")
+
+
+def _refuse(pointer: str, detail: str) -> NoReturn:
+    raise Invalid(detail, flaws=(Flaw(pointer, detail),))
 
 
 def _tenant_view(row: Tenant) -> TenantView:

@@ -23,7 +23,10 @@ Name = Annotated[
 Email = Annotated[
     str,
     Meta(
-        pattern=r"^[^@\s]+@[^@\s]+$", max_length=254, description="Where people reach you", examples=["ops@example.com"]
+        pattern=r"^[^@\s]+@[^@\s]+$(?!\n)",  # `$` alone would let a line end through behind it
+        max_length=254,
+        description="Where people reach you",
+        examples=["ops@example.com"],
     ),
 ]
 

@@ -13,7 +13,7 @@ def flaw_of(url: str, *, allow_loopback: bool) -> str | None:
         port = parts.port
     except ValueError:
         return "This is not a URL."
-    if parts.scheme not in ("https", "http") or not parts.hostname or any(letter.isspace() for letter in url):
+    if parts.scheme not in ("https", "http") or not parts.hostname or not url.isprintable() or " " in url:
         return "Must be an absolute https URL."
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "Must not hold a user name, a password or a fragment."

@@ -10,12 +10,15 @@ MOST = 20
 
 class FakeSes:
     """One identity's policies per name. `before` is called with (operation, policy name) and
-    may raise or change things; `after_create` is awaited when SES has done a create and not yet answered."""
+    may raise or change things; `check` may refuse a document; `after_create` is awaited when SES has done a create and
+    not yet answered. Reads show `stale`, where it is set."""
 
     def __init__(self) -> None:
         self.policies: dict[str, dict[str, str]] = {}
         self.calls: list[tuple[str, str]] = []
         self.before: Callable[[str, str], None] = lambda _operation, _name: None
+        self.check: Callable[[str], None] = lambda _document: None
+        self.stale: dict[str, str] | None = None
         self.after_create: Callable[[], Awaitable[object]] | None = None
 
     def hold(self, account: str, identity: str, **policies: str) -> dict[str, str]:
@@ -24,7 +27,8 @@ class FakeSes:
 
     async def read_policies(self, access: RoleAccess, identity: str) -> dict[str, str]:
         """Everything on the identity."""
-        return dict(self._at(access, identity, "read", ""))
+        held = self._at(access, identity, "read", "")
+        return dict(held if self.stale is None else self.stale)
 
     async def create_policy(self, access: RoleAccess, identity: str, name: str, document: str) -> None:
         """Refuses a name that exists and the 21st policy."""
@@ -33,6 +37,7 @@ class FakeSes:
             raise Refused(f"Policy {name} already exists.", code="AlreadyExistsException")
         if len(held) >= MOST:
             raise Refused("Too many policies.", code="LimitExceededException")
+        self.check(document)
         held[name] = document
         if self.after_create is not None:
             await self.after_create()

@@ -375,3 +375,113 @@ async def test_both_parties_get_the_events_of_the_whole_life(stage: Stage, side:
             "grant.revocation_requested",
             "grant.revoked",
         ] == list(rows.scalars())
+
+
+async def test_a_policy_that_ses_does_not_show_yet_is_removed_with_its_grant(stage: Stage) -> None:
+    """SES holds it and shows it later: two reads from before that moment prove nothing (I3)."""
+    stage.ses.stale = dict(stage.held)
+    grant = await stage.agreed()
+    await stage.sync()
+    written = stage.ours()
+
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.until(grant, State.REVOKED)
+
+    assert (1, {}) == (len(written), stage.ours())
+
+
+async def test_a_policy_that_cannot_be_removed_unseen_is_not_called_gone(stage: Stage) -> None:
+    """What was written and never shown may be there, as long as SES does not let us delete it."""
+    stage.ses.stale = dict(stage.held)
+    grant = await stage.agreed()
+    await stage.sync()
+
+    def deny(operation: str, _name: str) -> None:
+        if operation == "delete":
+            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
+
+    stage.ses.before = deny
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    for _ in range(3):
+        await stage.wake()
+        await stage.sync()
+
+    assert State.REVOKING is (await stage.show(grant)).state
+
+
+RECIPIENTS = ("*@example.org",)
+
+
+def refuse_null(stage: Stage) -> None:
+    """SES takes no policy with the `Null` operator from now on."""
+
+    def refuse(document: str) -> None:
+        if '"Null"' in document:
+            raise Refused("Unknown or unapplicable condition operator 'Null'", code="BadRequestException")
+
+    stage.ses.check = refuse
+
+
+async def test_the_null_guard_is_there_where_ses_takes_it(stage: Stage) -> None:
+    """It makes sure that a request without recipients is not let through."""
+    grant = await stage.agreed(terms_for(stage.parties, recipients=RECIPIENTS))
+
+    await stage.until(grant, State.ACTIVE)
+
+    assert [True] == ['"Null"' in text for text in stage.ours().values()]
+
+
+async def test_the_null_guard_is_left_out_where_ses_refuses_it(stage: Stage) -> None:
+    """And the next run, which knows that, changes nothing."""
+    refuse_null(stage)
+    grant = await stage.agreed(terms_for(stage.parties, recipients=RECIPIENTS))
+
+    active = await stage.until(grant, State.ACTIVE)
+    stage.ses.calls.clear()
+    await stage.wake()
+    await stage.sync()
+
+    assert active.error is None
+    assert [(False, True)] == [('"Null"' in text, "*@example.org" in text) for text in stage.ours().values()]
+    assert [("read", "")] == stage.ses.calls
+
+
+async def test_an_amendment_without_the_guard_replaces_the_old_policy(stage: Stage) -> None:
+    """New before old, as with any change."""
+    refuse_null(stage)
+    grant = await stage.agreed(terms_for(stage.parties, recipients=RECIPIENTS))
+    await stage.until(grant, State.ACTIVE)
+    (before,) = stage.ours()
+
+    amended = await stage.amended(grant, terms_for(stage.parties, recipients=("*@example.net",)))
+    await stage.until(amended, State.ACTIVE)
+
+    ((after, text),) = stage.ours().items()
+    assert (True, True) == (before != after, "*@example.net" in text)
+
+
+async def test_a_guard_that_somebody_took_out_is_put_back(stage: Stage) -> None:
+    """Only what we wrote without the guard may stay without it."""
+    grant = await stage.agreed(terms_for(stage.parties, recipients=RECIPIENTS))
+    await stage.until(grant, State.ACTIVE)
+    ((name, held),) = stage.ours().items()
+    stage.held[name] = held.replace(',"Null":{"ses:Recipients":"false"}', "")
+    changed = stage.held[name] != held
+
+    await stage.wake()
+    await stage.sync()
+
+    assert (True, [held]) == (changed, list(stage.ours().values()))
+
+
+async def test_the_other_reasons_of_ses_are_kept_where_the_guard_is_not_to_blame(stage: Stage) -> None:
+    """Both documents are refused; people read why."""
+    grant = await stage.agreed(terms_for(stage.parties, recipients=RECIPIENTS))
+
+    def refuse(_document: str) -> None:
+        raise Refused("Policy contains an invalid principal.", code="BadRequestException")
+
+    stage.ses.check = refuse
+    failed = await stage.until(grant, State.ACTIVATION_FAILED)
+
+    assert "Policy contains an invalid principal." == failed.error

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 import uvicorn
@@ -28,7 +29,7 @@ from tests.servers import Postgres
 from tests.webhooks.waiting import until
 
 DATABASE = "journeys"
-USUAL = {"sns_retry_seconds": 0.02}
+USUAL = Dialect(sns_retry_seconds=0.02)
 NOBODY_THERE = "redis://127.0.0.1:1/0"  # a doorbell that never rings: the journeys do without
 
 Speak = Callable[..., None]
@@ -83,21 +84,20 @@ async def journeys_url(postgres: Postgres, own_database: str) -> str:
 @pytest.fixture(scope="session")
 def aws() -> Iterator[LocalAws]:
     """One local AWS; each test has accounts of its own."""
-    with start_in_thread(dialect=Dialect(**USUAL)) as running:
+    with start_in_thread(dialect=USUAL) as running:
         yield LocalAws(running)
 
 
 @pytest.fixture
 def speak(aws: LocalAws) -> Iterator[Speak]:
     """`speak(missing_policy_status=200)` changes the local AWS's dialect until the end of the test."""
-    before = aws.control("GET", "dialect")
 
     def change(**switches: Any) -> None:
         aws.control("PATCH", "dialect", switches)
 
     yield change
     aws.control("DELETE", "faults")
-    aws.control("PATCH", "dialect", before)
+    aws.control("PATCH", "dialect", msgspec.to_builtins(USUAL))
 
 
 @pytest_asyncio.fixture(scope="session")

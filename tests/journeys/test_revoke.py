@@ -43,7 +43,9 @@ async def test_a_revoked_delegate_cannot_send_and_its_neighbour_goes_on(
         await world.broker.hear(party, "grant.revoked", grant_id=grant_id)
     assert [] == world.second.inbox.of("grant.revoked")
     receipt = await world.first.get(f"/v1/grants/{grant_id}/receipt")
-    asked, removed, verified = (datetime.fromisoformat(receipt[f"{word}_at"]) for word in ("asked", "removed", "verified"))
+    asked, removed, verified = (
+        datetime.fromisoformat(receipt[f"{word}_at"]) for word in ("asked", "removed", "verified")
+    )
     assert asked <= removed <= verified - GAP
     calls = world.calls()
     after_removal = calls[len(calls) - calls[::-1].index("DeleteEmailIdentityPolicy") :]

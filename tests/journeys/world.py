@@ -107,7 +107,7 @@ class Party:
     async def try_post(self, path: str, body: object = None, *, etag: str | None = None) -> Answer:
         """Status and body of the answer to a POST, good or bad."""
         headers = {"idempotency-key": str(uuid4())} | ({"if-match": etag} if etag else {})
-        given = {} if body is None else {"json": body}
+        given: dict[str, Any] = {} if body is None else {"json": body}
         answer = await self.http.post(path, headers=headers, **given)
         return Answer(answer.status_code, answer.json())
 
@@ -250,10 +250,10 @@ class World:
 
     async def write_foreign_policy(self) -> None:
         """Somebody else's policy, in a form that we would not write."""
-        address = f"payroll@{DOMAIN}"
+        address, principal = f"payroll@{DOMAIN}", f"arn:aws:iam::{self.owner.aws.id}:root"
         text = (
             '{ "Version" : "2012-10-17",\n\t"Statement" : [ { "Effect":"Allow", "Sid" : "PayrollMayWrite",\n'
-            f'\t\t"Principal": {{"AWS": "arn:aws:iam::{self.owner.aws.id}:root" }},\n\t\t"Action" : [ "ses:SendEmail" ],\n'
+            f'\t\t"Principal": {{"AWS": {json.dumps(principal)} }},\n\t\t"Action" : [ "ses:SendEmail" ],\n'
             f'\t\t"Resource": {json.dumps(self.arn)},\n'
             f'\t\t"Condition" : {{ "StringLike": {{ "ses:FromAddress" : [ {json.dumps(address)} ] }} }} }} ] }}'
         )
@@ -298,6 +298,11 @@ class World:
             return next((each for each in found if each["state"] in states), None)
 
         return await self.broker.workers.until(look, seconds=seconds)
+
+    @staticmethod
+    def in_future(wait: timedelta) -> str:
+        """A whole second, as policies count time, in the form that the API takes."""
+        return (datetime.now(UTC) + wait).replace(microsecond=0).isoformat()
 
     async def refresh(self) -> None:
         """Asks for a look at the identity, as its owner can at any time."""
@@ -368,7 +373,7 @@ def terms(account_id: str, address: str, *, expires_in: timedelta = timedelta(da
     }
 
 
-AS_COUNTERED = {
+AS_COUNTERED: dict[str, Any] = {
     "from_display_names": [SHOWN_AS],
     "feedback_addresses": [BOUNCES],
     "feedback": {"owner_view": "hashed"},

@@ -1,0 +1,62 @@
+"""Transactions: what a database in trouble looks like to a tenant, and what its errors may say."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from broker.caller import NOBODY
+from broker.db import Database, Role, connect, sessions
+from broker.errors import Unavailable
+
+
+async def test_an_error_of_a_statement_does_not_show_its_parameters(committed_db: Database) -> None:
+    """They hold digests, names and recipients' addresses, and errors are logged."""
+    with pytest.raises(DBAPIError) as failed:
+        async with committed_db.begin(NOBODY) as session:
+            await session.execute(text("SELECT CAST(:canary AS text), 1 / 0"), {"canary": "canary@example.org"})
+
+    assert "canary@example.org" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '57014'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53300'; END $$",
+    ],
+)
+async def test_trouble_that_passes_is_unavailable(committed_db: Database, statement: str) -> None:
+    """A lock that is not had in time, a deadlock, a statement that was cut off, no connection left: try again."""
+    with pytest.raises(Unavailable):
+        async with committed_db.begin(NOBODY) as session:
+            await session.execute(text(statement))
+
+
+async def test_a_pool_that_is_used_up_is_unavailable(engine: AsyncEngine) -> None:
+    """Whoever waits too long for a connection is told to come back."""
+    small = connect(engine.url.render_as_string(hide_password=False), pool_size=1, pool_wait=0.05)
+    database = Database(sessions(small), role=Role.API)
+
+    async def hold(until: asyncio.Event, held: asyncio.Event) -> None:
+        async with database.read(NOBODY):
+            held.set()
+            await until.wait()
+
+    until, holding = asyncio.Event(), [asyncio.Event(), asyncio.Event()]
+    tasks = [asyncio.create_task(hold(until, each)) for each in holding]
+    for each in holding:
+        await each.wait()
+
+    with pytest.raises(Unavailable):
+        async with database.read(NOBODY):
+            pass
+
+    until.set()
+    await asyncio.gather(*tasks)
+    await small.dispose()

@@ -1,0 +1,85 @@
+"""What each Postgres role may do, beside what row-level security shows it: no more than its one job needs."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from broker.caller import Caller
+from broker.db import Database, Role
+from broker.ids import new_id
+from tests.conftest import MakeTenant
+from tests.feedback.conftest import World, make_world
+
+
+async def refused(db: Database, role: Role, caller: Caller, statement: str, **named: object) -> bool:
+    """Whether Postgres refuses this to the role."""
+    try:
+        async with db.as_role(role).begin(caller) as session:
+            await session.execute(text(statement), named)
+    except ProgrammingError:
+        return True
+    return False
+
+
+@pytest.fixture
+async def world(db: Database) -> World:
+    """Two parties with a live grant, its routes, and an endpoint each."""
+    return await make_world(db)
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER])
+@pytest.mark.parametrize("column", ["owner_id", "delegate_id", "identity_id", "identity_arn"])
+async def test_a_grant_never_moves_to_another_party(db: Database, world: World, role: Role, column: str) -> None:
+    """A party sees the row, so row-level security alone would let it name somebody else."""
+    value = "'x'" if column == "identity_arn" else f"'{world.second.tenant}'"
+
+    assert await refused(db, role, world.delegate, f"UPDATE grants SET {column} = {value}")
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER])
+async def test_an_offer_is_never_changed_after_it_is_made(db: Database, world: World, role: Role) -> None:
+    """Only its outcome is written: what was approved is what was shown."""
+    assert await refused(db, role, world.delegate, "UPDATE offers SET terms = '{}'")
+    assert await refused(db, role, world.delegate, "UPDATE offers SET made_by = 'owner'")
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER])
+async def test_nobody_writes_the_audit_trail_of_another(
+    db: Database, world: World, make_tenant: MakeTenant, role: Role
+) -> None:
+    """Being the other party of an entry lets one read it, not sign it."""
+    forged = (
+        "INSERT INTO audit (id, tenant_id, counterpart_id, actor, request_id, action, subject_kind, subject_id, details)"
+        " VALUES (:id, :victim, :me, 'key', '', 'grant.approved', 'grant', :id, '{}')"
+    )
+
+    assert await refused(
+        db, role, world.delegate, forged, id=new_id(), victim=world.owner.tenant, me=world.delegate.tenant
+    )
+
+
+async def test_the_pump_cannot_redirect_webhooks(db: Database, world: World) -> None:
+    """It sees every tenant's endpoints, and writes only how they fare."""
+    changes = ("url = 'https://evil.example'", "secret = 'x'", f"tenant_id = '{world.second.tenant}'")
+
+    assert [True] * 3 == [
+        await refused(db, Role.PUMP, world.owner, f"UPDATE endpoints SET {change}") for change in changes
+    ]
+    assert not await refused(db, Role.PUMP, world.owner, "UPDATE endpoints SET failing_since = now()")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT secret FROM endpoints",
+        "SELECT digest FROM api_keys",
+        "SELECT external_id FROM connections",
+        "SELECT terms FROM grants",
+        "SELECT previous FROM routes",
+        "SELECT reason FROM routes",
+        "SELECT subscription_arn FROM topics",
+    ],
+)
+async def test_ingest_reads_what_routes_a_message_and_nothing_else(db: Database, world: World, statement: str) -> None:
+    """It serves requests that nobody has signed in for."""
+    assert await refused(db, Role.INGEST, world.owner, statement)
