@@ -17,7 +17,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
-from broker import log, web
+from broker import log, openapi, web
 from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
@@ -70,7 +70,7 @@ def build(parts: Parts) -> Litestar:
         async with parts.serving():
             yield
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[*CONTROLLERS, _assets()],
         lifespan=[lifespan],
         middleware=[
@@ -99,6 +99,8 @@ def build(parts: Parts) -> Litestar:
         logging_config=None,
         state=_state(parts),
     )
+    openapi.complete(app)
+    return app
 
 
 def create() -> Litestar:

@@ -14,7 +14,7 @@ _SENTENCE = "Must not hold the character NUL."
 
 
 def refuse_nul(query: bytes, body: bytes) -> None:
-    """`BadRequest` for NUL in a query, `Invalid` with the field for NUL in a JSON body; other flaws are not looked for."""
+    """`BadRequest` for NUL in a query, `Invalid` with the field for NUL in a JSON body; no other flaw is looked for."""
     if b"\0" in unquote_to_bytes(query):
         raise BadRequest("The query holds the character NUL.")
     if rb"\u0000" not in body or not _NUL.search(body):

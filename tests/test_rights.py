@@ -49,8 +49,8 @@ async def test_nobody_writes_the_audit_trail_of_another(
 ) -> None:
     """Being the other party of an entry lets one read it, not sign it."""
     forged = (
-        "INSERT INTO audit (id, tenant_id, counterpart_id, actor, request_id, action, subject_kind, subject_id, details)"
-        " VALUES (:id, :victim, :me, 'key', '', 'grant.approved', 'grant', :id, '{}')"
+        "INSERT INTO audit (id, tenant_id, counterpart_id, actor, request_id, action, subject_kind, subject_id,"
+        " details) VALUES (:id, :victim, :me, 'key', '', 'grant.approved', 'grant', :id, '{}')"
     )
 
     assert await refused(

@@ -76,7 +76,5 @@ async def _close_offers(session: AsyncSession, connection: Connection) -> None:
         grant.paper = Paper.WITHDRAWN if own else Paper.DECLINED
         grant.version += 1
         what, note = f"grant.{grant.paper.value}", "The owner has disconnected the account of this identity."
-        await record(
-            session, caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, note=note
-        )
+        await record(session, caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, note=note)
         await announce(session, what, grant, note=note)

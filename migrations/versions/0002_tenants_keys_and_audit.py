@@ -84,7 +84,7 @@ CREATE POLICY parties ON audit FOR SELECT TO broker_api, broker_worker
   USING ((SELECT current_tenant()) IN (tenant_id, counterpart_id));
 
 CREATE POLICY parties_write ON audit FOR INSERT TO broker_api, broker_worker
-  WITH CHECK ((SELECT current_tenant()) IN (tenant_id, counterpart_id));
+  WITH CHECK (tenant_id = (SELECT current_tenant()));
 
 CREATE POLICY own ON idempotency_keys TO broker_api USING (tenant_id IS NOT DISTINCT FROM (SELECT current_tenant()));
 

@@ -77,6 +77,8 @@ ALTER TABLE grants ADD CONSTRAINT grants_agreed_offer_id_fkey
   FOREIGN KEY (agreed_offer_id) REFERENCES offers (id) DEFERRABLE INITIALLY DEFERRED
 """
 
+# Either party sees the row, so the policy alone would let it name somebody else: who the parties are, and what was
+# offered, is never updated.
 SECURITY = """
 ALTER TABLE grants ENABLE ROW LEVEL SECURITY;
 
@@ -90,7 +92,13 @@ CREATE POLICY parties ON offers TO broker_api, broker_worker
 
 CREATE POLICY routing ON grants FOR SELECT TO broker_ingest USING (true);
 
-GRANT SELECT, INSERT, UPDATE ON grants, offers TO broker_api, broker_worker;
+GRANT SELECT, INSERT ON grants, offers TO broker_api, broker_worker;
+
+GRANT UPDATE (paper, effect, error, version, latest_offer_id, agreed_offer_id, terms, accounts, feedback, not_before,
+  expires_at, slot, drifted, residual, agreed_at, activated_at, ended_at, removed_at, verified_at, stuck_at)
+  ON grants TO broker_api, broker_worker;
+
+GRANT UPDATE (outcome, decided_at) ON offers TO broker_api, broker_worker;
 
 GRANT SELECT (id, owner_id, delegate_id, identity_id, identity_arn, accounts, feedback, activated_at, ended_at,
   verified_at, paper) ON grants TO broker_ingest

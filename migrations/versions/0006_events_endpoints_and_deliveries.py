@@ -172,13 +172,19 @@ GRANT SELECT ON attempts TO broker_api, broker_worker;
 
 GRANT SELECT, INSERT ON deliveries TO broker_ingest;
 
-GRANT SELECT, UPDATE ON endpoints, lanes TO broker_pump;
+GRANT SELECT ON endpoints, lanes TO broker_pump;
+
+GRANT UPDATE (state, reason, failing_since) ON endpoints TO broker_pump;
+
+GRANT UPDATE (due_at, claimed_until, attempts, quiet_until) ON lanes TO broker_pump;
 
 GRANT SELECT, INSERT ON events TO broker_pump;
 
 GRANT INSERT ON audit TO broker_pump;
 
-GRANT SELECT, UPDATE, DELETE ON deliveries TO broker_pump;
+GRANT SELECT, DELETE ON deliveries TO broker_pump;
+
+GRANT UPDATE (attempts, next_at) ON deliveries TO broker_pump;
 
 GRANT SELECT, INSERT ON dead_deliveries, attempts TO broker_pump
 """

@@ -109,7 +109,9 @@ GRANT SELECT, INSERT, UPDATE ON topics, routes TO broker_api, broker_worker;
 
 GRANT SELECT ON quarantine TO broker_api;
 
-GRANT SELECT ON topics, routes TO broker_ingest;
+GRANT SELECT (id, tenant_id, arn, accounts, source, state) ON topics TO broker_ingest;
+
+GRANT SELECT (id, grant_id, topic_id, live_at) ON routes TO broker_ingest;
 
 GRANT UPDATE (live_at, due_at) ON routes TO broker_ingest;
 

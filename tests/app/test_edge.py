@@ -244,7 +244,15 @@ async def test_every_operation_is_documented(anonymous: httpx.AsyncClient) -> No
         for operation in operations
         if not (operation.get("summary") and operation.get("tags") and operation.get("description"))
     ]
+    without_example = [
+        (operation["operationId"], status)
+        for operation in operations
+        for status, answer in [("body", operation.get("requestBody", {})), *operation["responses"].items()]
+        for media in answer.get("content", {}).values()
+        if media.get("example") is None and status != "204"
+    ]
     assert [] == lacking
+    assert [] == without_example
 
 
 async def test_readiness_tells_the_truth(anonymous: httpx.AsyncClient) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import select, text, update
 
 from broker.caller import Caller
 from broker.connections import service as connections
+from broker.connections.models import Connection
 from broker.db import Database
 from broker.errors import Conflict, NotFound
 from broker.grants import negotiate, service
@@ -22,8 +23,7 @@ from tests.grants.conftest import LIFETIME, Parties, Propose, terms_for
 async def connection_of(db: Database, caller: Caller) -> UUID:
     """The one connection of this tenant."""
     async with db.read(caller) as session:
-        found = await session.scalars(text("SELECT id FROM connections WHERE tenant_id = :id"), {"id": caller.tenant})
-        return found.one()
+        return (await session.scalars(select(Connection.id).where(Connection.tenant_id == caller.tenant))).one()
 
 
 async def approved(db: Database, parties: Parties, propose: Propose) -> GrantView:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import start_in_thread
 from broker.settings import Environment, Registration, Settings
 from tests.journeys.inbox import Inboxes
-from tests.journeys.world import BROKER_ACCOUNT, GAP, Broker, World
+from tests.journeys.world import BROKER_ACCOUNT, GAP, NOBODY_THERE, Broker, World
 from tests.sandbox.aws import REGION
 from tests.sandbox.aws import Aws as LocalAws
 from tests.servers import Postgres
@@ -30,7 +31,6 @@ from tests.webhooks.waiting import until
 
 DATABASE = "journeys"
 USUAL = Dialect(sns_retry_seconds=0.02)
-NOBODY_THERE = "redis://127.0.0.1:1/0"  # a doorbell that never rings: the journeys do without
 
 Speak = Callable[..., None]
 MakeWorld = Callable[..., Awaitable[World]]
@@ -126,6 +126,7 @@ async def broker_here(
         aws_account_id=BROKER_ACCOUNT,
         aws_region=REGION,
         aws_endpoint_url=aws.url,
+        aws_call_timeout=timedelta(seconds=1.5),  # so that a fault that never answers is soon over
         readback_gap=GAP,
         webhook_allow_loopback=True,
     )

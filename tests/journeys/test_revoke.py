@@ -13,17 +13,17 @@ REFUSED = "AccessDeniedException"
 
 
 @pytest.mark.parametrize(
-    "switches",
+    ("switches", "later"),
     [
-        pytest.param({}, id="usual"),
-        pytest.param({"missing_policy_status": 200}, id="missing_policy_200"),
-        pytest.param({"bare_account_as_root": False}, id="bare_account_kept"),
-        pytest.param({"stale_reads_seconds": 0.7}, id="stale_reads"),
-        pytest.param({"rate_limit_per_second": 1}, id="one_call_a_second"),
+        pytest.param({}, {}, id="usual"),
+        pytest.param({"missing_policy_status": 200}, {}, id="missing_policy_200"),
+        pytest.param({"bare_account_as_root": False}, {}, id="bare_account_kept"),
+        pytest.param({"stale_reads_seconds": 0.7}, {}, id="stale_reads"),
+        pytest.param({}, {"rate_limit_per_second": 1}, id="one_call_a_second"),
     ],
 )
 async def test_a_revoked_delegate_cannot_send_and_its_neighbour_goes_on(
-    make_world: MakeWorld, speak: Speak, switches: dict[str, Any]
+    make_world: MakeWorld, speak: Speak, switches: dict[str, Any], later: dict[str, Any]
 ) -> None:
     speak(**switches)
     world = await make_world()
@@ -33,6 +33,7 @@ async def test_a_revoked_delegate_cannot_send_and_its_neighbour_goes_on(
         await world.reach_state(each["id"], "active")
     assert ["", ""] == [await world.first.refusal(world.arn, AGREED), await world.second.refusal(world.arn, BILL)]
 
+    speak(**later)
     revoked = await world.revoke(grant_id)
 
     assert [] == revoked["flags"]

@@ -26,6 +26,7 @@ from tests.sandbox.aws import Aws as LocalAws
 
 BROKER_ACCOUNT = "999999999999"
 GAP = timedelta(milliseconds=200)  # between the two reads of a removal; a second in production
+NOBODY_THERE = "redis://127.0.0.1:1/0"  # a doorbell that never rings: the journeys do without
 OURS = "delegation-broker-"
 DOMAIN = "example.com"
 NEWSLETTER, BILLING, BOUNCES, CEO = (f"{name}@{DOMAIN}" for name in ("newsletter", "billing", "bounces", "ceo"))

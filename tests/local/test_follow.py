@@ -14,7 +14,8 @@ def test_lines_come_whole_and_with_the_name_of_their_process(tmp_path: Path) -> 
         with (tmp_path / "worker.log").open("w") as log:
             log.write("half of a ")
             log.flush()
-            (tmp_path / "api.log").open("a").write("after\n")
+            with (tmp_path / "api.log").open("a") as other:
+                other.write("after\n")
             wait_for(lambda: len(seen) == 2)
             log.write("line\n")
 

@@ -1,0 +1,174 @@
+"""What the generated OpenAPI document lacks: errors in the form that we answer, and an example for every operation."""
+
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Reference
+
+from broker.web import PROBLEM, TYPES
+
+METHODS = ("get", "post", "patch", "delete")
+MOMENT = "2026-12-01T09:30:00Z"
+IDENTIFIER = "01a203f1-933e-7384-98d1-0e362595677e"
+ERRORS = {
+    400: ("bad-request", "The request cannot be read."),
+    401: ("unauthenticated", "Send an API key: Authorization: Bearer sdb_…"),
+    403: ("forbidden", "This API key lacks the scope decide."),
+    404: ("not-found", "There is no grant with this id."),
+    409: ("conflict", "There is no open offer to decide."),
+    412: ("precondition-failed", "Another offer was made since you looked; read the grant and decide on that one."),
+    413: ("too-large", "The body is too large."),
+    422: ("invalid", "The terms are not valid: The end has passed already."),
+    428: ("precondition-required", "Send If-Match with the ETag of the offer you looked at."),
+    503: ("unavailable", "The database cannot be reached right now; nothing was changed."),
+}
+
+
+# Where a name says more than its type.
+BY_NAME: Mapping[str, Any] = {
+    "account_id": "111111111111",
+    "action": "grant.approved",
+    "actor": "you",
+    "answer": "",
+    "asked_by": "owner",
+    "created_by": "you",
+    "detail": "Must be a time in the future, with an offset.",
+    "description": "Bounces into our CRM",
+    "document": {"Version": "2012-10-17", "Statement": []},
+    "error": None,
+    "etag": f'"{IDENTIFIER}"',
+    "explanation": ["Account 222222222222 may send with SendEmail as newsletter@example.com."],
+    "changes": ["ends 60 days earlier"],
+    "event_types": ["email.bounced", "email.complained", "grant.*"],
+    "flags": [],
+    "id": IDENTIFIER,
+    "identity_arn": "arn:aws:ses:eu-west-1:111111111111:identity/example.com",
+    "arn": "arn:aws:ses:eu-west-1:111111111111:identity/example.com",
+    "name": "Example AG",
+    "next_page_token": None,
+    "note": "Shorter, please.",
+    "pointer": "/terms/expires_at",
+    "prefix": "sdb_3uKq0x1a",
+    "protected_by": "reads",
+    "reason": None,
+    "region": "eu-west-1",
+    "residual_policies": [],
+    "role_arn": "arn:aws:iam::111111111111:role/SesDelegationBroker",
+    "roles": ["owner"],
+    "scopes": ["read", "decide"],
+    "subject_kind": "grant",
+    "topic_arn": "arn:aws:sns:eu-west-1:999999999999:ses-delegation-broker-01a203f18c5173069200dd1c72b05f3b",
+    "type": "email.bounced",
+    "url": "https://hooks.example.com/ses",
+}
+
+
+def complete(app: Litestar) -> None:
+    """Adds to every operation of the application's document its possible problems and its examples."""
+    document = app.openapi_schema
+    schemas = document.to_schema()["components"]["schemas"]
+    for path, item in (document.paths or {}).items():
+        for method in METHODS:
+            operation: Operation | None = getattr(item, method)
+            if operation is not None:
+                _add_problems(operation, path)
+                for media in _media(operation):
+                    _add_example(media, schemas)
+
+
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 0) -> Any:
+    """A value that fits a JSON schema, made of the examples and defaults in it; null where it becomes too deep."""
+    if schema.get("examples"):
+        given = schema["examples"]
+        return given[0] if isinstance(given, list) else next(iter(given.values()))
+    if "$ref" in schema:
+        return None if depth > 8 else example_of(schemas[schema["$ref"].rpartition("/")[2]], schemas, depth + 1)
+    for several in ("allOf", "oneOf", "anyOf"):
+        if schema.get(several):
+            if {"type": "string"} in schema[several] and {"type": "null"} in schema[several]:
+                return None  # free text that may be missing
+            return example_of(_likeliest(schema[several]), schemas, depth + 1)
+    if schema.get("default") not in (None, [], ""):
+        return schema["default"]
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    return _of_type(schema, schemas, depth)
+
+
+def _of_type(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int) -> Any:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((each for each in kind if each != "null"), "null")
+    match kind:
+        case "object":
+            return {
+                name: example_of(each, schemas, depth + 1)
+                if each.get("examples") or name not in BY_NAME
+                else BY_NAME[name]
+                for name, each in schema.get("properties", {}).items()
+            }
+        case "array":
+            return [example_of(schema["items"], schemas, depth + 1)] if schema.get("items") else []
+        case "string":
+            return {"uuid": IDENTIFIER, "date-time": MOMENT}.get(schema.get("format", ""), "text")
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+    return None
+
+
+def _likeliest(schemas: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next((each for each in schemas if each and each.get("type") != "null"), schemas[0])
+
+
+def _media(operation: Operation) -> Iterator[OpenAPIMediaType]:
+    if operation.request_body is not None and not isinstance(operation.request_body, Reference):
+        yield from operation.request_body.content.values()
+    for status, response in (operation.responses or {}).items():
+        if status.startswith("2") and isinstance(response, OpenAPIResponse):
+            yield from (response.content or {}).values()
+
+
+def _add_example(media: OpenAPIMediaType, schemas: Mapping[str, Any]) -> None:
+    if media.example is None and media.schema is not None:
+        media.example = msgspec.to_builtins(example_of(media.schema.to_schema(), schemas))
+
+
+def _add_problems(operation: Operation, path: str) -> None:
+    responses = operation.responses = operation.responses or {}
+    described = {int(status): _text_of(answer) for status, answer in responses.items() if _is_problem(answer)}
+    for status in sorted({*_possible(operation, path), *described}):
+        slug, detail = ERRORS[status]
+        example = {"type": TYPES + slug, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+        responses[str(status)] = OpenAPIResponse(
+            description=described.get(status) or HTTPStatus(status).phrase,
+            content={PROBLEM: OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"), example=example)},
+        )
+
+
+def _is_problem(answer: OpenAPIResponse | Reference) -> bool:
+    return isinstance(answer, OpenAPIResponse) and PROBLEM in (answer.content or {})
+
+
+def _text_of(answer: OpenAPIResponse | Reference) -> str:
+    return answer.description or ""
+
+
+def _possible(operation: Operation, path: str) -> list[int]:
+    """The problems an operation can answer, judged by what it takes."""
+    found = [400, 503]
+    if operation.security != [{}]:
+        found += [401, 403]
+    if "{" in path:
+        found.append(404)
+    if operation.request_body is not None:
+        found += [413, 422]
+    if operation.operation_id and "{" in path and not operation.operation_id.startswith(("list", "show")):
+        found.append(409)
+    if any(getattr(parameter, "name", "") == "If-Match" for parameter in operation.parameters or []):
+        found += [412, 428]
+    return sorted(found)
