@@ -49,6 +49,12 @@ async def start(session: AsyncSession, request: IdempotencyRequest, tenant_id: U
     raise Replayed(status=found.status, body=bytes(found.body), sealed=found.sealed)
 
 
+async def forget(session: AsyncSession) -> int:
+    """Removes answers older than 24 hours, of all tenants, and with them the secrets they hold; how many there were."""
+    gone: int = (await session.execute(text("SELECT forget_answers()"))).scalar_one()
+    return gone
+
+
 async def remember(session: AsyncSession, caller: Caller, answer: T, *, keyring: Keyring | None = None) -> T:
     """Stores the answer beside the work and returns it; give `keyring` when the answer holds a secret."""
     if caller.idempotency is None:

@@ -5,8 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from uuid import UUID
 
-from broker import clock, db
+from broker import clock, db, idempotency
 from broker.bell import Bells
+from broker.caller import NOBODY
 from broker.connections import permissions, verify
 from broker.crypto import Keyring
 from broker.db import Database, Role
@@ -86,8 +87,10 @@ class Parts:
         }
 
     async def keep_house(self) -> None:
-        """What has to be done now and then: partitions of the days to come."""
+        """What has to be done now and then: partitions of the days to come; old answers are forgotten."""
         await days.make(self.worker)
+        async with self.worker.begin(NOBODY) as session:
+            await idempotency.forget(session)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

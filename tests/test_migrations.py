@@ -61,6 +61,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "claim_due",
         "fan_out",
         "find_identity",
+        "forget_answers",
         "make_days",
         "next_due",
         "register_tenant",

@@ -123,7 +123,7 @@ async def find(session: AsyncSession, caller: Caller, connection_id: UUID, *, lo
         Connection.tenant_id == caller.tenant,
         Connection.state != State.REMOVED,
     )
-    row = await session.scalar(query.with_for_update() if lock else query)
+    row = await session.scalar(query.with_for_update(key_share=True) if lock else query)
     if row is None:
         raise NotFound("There is no such connection.")
     return row

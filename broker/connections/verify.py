@@ -133,7 +133,8 @@ async def _settle(
     finding, text = outcome
     async with db.begin(caller) as session:
         query = select(Connection).where(Connection.id == claim.id, Connection.tenant_id == caller.tenant)
-        row = (await session.execute(query.with_for_update())).scalar_one()
+        # Not FOR UPDATE: whoever writes an identity takes a share of its connection's key, and is waited for below.
+        row = (await session.execute(query.with_for_update(key_share=True))).scalar_one()
         if row.state == State.REMOVED:
             await due.settle(session, claim, again_in=None)
             return

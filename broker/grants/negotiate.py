@@ -124,7 +124,7 @@ async def find_for(
     """Locks a grant for a move that its state and the caller's side allow; `expected` is the offer looked at."""
     row = (
         await session.execute(
-            select(Grant, func.now()).where(Grant.id == grant_id, visible_to(caller)).with_for_update()
+            select(Grant, func.now()).where(Grant.id == grant_id, visible_to(caller)).with_for_update(key_share=True)
         )
     ).one_or_none()
     if row is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -62,13 +63,12 @@ async def settle_reading(
     """Writes down what was read; a grant whose paper changed since the plan was made is left to the next run."""
     async with db.begin(work.caller) as session:
         waits: list[timedelta] = []
+        grants, identity = await _lock(session, work)
         for wanted in work.grants:
-            grant = await _locked(session, wanted)
-            if grant is None:
+            if (grant := grants.get(wanted.id)) is None:
                 waits.append(timedelta(0))
                 continue
             waits += await _write(session, work, wanted, grant, reading, gap, activated)
-        identity = await session.get_one(Identity, work.claim.id)
         identity.sync_error = None
         if work.access is not None:
             await record_policies(session, identity, dict(reading.observed))
@@ -81,24 +81,27 @@ async def settle_reading(
 async def settle_failure(db: Database, work: Work, error: BrokerError, *, again_in: timedelta) -> None:
     """Writes down why nothing could be read. What has to go is tried again for ever, and its parties are told."""
     async with db.begin(work.caller) as session:
-        identity = await session.get_one(Identity, work.claim.id)
+        grants, identity = await _lock(session, work)
         identity.sync_error = error.detail
-        for wanted in work.grants:
-            grant = await _locked(session, wanted)
-            if grant is not None and grant.paper in ENDED:
+        for grant in grants.values():
+            if grant.paper in ENDED:
                 await _mark_stuck(session, work, grant, error.detail, refused=isinstance(error, Refused))
-            elif grant is not None and grant.effect is not Effect.APPLIED:
+            elif grant.effect is not Effect.APPLIED:
                 grant.error = error.detail
         await session.flush()
         await settle(session, work.claim, again_in=again_in, failed=True)
 
 
-async def _locked(session: AsyncSession, wanted: Wanted) -> Grant | None:
-    return (
-        await session.scalars(
-            select(Grant).where(Grant.id == wanted.id, Grant.version == wanted.version).with_for_update()
-        )
-    ).one_or_none()
+async def _lock(session: AsyncSession, work: Work) -> tuple[dict[UUID, Grant], Identity]:
+    """The grants whose paper has not changed since the plan was made, and the identity.
+
+    In the order in which whoever decides on a grant locks them, and before anybody is told: grants, identity, lanes.
+    """
+    versions = {wanted.id: wanted.version for wanted in work.grants}
+    query = select(Grant).where(Grant.id.in_(versions)).order_by(Grant.id).with_for_update(key_share=True)
+    locked = (await session.scalars(query)).all()
+    identity = await session.get_one(Identity, work.claim.id, with_for_update={"key_share": True})
+    return {grant.id: grant for grant in locked if grant.version == versions[grant.id]}, identity
 
 
 async def _write(

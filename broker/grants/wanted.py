@@ -16,7 +16,7 @@ from broker.caller import Caller
 from broker.db import Database
 from broker.due import Claim
 from broker.grants.events import announce
-from broker.grants.lifecycle import LIVE, Effect, Outcome, Paper
+from broker.grants.lifecycle import LIVE, NEGOTIABLE, Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
 from broker.grants.written import unseen, written
@@ -74,6 +74,7 @@ async def load(db: Database, claim: Claim) -> Work:
     async with db.begin(caller) as session:
         identity = await session.get_one(Identity, claim.id)
         now: datetime = (await session.execute(select(func.now()))).scalar_one()
+        await _lock(session, identity.id)
         await _lapse(session, caller, identity.id, now)
         grants = await _unsettled(session, identity.id)
         for grant in grants:
@@ -124,13 +125,23 @@ def _from_now(date: ColumnElement[Any]) -> ColumnElement[timedelta | None]:
     return type_coerce(date - func.now(), Interval())
 
 
+async def _lock(session: AsyncSession, identity_id: UUID) -> None:
+    """All grants that this transaction may change, in one order and before anybody is told of the first."""
+    await session.execute(
+        select(Grant.id)
+        .where(Grant.identity_id == identity_id, Grant.paper.in_(NEGOTIABLE | ENDED), Grant.effect != Effect.REMOVED)
+        .order_by(Grant.id)
+        .with_for_update(key_share=True)
+    )
+
+
 async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
     rows = (
         await session.execute(
             select(Grant, Offer)
             .join(Offer, Offer.id == Grant.latest_offer_id)
             .where(Grant.identity_id == identity_id, Offer.outcome.is_(None), Offer.lapses_at <= now)
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
     ).all()
     for grant, offer in rows:
@@ -148,7 +159,7 @@ async def _unsettled(session: AsyncSession, identity_id: UUID) -> Sequence[Grant
         .where(Grant.identity_id == identity_id)
         .where(Grant.paper.in_(LIVE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)))
         .order_by(Grant.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
     return rows.all()
 

@@ -127,9 +127,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
   SELECT tenants.id, tenants.name FROM tenants WHERE tenants.id = ANY (ids)
 $$;
 
-REVOKE ALL ON FUNCTION register_tenant, authenticate, tenant_names FROM PUBLIC;
+CREATE FUNCTION forget_answers() RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  WITH gone AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours' RETURNING 1)
+  SELECT count(*) FROM gone
+$$;
 
-GRANT EXECUTE ON FUNCTION register_tenant, authenticate, tenant_names TO broker_api
+REVOKE ALL ON FUNCTION register_tenant, authenticate, tenant_names, forget_answers FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION register_tenant, authenticate, tenant_names TO broker_api;
+
+GRANT EXECUTE ON FUNCTION forget_answers TO broker_worker
 """
 
 
@@ -140,5 +148,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION register_tenant, authenticate, tenant_names")
+    op.execute("DROP FUNCTION register_tenant, authenticate, tenant_names, forget_answers")
     op.execute("DROP TABLE idempotency_keys, audit, api_keys, tenants")

@@ -51,7 +51,7 @@ def upgrade() -> None:
     op.execute(CLAIM)
     op.execute(NEXT)
     op.execute("REVOKE ALL ON FUNCTION claim_due, next_due FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION claim_due, next_due TO broker_api, broker_worker, broker_pump")
+    op.execute("GRANT EXECUTE ON FUNCTION claim_due, next_due TO broker_worker, broker_pump")
 
 
 def downgrade() -> None:

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 import broker.models  # noqa: F401 - foreign keys need every table
 from broker.app import build
@@ -98,6 +99,14 @@ def speak(aws: LocalAws) -> Iterator[Speak]:
     yield change
     aws.control("DELETE", "faults")
     aws.control("PATCH", "dialect", msgspec.to_builtins(USUAL))
+
+
+@pytest.fixture(autouse=True)
+def nothing_crashes() -> Iterator[None]:
+    """A worker's crash is logged and its work is done again later, so a journey could end well in spite of it."""
+    with capture_logs() as logs:
+        yield
+    assert [] == [each for each in logs if each["log_level"] in {"error", "critical"}]
 
 
 @pytest_asyncio.fixture(scope="session")
