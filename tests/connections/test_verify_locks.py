@@ -1,4 +1,4 @@
-"""The order of locks: checking a connection and writing one of its identities must not wait for each other in a ring."""
+"""The order of locks: checking a connection and settling one of its identities do not wait for each other in a ring."""
 
 from collections.abc import Sequence
 from datetime import datetime
