@@ -64,7 +64,9 @@ class Acting:
         drifted = frozenset(
             grant.slot
             for grant in self._work.grants
-            if grant.effect is Effect.APPLIED and grant.document and not holds_slot(observed, grant.slot)
+            if (grant.effect is Effect.APPLIED or grant.slot in self._work.held)
+            and grant.document
+            and not holds_slot(observed, grant.slot)
         )
         self._desired = {
             grant.slot: self._document(grant, document, observed)

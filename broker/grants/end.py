@@ -10,7 +10,7 @@ from broker.db import Database
 from broker.grants.events import announce
 from broker.grants.lifecycle import MOVES, Effect, Outcome, Verb
 from broker.grants.models import Grant
-from broker.grants.negotiate import Found, find_for, wake_identity
+from broker.grants.moves import Found, find_for, wake_identity
 from broker.grants.present import grant_view, names_of
 from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember

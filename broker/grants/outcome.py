@@ -1,5 +1,6 @@
 """The last transaction of a sync: what the read-back means for each grant, and who is told."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -193,11 +194,8 @@ async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: s
     grant.stuck_at = now
     identity = await session.get_one(Identity, work.claim.id)
     names = [name for name in identity.policies if (p := parse_name(name)) and p.slot == grant.slot]
-    commands = [
-        f"aws sesv2 delete-email-identity-policy --region {identity.region} --email-identity {identity.name}"
-        f" --policy-name {name}"
-        for name in names
-    ]
+    command = ("aws", "sesv2", "delete-email-identity-policy", "--region", identity.region)
+    commands = [shlex.join((*command, "--email-identity", identity.name, "--policy-name", name)) for name in names]
     await _tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
 
 

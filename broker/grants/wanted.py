@@ -23,6 +23,7 @@ from broker.grants.written import unseen, written
 from broker.identities.models import Identity
 from broker.identities.service import access_of
 from broker.policies.compile import document, statements
+from broker.policies.plan import parse_name
 from broker.policies.terms import Terms
 
 ENDED = frozenset({Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED})
@@ -51,7 +52,8 @@ class Work(msgspec.Struct, frozen=True):
     """All that a sync needs to know before it talks to SES. `access` None: there is no role to act with.
 
     `written` are documents by name as we wrote them, of grants that may have to do without the guard. `unseen` are
-    names that have to go although no read has shown them yet.
+    names that have to go although no read has shown them yet. `held` are the slots that the last read showed: one of
+    them that is gone now was taken away by somebody else.
     """
 
     claim: Claim
@@ -61,6 +63,7 @@ class Work(msgspec.Struct, frozen=True):
     grants: tuple[Wanted, ...]
     written: Mapping[str, str]
     unseen: tuple[str, ...]
+    held: frozenset[int]
 
     @property
     def caller(self) -> Caller:
@@ -90,6 +93,7 @@ async def load(db: Database, claim: Claim) -> Work:
             grants=wanted,
             written=await _written(session, identity, wanted),
             unseen=await _unseen(session, identity, wanted),
+            held=frozenset(name.slot for each in identity.policies if (name := parse_name(each))),
         )
 
 

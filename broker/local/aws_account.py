@@ -6,8 +6,11 @@ import boto3
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from broker.local.aws import REGION, Keys
+
+_SESSION = boto3.Session()  # one for all accounts: it reads the models of the services, a tenth of a second each, once
 
 
 class AwsAccount:
@@ -18,7 +21,7 @@ class AwsAccount:
         self.account_id = account_id
         self.arn = keys.arn
         self.url = url
-        self._session = boto3.Session(keys.access_key_id, keys.secret_access_key, region_name=REGION)
+        self._keys = keys
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
@@ -26,13 +29,22 @@ class AwsAccount:
         if service not in self._clients:
             # SES answers some calls once per second only (Developer Guide, quotas): a customer's SDK tries again.
             config = Config(retries={"total_max_attempts": 6, "mode": "standard"}, proxies={})
-            self._clients[service] = self._session.client(service, endpoint_url=self.url, config=config)
+            self._clients[service] = _SESSION.client(
+                service,
+                region_name=REGION,
+                endpoint_url=self.url,
+                aws_access_key_id=self._keys.access_key_id,
+                aws_secret_access_key=self._keys.secret_access_key,
+                config=config,
+            )
         return self._clients[service]
 
     def presign(self, url: str, region: str, headers: dict[str, str]) -> str:
         """Sign a GET of STS, with these headers, in its query string."""
         request = AWSRequest("GET", url, headers=headers)
-        SigV4QueryAuth(self._session.get_credentials(), "sts", region, expires=60).add_auth(request)
+        SigV4QueryAuth(
+            Credentials(self._keys.access_key_id, self._keys.secret_access_key), "sts", region, expires=60
+        ).add_auth(request)
         return str(request.url)
 
     def close(self) -> None:

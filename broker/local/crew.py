@@ -69,6 +69,7 @@ class Crew:
             stack.callback(self._pool.shutdown)
             for end in self._endings:
                 stack.callback(end)
+            stack.callback(self._ask_all)
 
     def reserve(self) -> int:
         """Give a free port of loopback that stays ours: only who asks for this very port can listen at it.
@@ -116,6 +117,12 @@ class Crew:
         """Raise ``StartError`` when a program has ended that nobody asked to."""
         for server in list(self._servers):
             server.child.check()
+
+    def _ask_all(self) -> None:
+        """Ask all of our own programs to end, the youngest first, so that they do it side by side."""
+        for server in reversed(self._servers):
+            if server.child.running:
+                server.child.process.terminate()
 
     def _says(self, child: Child, marker: str) -> bool:
         if self._ending.is_set():

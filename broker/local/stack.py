@@ -133,7 +133,8 @@ def _start_api(crew: Crew, environment: Mapping[str, str], port: int) -> "Future
 
 
 def _start_worker(crew: Crew, environment: Mapping[str, str], name: str) -> "Future[Server]":
-    return crew.serve(f"{name}-worker", (*BROKER, "worker", name), env=environment, marker=WORKER_READY)
+    words = (sys.executable, "-m", "workers.main", name)  # what `broker worker` becomes
+    return crew.serve(f"{name}-worker", words, env=environment, marker=WORKER_READY)
 
 
 def _environment(

@@ -106,9 +106,10 @@ GRANT SELECT (id, owner_id, delegate_id, identity_id, identity_arn, accounts, fe
 
 # A delegate changes the paper of a grant whose identity belongs to the owner: it may wake that identity, no more.
 FUNCTIONS = """
-CREATE FUNCTION wake_identity(wanted uuid) RETURNS uuid
+CREATE FUNCTION wake_identity(wanted uuid, at timestamptz) RETURNS uuid
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-  UPDATE identities SET due_at = now() WHERE id = wanted AND EXISTS (
+  UPDATE identities SET due_at = CASE WHEN claimed_until > now() THEN now() ELSE least(coalesce(due_at, at), at) END
+  WHERE id = wanted AND EXISTS (
     SELECT FROM grants WHERE identity_id = wanted AND current_tenant() IN (owner_id, delegate_id))
   RETURNING id
 $$;

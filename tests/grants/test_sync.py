@@ -272,6 +272,32 @@ async def test_a_policy_that_somebody_else_removed_is_not_put_back(stage: Stage)
     assert 1 == len(stage.ours())
 
 
+async def test_an_amendment_does_not_bring_back_what_somebody_removed(stage: Stage) -> None:
+    """Approved by the delegate before anybody noticed: still for the owner alone to restore."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    for name in stage.ours():
+        del stage.held[name]
+
+    await stage.amended(grant, terms_for(stage.parties, days=120))
+    await stage.sync()
+
+    assert (("drifted",), {}) == (tuple((await stage.show(grant)).flags), stage.ours())
+
+
+async def test_offers_alone_never_make_the_broker_call_ses(stage: Stage) -> None:
+    """A delegate that proposes without end must not use up the owner's one call per second."""
+    wanted = Proposal(identity_arn=stage.parties.arn, terms=terms_for(stage.parties))
+    await stage.sync()
+    stage.ses.calls.clear()
+
+    for _ in range(3):
+        await negotiate.propose(stage.db, stage.parties.delegate, wanted, lifetime=LIFETIME)
+        await stage.sync()
+
+    assert [] == stage.ses.calls
+
+
 async def test_a_policy_that_somebody_widened_is_put_back(stage: Stage) -> None:
     """Ours again, under a new name."""
     grant = await stage.agreed()

@@ -12,7 +12,7 @@ from broker.db import Database
 from broker.grants.events import announce
 from broker.grants.lifecycle import State
 from broker.grants.models import Grant
-from broker.grants.negotiate import wake_identity
+from broker.grants.moves import wake_identity
 from broker.grants.views import GrantView
 from broker.webhooks import endpoints
 from broker.webhooks.views import NewEndpoint

@@ -7,17 +7,8 @@ import msgspec
 import pytest
 
 from tests.journeys.conftest import MakeWorld, Speak
-from tests.journeys.world import (
-    AGREED,
-    AS_COUNTERED,
-    BILL,
-    BILLING,
-    CEO,
-    FOREIGN,
-    NEWSLETTER,
-    World,
-    terms,
-)
+from tests.journeys.party import AGREED, AS_COUNTERED, BILL, BILLING, CEO, NEWSLETTER
+from tests.journeys.world import FOREIGN, World, terms
 from tests.sandbox.aws import allow
 
 REFUSED = "AccessDeniedException"

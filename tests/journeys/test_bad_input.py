@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.journeys.conftest import MakeWorld
-from tests.journeys.world import BILLING, BOUNCING, BROKER_ACCOUNT, DOMAIN, NEWSLETTER, Broker, World, terms
+from tests.journeys.party import BILLING, BOUNCING, DOMAIN, NEWSLETTER
+from tests.journeys.world import BROKER_ACCOUNT, Broker, World, terms
 from tests.sandbox.aws import REGION
 
 TOKEN = "canary-token-2336412f37"

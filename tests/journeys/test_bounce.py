@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tests.journeys.conftest import MakeWorld, Speak
-from tests.journeys.world import AGREED, AS_COUNTERED, BOUNCING, CEO, DOMAIN, Mail, World
+from tests.journeys.party import AGREED, AS_COUNTERED, BOUNCING, CEO, DOMAIN, Mail
+from tests.journeys.world import World
 
 BOUNCED = msgspec.structs.replace(AGREED, to=BOUNCING)
 

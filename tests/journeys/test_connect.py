@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.journeys.conftest import MakeWorld, Speak
-from tests.journeys.world import DOMAIN, FOREIGN, Broker, Party, connect, make_role, template, terms
+from tests.journeys.party import DOMAIN, Party
+from tests.journeys.world import FOREIGN, Broker, connect, make_role, template, terms
 from tests.sandbox.aws import REGION
 
 

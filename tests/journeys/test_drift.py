@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.journeys.conftest import MakeWorld, Speak
-from tests.journeys.world import BILL, BILLING, DOMAIN, FOREIGN, OURS
+from tests.journeys.party import BILL, BILLING, DOMAIN
+from tests.journeys.world import FOREIGN, OURS
 
 REFUSED = "AccessDeniedException"
 

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from tests.journeys.conftest import MakeWorld
-from tests.journeys.world import BILL, BILLING, OURS
+from tests.journeys.party import BILL, BILLING
+from tests.journeys.world import OURS
 
 SOON = timedelta(seconds=2)
 REFUSED = "AccessDeniedException"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.journeys.conftest import MakeWorld
-from tests.journeys.world import BILL, BILLING, FOREIGN, NOBODY_THERE, OURS
+from tests.journeys.party import BILL, BILLING
+from tests.journeys.world import FOREIGN, NOBODY_THERE, OURS
 
 REFUSED = "AccessDeniedException"
 READ, CREATE, DELETE = "GetEmailIdentityPolicies", "CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy"

@@ -6,7 +6,8 @@ import pytest
 from broker.app import build
 from broker.parts import Parts
 from tests.journeys.conftest import MakeWorld
-from tests.journeys.world import BILLING, NEWSLETTER, Broker, Party, World, terms
+from tests.journeys.party import BILLING, NEWSLETTER, Party
+from tests.journeys.world import Broker, World, terms
 
 
 async def proposed(world: World) -> str:

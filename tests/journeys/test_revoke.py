@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.journeys.conftest import MakeWorld, Speak
-from tests.journeys.world import AGREED, AS_COUNTERED, BILL, BILLING, FOREIGN, GAP, NEWSLETTER, terms
+from tests.journeys.party import AGREED, AS_COUNTERED, BILL, BILLING, NEWSLETTER
+from tests.journeys.world import FOREIGN, GAP, terms
 from tests.sandbox.aws import allow
 
 REFUSED = "AccessDeniedException"
