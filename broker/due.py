@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql import bindparam
 
-from broker.caller import NOBODY
+from broker.caller import NOBODY, Caller
 from broker.db import Database
+from broker.errors import BrokerError
 
 
 class Superseded(Exception):
@@ -97,6 +98,15 @@ async def settle(session: AsyncSession, done: Claim, *, again_in: timedelta | No
     if row is None:
         raise Superseded(f"{done.kind} {done.id} was claimed by another worker.")
     return bool(row.due_now)
+
+
+async def give_back(db: Database, done: Claim, *, again_in: timedelta) -> None:
+    """Ends a lease whose work failed unforeseen, so that nobody has to wait until it runs out. Never raises."""
+    try:
+        async with db.begin(Caller.system(done.tenant_id, job=done.kind)) as session:
+            await settle(session, done, again_in=again_in, failed=True)
+    except (Superseded, BrokerError):
+        return  # somebody else has it, or the database is away: the lease does the rest
 
 
 def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
+from litestar.datastructures import ResponseHeader
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter
@@ -43,6 +44,9 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", description="The ETag of the offer that you looked at; one strong tag"),
 ]
+
+# For answers that hold a secret: no cache may keep them (RFC 9111, section 5.2.2.5).
+NO_STORE = (ResponseHeader(name="Cache-Control", value="no-store", description="The answer holds a secret"),)
 
 T = TypeVar("T")
 BrokerRequest = Request[Any, Caller, Any]

@@ -4,9 +4,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from broker import due, log
 from broker.db import Database
 from broker.errors import BrokerError
+from broker.ids import new_id
 
 SWEEP = 1.0  # seconds, ± 30 %, so that several workers do not look in step
 AT_ONCE = 8  # runs side by side: one slow account must not hold the others up
@@ -23,7 +26,7 @@ async def watch(db: Database, kind: str, run: Run, rung: asyncio.Event) -> None:
             if len(running) >= AT_ONCE:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             rung.clear()
-            task = asyncio.create_task(_once(run, rung))
+            task = asyncio.create_task(_once(kind, run, rung))
             running.add(task)
             task.add_done_callback(running.discard)
             # A run that finds nothing ends within a millisecond or two; only then is the next date known.
@@ -35,7 +38,9 @@ async def watch(db: Database, kind: str, run: Run, rung: asyncio.Event) -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _once(run: Run, rung: asyncio.Event) -> None:
+async def _once(kind: str, run: Run, rung: asyncio.Event) -> None:
+    # In this task's own context: every line that the run logs carries the job's id.
+    structlog.contextvars.bind_contextvars(job=kind, job_id=str(new_id()))
     try:
         if await run():
             rung.set()

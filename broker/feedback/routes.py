@@ -27,7 +27,7 @@ from broker.settings import Settings
 KIND = "routes"
 LEASE = timedelta(seconds=60)
 AT_ONCE = 10
-FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=2), timedelta(minutes=15)
+FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=15)
 USABLE = frozenset({"verified", "degraded"})
 
 logger = log.get(__name__)
@@ -66,6 +66,10 @@ class _Found(msgspec.Struct, frozen=True):
     previous: Mapping[str, str | None] | None = None
 
 
+class _Halfway(Exception):  # an outcome: SES takes about one such call a second, so the rest follows in the next run
+    """Some slots were set, and then SES asked to wait."""
+
+
 async def run(db: Database, ses: IdentityTopics, settings: Settings, *, only: Sequence[UUID] | None = None) -> int:
     """Works on the routes that are due (of those in `only`, if given); returns how many."""
     claims = await claim(db, KIND, most=AT_ONCE, lease=LEASE, only=only)
@@ -88,6 +92,8 @@ async def _check(db: Database, ses: IdentityTopics, settings: Settings, claimed:
         work = await _load(db, claimed)
         # After a grant's end the bounces of its last mail still come in, but what SES drops now is not put back.
         found = None if work.ended else await _set_up(ses, work)
+    except _Halfway:
+        await _settle(db, claimed, None, again_in=FIRST_RETRY)
     except Unavailable as error:
         logger.warning("route waits", route_id=str(claimed.id), reason=error.detail)
         await _settle(db, claimed, None, again_in=None, failed=True)
@@ -127,8 +133,13 @@ async def _set_up(ses: IdentityTopics, work: _Work) -> _Found:
         return _Found("pending", BY_HAND)
     before = await ses.notification_topics(work.access, work.identity)
     todo = plan(before, work.topic_arn)
-    for kind in todo.free:
-        await ses.set_notification_topic(work.access, work.identity, kind, work.topic_arn)
+    for done, kind in enumerate(todo.free):
+        try:
+            await ses.set_notification_topic(work.access, work.identity, kind, work.topic_arn)
+        except Unavailable as error:
+            if done:
+                raise _Halfway from error
+            raise
     # An answer of 200 is not taken as proof: what counts is what SES says afterwards.
     after = await ses.notification_topics(work.access, work.identity) if todo.free else before
     left = plan(after, work.topic_arn)

@@ -13,7 +13,7 @@ from broker.db import Database
 from broker.grants import end, negotiate, service
 from broker.grants.views import Counter, GrantView, OfferView, PolicyView, Proposal, Reason, Receipt
 from broker.settings import Settings
-from broker.web import IfMatch, Page, after, checked_size, expected_version, needs, page_of
+from broker.web import NO_STORE, IfMatch, Page, after, checked_size, expected_version, needs, page_of
 
 
 def _tagged(grant: GrantView) -> Response[GrantView]:
@@ -51,7 +51,13 @@ class GrantController(Controller):
         """Puts terms forward. The other party approves, counters or declines them before they lapse."""
         return _tagged(await negotiate.propose(db, caller, data, lifetime=settings.offer_lifetime))
 
-    @get("/{grant_id:uuid}", summary="Show a grant", operation_id="showGrant", guards=[needs(Scope.READ)])
+    @get(
+        "/{grant_id:uuid}",
+        summary="Show a grant",
+        operation_id="showGrant",
+        response_headers=NO_STORE,
+        guards=[needs(Scope.READ)],
+    )
     async def show(
         self,
         db: NamedDependency[Database],

@@ -76,8 +76,8 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Acti
     except Superseded:
         logger.info("sync superseded", identity_id=str(claim.id))
     except Exception:
-        # Whatever it was, the lease runs out and the row is tried again.
         logger.exception("sync failed", identity_id=str(claim.id))
+        await due.give_back(db, claim, again_in=due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY))
 
 
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:

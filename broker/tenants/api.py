@@ -21,7 +21,7 @@ from broker.tenants.views import (
     TenantChange,
     TenantView,
 )
-from broker.web import Page, needs
+from broker.web import NO_STORE, Page, needs
 
 
 class TenantController(Controller):
@@ -34,6 +34,7 @@ class TenantController(Controller):
         "/tenants",
         summary="Register a tenant",
         operation_id="registerTenant",
+        response_headers=NO_STORE,
         opt=PUBLIC,
         guards=[may_register],
         security=[{}],
@@ -67,7 +68,7 @@ class ApiKeyController(Controller):
     path = "/v1/api-keys"
     tags = ("API keys",)
 
-    @post(summary="Make an API key", operation_id="makeApiKey", guards=[needs(Scope.ADMIN)])
+    @post(summary="Make an API key", operation_id="makeApiKey", response_headers=NO_STORE, guards=[needs(Scope.ADMIN)])
     async def make(
         self,
         db: NamedDependency[Database],

@@ -13,7 +13,7 @@ from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import BadRequest
 from broker.settings import Settings
-from broker.web import Page, after, checked_size, needs, page_of
+from broker.web import NO_STORE, Page, after, checked_size, needs, page_of
 from broker.webhooks import deliveries, endpoints
 from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.feed import feed
@@ -35,7 +35,12 @@ class EndpointController(Controller):
     path = "/v1/endpoints"
     tags = ("Webhooks",)
 
-    @post(summary="Make an endpoint", operation_id="createEndpoint", guards=[needs(Scope.WRITE)])
+    @post(
+        summary="Make an endpoint",
+        operation_id="createEndpoint",
+        response_headers=NO_STORE,
+        guards=[needs(Scope.WRITE)],
+    )
     async def create(
         self,
         db: NamedDependency[Database],

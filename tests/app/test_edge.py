@@ -111,6 +111,15 @@ async def test_a_key_can_do_what_its_scopes_say_and_no_more(app: Litestar, regis
     assert ({"POST", "PATCH", "DELETE"}, {"GET"}) == (refused, allowed)
 
 
+async def test_an_answer_with_a_secret_is_not_kept_by_caches(register: Register) -> None:
+    """API keys and signing secrets are shown once."""
+    client = await register()
+    key = await client.post("/v1/api-keys", json={"name": "ci", "scopes": ["read"]})
+    endpoint = await client.post("/v1/endpoints", json={"url": "https://hooks.example.com/"})
+
+    assert ("no-store", "no-store") == (key.headers["cache-control"], endpoint.headers["cache-control"])
+
+
 async def test_a_key_cannot_make_a_wider_one(register: Register) -> None:
     """Scopes never grow."""
     admin = await register()

@@ -154,6 +154,22 @@ async def test_attempts_count_failures_in_a_row(committed_db: Database) -> None:
     assert [1, 2, 3, 1] == counted
 
 
+async def test_a_lease_that_is_given_back_is_free_at_once(committed_db: Database) -> None:
+    """What failed unforeseen is tried again without waiting for the lease; giving back a lost lease does nothing."""
+    caller = await new_tenant(committed_db)
+    row = await lane(committed_db, caller)
+    first = await claim_one(committed_db, row)
+    assert first is not None
+    await due.give_back(committed_db.as_role(Role.PUMP), first, again_in=timedelta(0))
+
+    second = await claim_one(committed_db, row)
+    await due.give_back(committed_db.as_role(Role.PUMP), first, again_in=timedelta(0))
+
+    assert second is not None
+    assert 2 == second.attempts
+    assert await claim_one(committed_db, row) is None
+
+
 async def test_the_bell_rings_after_the_commit_for_what_was_woken(committed_db: Database) -> None:
     """And not at all for what was rolled back."""
     rung: list[tuple[str, list[UUID]]] = []
