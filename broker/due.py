@@ -100,8 +100,9 @@ async def settle(session: AsyncSession, done: Claim, *, again_in: timedelta | No
     return bool(row.due_now)
 
 
-async def give_back(db: Database, done: Claim, *, again_in: timedelta) -> None:
-    """Ends a lease whose work failed unforeseen, so that nobody has to wait until it runs out. Never raises."""
+async def give_back(db: Database, done: Claim) -> None:
+    """Ends a lease whose work failed unforeseen: due again in 1 s, 2 s, 4 s … 60 s. Never raises."""
+    again_in = back_off(done.attempts, first=timedelta(seconds=1), most=timedelta(minutes=1))
     try:
         async with db.begin(Caller.system(done.tenant_id, job=done.kind)) as session:
             await settle(session, done, again_in=again_in, failed=True)

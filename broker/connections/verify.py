@@ -63,8 +63,9 @@ async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], cla
         await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
     except Superseded:
         logger.info("another worker has this connection now", connection_id=str(claim.id))
-    except Exception as error:  # the top of a worker loop: the lease runs out and the row is tried again
-        logger.error("checking a connection failed", connection_id=str(claim.id), exc_info=error)
+    except Exception:
+        logger.exception("checking a connection failed", connection_id=str(claim.id))
+        await due.give_back(db, claim)
 
 
 async def _read(db: Database, caller: Caller, connection_id: UUID) -> tuple[Connection, datetime]:

@@ -16,7 +16,7 @@ from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections.models import Connection
 from broker.db import Database
-from broker.due import Claim, Superseded, back_off, claim, settle
+from broker.due import Claim, Superseded, back_off, claim, give_back, settle
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
 from broker.feedback.slots import BY_HAND, NO_TOPIC_NOW, NO_TOPIC_YET, before_ours, plan, why_pending
@@ -83,8 +83,8 @@ async def _work(db: Database, ses: IdentityTopics, settings: Settings, claimed: 
     except Superseded:
         logger.info("another worker has this route", route_id=str(claimed.id))
     except Exception:
-        # The lease ends by itself, and the route is due again then.
         logger.exception("route failed", route_id=str(claimed.id))
+        await give_back(db, claimed)
 
 
 async def _check(db: Database, ses: IdentityTopics, settings: Settings, claimed: Claim) -> None:

@@ -15,7 +15,7 @@ from broker import log
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
-from broker.due import Claim, Superseded, back_off, claim, settle, wake
+from broker.due import Claim, Superseded, back_off, claim, give_back, settle, wake
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
 from broker.settings import Settings
@@ -91,8 +91,8 @@ async def _work(db: Database, sns: BrokerTopics, settings: Settings, claimed: Cl
     except Superseded:
         logger.info("another worker has this topic", topic_id=str(claimed.id))
     except Exception:
-        # The lease ends by itself, and the topic is due again then.
         logger.exception("topic failed", topic_id=str(claimed.id))
+        await give_back(db, claimed)
 
 
 async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:

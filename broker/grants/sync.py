@@ -77,7 +77,7 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Acti
         logger.info("sync superseded", identity_id=str(claim.id))
     except Exception:
         logger.exception("sync failed", identity_id=str(claim.id))
-        await due.give_back(db, claim, again_in=due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY))
+        await due.give_back(db, claim)
 
 
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:

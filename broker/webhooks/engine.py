@@ -78,15 +78,16 @@ class _Engine:
             return  # what is under way goes on; the next look is a second away
         for claim in claims:
             lane = Lane(self._db, self._keyring, self._attempts, claim, start_until=start_until)
-            self._working.add(asyncio.create_task(_safely(lane, claim)))
+            self._working.add(asyncio.create_task(_safely(self._db, lane, claim)))
 
 
-async def _safely(lane: Lane, claim: Claim) -> int:
-    """The top of one lane's work: a lane that fails is due again when its lease is over."""
+async def _safely(db: Database, lane: Lane, claim: Claim) -> int:
+    """The top of one lane's work: a lane that fails is tried again a little later."""
     try:
         return await lane.work()
     except Superseded:
         logger.info("lane taken over", endpoint_id=str(claim.id))
     except Exception:
         logger.exception("lane failed", endpoint_id=str(claim.id), tenant_id=str(claim.tenant_id))
+        await due.give_back(db, claim)
     return 0
