@@ -5,7 +5,8 @@ transaction. A worker `claim`s rows (a lease and a higher fence), works with no 
 settle under an old fence writes nothing. Only database time is compared with database time.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,9 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql import bindparam
 
+from broker import log
 from broker.caller import NOBODY, Caller
 from broker.db import Database
 from broker.errors import BrokerError
+
+logger = log.get(__name__)
 
 
 class Superseded(Exception):
@@ -69,6 +73,34 @@ async def claim(
             _CLAIM, {"kind": kind, "most": most, "lease": lease, "only": list(only) if only is not None else None}
         )
         return [Claim(kind, row.id, row.tenant_id, row.fence, row.attempts) for row in rows]
+
+
+async def work(
+    db: Database,
+    kind: str,
+    do: Callable[[Claim], Awaitable[None]],
+    *,
+    most: int,
+    lease: timedelta,
+    only: Sequence[UUID] | None = None,
+) -> int:
+    """Claims what is due of `kind` and does it side by side, one failure not touching the others; how many there were.
+
+    `do` settles its claim itself. What it raises is logged with its trace, and the row is tried again.
+    """
+    claims = await claim(db, kind, most=most, lease=lease, only=only)
+    await asyncio.gather(*(_do(db, do, each) for each in claims))
+    return len(claims)
+
+
+async def _do(db: Database, do: Callable[[Claim], Awaitable[None]], claimed: Claim) -> None:
+    try:
+        await do(claimed)
+    except Superseded:
+        logger.info("taken over by another worker", kind=claimed.kind, id=str(claimed.id))
+    except Exception:
+        logger.exception("work failed", kind=claimed.kind, id=str(claimed.id), tenant_id=str(claimed.tenant_id))
+        await give_back(db, claimed)
 
 
 async def next_due(db: Database, kind: str) -> float | None:

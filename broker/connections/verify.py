@@ -17,7 +17,7 @@ from broker.connections.binding import announce, bind
 from broker.connections.health import Finding, judge
 from broker.connections.models import Connection, State
 from broker.db import Database
-from broker.due import Claim, Superseded
+from broker.due import Claim
 from broker.errors import Refused, Unavailable
 
 logger = log.get(__name__)
@@ -50,22 +50,18 @@ class Discovery(Protocol[Seen]):
 
 async def run(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], *, only: Sequence[UUID] | None = None) -> int:
     """Checks role connections that are due and returns how many; one that cannot be checked never stops the others."""
-    claims = await due.claim(db, Connection.__tablename__, most=_AT_ONCE, lease=LEASE, only=only)
-    await asyncio.gather(*(_check(db, sts, discovery, claim) for claim in claims))
-    return len(claims)
+
+    async def check(claim: Claim) -> None:
+        await _check(db, sts, discovery, claim)
+
+    return await due.work(db, Connection.__tablename__, check, most=_AT_ONCE, lease=LEASE, only=only)
 
 
 async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], claim: Claim) -> None:
     caller = Caller.system(claim.tenant_id, job="verify")
-    try:
-        row, began = await _read(db, caller, claim.id)
-        finding, text, seen = await _examine(sts, discovery, row)
-        await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
-    except Superseded:
-        logger.info("another worker has this connection now", connection_id=str(claim.id))
-    except Exception:
-        logger.exception("checking a connection failed", connection_id=str(claim.id))
-        await due.give_back(db, claim)
+    row, began = await _read(db, caller, claim.id)
+    finding, text, seen = await _examine(sts, discovery, row)
+    await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
 
 
 async def _read(db: Database, caller: Caller, connection_id: UUID) -> tuple[Connection, datetime]:

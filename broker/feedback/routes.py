@@ -1,6 +1,5 @@
 """Keeps the `identity_topic` routes: an owner's identity tells the broker's topic about bounces and the rest."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -10,13 +9,13 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker import log
+from broker import due, log
 from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections.models import Connection
 from broker.db import Database
-from broker.due import Claim, Superseded, back_off, claim, give_back, settle
+from broker.due import Claim, back_off, settle
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
 from broker.feedback.slots import BY_HAND, NO_TOPIC_NOW, NO_TOPIC_YET, before_ours, plan, why_pending
@@ -72,19 +71,11 @@ class _Halfway(Exception):  # an outcome: SES takes about one such call a second
 
 async def run(db: Database, ses: IdentityTopics, settings: Settings, *, only: Sequence[UUID] | None = None) -> int:
     """Works on the routes that are due (of those in `only`, if given); returns how many."""
-    claims = await claim(db, KIND, most=AT_ONCE, lease=LEASE, only=only)
-    await asyncio.gather(*(_work(db, ses, settings, each) for each in claims))
-    return len(claims)
 
-
-async def _work(db: Database, ses: IdentityTopics, settings: Settings, claimed: Claim) -> None:
-    try:
+    async def check(claimed: Claim) -> None:
         await _check(db, ses, settings, claimed)
-    except Superseded:
-        logger.info("another worker has this route", route_id=str(claimed.id))
-    except Exception:
-        logger.exception("route failed", route_id=str(claimed.id))
-        await give_back(db, claimed)
+
+    return await due.work(db, KIND, check, most=AT_ONCE, lease=LEASE, only=only)
 
 
 async def _check(db: Database, ses: IdentityTopics, settings: Settings, claimed: Claim) -> None:

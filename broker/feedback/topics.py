@@ -1,6 +1,5 @@
 """Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by this API."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,11 +10,11 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker import log
+from broker import due, log
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
-from broker.due import Claim, Superseded, back_off, claim, give_back, settle, wake
+from broker.due import Claim, Superseded, back_off, settle, wake
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
 from broker.settings import Settings
@@ -80,19 +79,11 @@ def topic_policy(topic_arn: str, accounts: Sequence[str]) -> str:
 
 async def run(db: Database, sns: BrokerTopics, settings: Settings, *, only: Sequence[UUID] | None = None) -> int:
     """Works on the topics that are due (of those in `only`, if given); returns how many."""
-    claims = await claim(db, KIND, most=AT_ONCE, lease=LEASE, only=only)
-    await asyncio.gather(*(_work(db, sns, settings, each) for each in claims))
-    return len(claims)
 
-
-async def _work(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
-    try:
+    async def check(claimed: Claim) -> None:
         await _check(db, sns, settings, claimed)
-    except Superseded:
-        logger.info("another worker has this topic", topic_id=str(claimed.id))
-    except Exception:
-        logger.exception("topic failed", topic_id=str(claimed.id))
-        await give_back(db, claimed)
+
+    return await due.work(db, KIND, check, most=AT_ONCE, lease=LEASE, only=only)
 
 
 async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:

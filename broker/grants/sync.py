@@ -4,7 +4,6 @@ Claim, read the paper, act on SES with no transaction open, and settle what the 
 changed meanwhile: then the row is due again, and a late apply cannot bring back what was revoked.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
 from broker.db import Database
-from broker.due import Claim, Superseded
+from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Acting, IdentityPolicies, Reading
 from broker.grants.models import Grant
@@ -58,26 +57,22 @@ async def run(
     only: Sequence[UUID] | None = None,
 ) -> int:
     """Works on the identities that are due (of those in `only`, if given); returns how many."""
-    claims = await due.claim(db, KIND, most=AT_ONCE, lease=LEASE, only=only)
-    await asyncio.gather(*(_sync(db, ses, pace, activated, claim) for claim in claims))
-    return len(claims)
+
+    async def make_equal(claim: Claim) -> None:
+        await _sync(db, ses, pace, activated, claim)
+
+    return await due.work(db, KIND, make_equal, most=AT_ONCE, lease=LEASE, only=only)
 
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Activated, claim: Claim) -> None:
+    work = await load(db, claim)
     try:
-        work = await load(db, claim)
-        try:
-            reading = await _act(db, ses, work)
-        except BrokerError as error:
-            again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
-            await settle_failure(db, work, error, again_in=again)
-            return
+        reading = await _act(db, ses, work)
+    except BrokerError as error:
+        again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
+        await settle_failure(db, work, error, again_in=again)
+    else:
         await settle_reading(db, work, reading, pace.readback_gap, pace.check_every, activated)
-    except Superseded:
-        logger.info("sync superseded", identity_id=str(claim.id))
-    except Exception:
-        logger.exception("sync failed", identity_id=str(claim.id))
-        await due.give_back(db, claim)
 
 
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
