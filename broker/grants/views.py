@@ -50,6 +50,23 @@ class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: Note | None = None
 
 
+class Matching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of your live grants to revoke: all that fit every filter given; at least one is needed."""
+
+    delegate_id: Annotated[UUID | None, Meta(description="Grants to this tenant")] = None
+    account_id: Annotated[
+        str | None, Meta(description="Grants that let this AWS account send", examples=["222222222222"])
+    ] = None
+    identity_arn: Annotated[
+        str | None,
+        Meta(
+            description="Grants on this identity", examples=["arn:aws:ses:eu-west-1:111111111111:identity/example.com"]
+        ),
+    ] = None
+    dry_run: Annotated[bool, Meta(description="Only say which grants it would be", examples=[True])] = False
+    note: Note | None = None
+
+
 class PartyView(msgspec.Struct, frozen=True):
     """One side of a grant."""
 
@@ -98,6 +115,13 @@ class GrantView(msgspec.Struct, frozen=True):
     activated_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """The grants that were revoked, or, on a dry run, would be. Each becomes `revoked` by itself."""
+
+    dry_run: bool
+    grants: Sequence[GrantView]
 
 
 class Receipt(msgspec.Struct, frozen=True):
