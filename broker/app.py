@@ -22,6 +22,7 @@ from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
+from broker.feedback.door import Door
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -103,11 +104,12 @@ def build(parts: Parts) -> Litestar:
     return app
 
 
-def create() -> Litestar:
+def create() -> Door:
     """What `uvicorn --factory` calls: reads the environment; connections open when the first request comes."""
     settings = load(os.environ)
     log.configure(log_format=settings.log_format, level=settings.log_level)
-    return build(Parts(settings))
+    parts = Parts(settings)
+    return Door(build(parts), parts.receiver, body_limit=settings.body_limit)
 
 
 def _state(parts: Parts) -> State:

@@ -156,22 +156,32 @@ def expected_version(if_match: str | None) -> UUID:
         raise PreconditionFailed("If-Match must be the one strong ETag of the latest offer.") from error
 
 
-def problem(request: Request[Any, Any, Any], error: BrokerError) -> Response[Problem]:
-    """The answer to an error of ours."""
-    body = Problem(
+def problem_of(error: BrokerError, path: str) -> Problem:
+    """An error of ours as problem details."""
+    return Problem(
         type=TYPES + error.slug,
         title=error.title,
         status=error.status,
         detail=error.detail,
-        instance=request.url.path,
+        instance=path,
         request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
         errors=error.flaws,
     )
-    headers = {}
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
+
+
+def retry_headers(error: BrokerError) -> dict[str, str]:
+    """When to come back, in whole seconds, where that would help (RFC 9110, section 10.2.3)."""
+    if not isinstance(error, Unavailable):
+        return {}
+    return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
+
+
+def problem(request: Request[Any, Any, Any], error: BrokerError) -> Response[Problem]:
+    """The answer to an error of ours."""
+    headers = retry_headers(error)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="ses-delegation-broker"'
+    body = problem_of(error, request.url.path)
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
 
 

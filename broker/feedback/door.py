@@ -1,0 +1,82 @@
+"""The door for SNS in front of the web application: the same receiver without a framework between.
+
+A route of the framework costs more than twice as much per message, client included, and SNS is the one caller that
+comes thousands of times a second. The documented route at the same path calls the same receiver.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from broker import clock, log
+from broker.errors import BrokerError, TooLarge
+from broker.feedback.receive import Receiver
+from broker.feedback.topics import FEEDBACK_PATH
+from broker.ids import new_id
+from broker.web import PROBLEM, problem_of, retry_headers
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+logger = log.get(__name__)
+
+
+class Disconnected(Exception):
+    """The sender went away before its message was complete; there is nobody to answer."""
+
+
+class Door:
+    """An ASGI application: takes POSTs to the feedback path itself and hands everything else on."""
+
+    def __init__(self, app: Asgi, receiver: Receiver, *, body_limit: int) -> None:
+        self._app = app
+        self._receiver = receiver
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """ASGI 3.0. Answers 200 once the message is stored, or the problem that the receiver raised."""
+        if scope["type"] != "http" or scope["path"] != FEEDBACK_PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        structlog.contextvars.bind_contextvars(request_id=str(new_id()))
+        try:
+            body = await self._read(receive)
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            await self._receiver.receive(headers, body, now=clock.now())
+        except Disconnected:
+            return
+        except BrokerError as error:
+            await _answer_problem(send, error)
+        except Exception as error:
+            logger.error("feedback failed", exc_info=error)
+            await _answer_problem(send, BrokerError("An unexpected error; it was logged under this request id."))
+        else:
+            await _answer(send, 200, b"", {})
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            body += message.get("body", b"")
+            if len(body) > self._body_limit:
+                raise TooLarge(f"The body has more than {self._body_limit} bytes.")
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+async def _answer_problem(send: Send, error: BrokerError) -> None:
+    body = msgspec.json.encode(problem_of(error, FEEDBACK_PATH))
+    await _answer(send, error.status, body, {"content-type": PROBLEM, **retry_headers(error)})
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
+    told = {**headers, "content-length": str(len(body))}
+    listed = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    await send({"type": "http.response.start", "status": status, "headers": listed})
+    await send({"type": "http.response.body", "body": body})
