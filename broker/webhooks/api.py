@@ -17,6 +17,7 @@ from broker.web import NO_STORE, Page, after, checked_size, needs, page_of
 from broker.webhooks import deliveries, endpoints
 from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.feed import feed
+from broker.webhooks.moves import EndpointMoves
 from broker.webhooks.views import (
     AttemptView,
     DeliveryState,
@@ -29,7 +30,7 @@ from broker.webhooks.views import (
 )
 
 
-class EndpointController(Controller):
+class EndpointController(EndpointMoves):
     """Where events are posted, signed as in Standard Webhooks 1.0."""
 
     path = "/v1/endpoints"
@@ -69,7 +70,7 @@ class EndpointController(Controller):
     async def show(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], endpoint_id: FromPath[UUID]
     ) -> EndpointView:
-        """State and reason; never the secret."""
+        """State, reason, and when each secret was last used; never a secret, nor the value of a header."""
         return await endpoints.show(db, caller, endpoint_id)
 
     @patch(
@@ -79,12 +80,14 @@ class EndpointController(Controller):
         self,
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
+        keyring: NamedDependency[Keyring],
         settings: NamedDependency[Settings],
         endpoint_id: FromPath[UUID],
         data: JSONBody[EndpointChange],
     ) -> EndpointView:
-        """Deliveries that are still pending go to the new URL."""
-        return await endpoints.change(db, caller, endpoint_id, data, allow_loopback=settings.webhook_allow_loopback)
+        """Deliveries that are still pending go to the new URL. `headers` replace all those that were there."""
+        loopback = settings.webhook_allow_loopback
+        return await endpoints.change(db, caller, endpoint_id, wanted=data, keyring=keyring, allow_loopback=loopback)
 
     @delete(
         "/{endpoint_id:uuid}", summary="Delete an endpoint", operation_id="deleteEndpoint", guards=[needs(Scope.WRITE)]
@@ -94,32 +97,6 @@ class EndpointController(Controller):
     ) -> None:
         """What was still to be delivered to it is cancelled."""
         await endpoints.remove(db, caller, endpoint_id)
-
-    @post(
-        "/{endpoint_id:uuid}/test",
-        summary="Send a test event",
-        operation_id="testEndpoint",
-        status_code=202,
-        guards=[needs(Scope.WRITE)],
-    )
-    async def test(
-        self, db: NamedDependency[Database], caller: NamedDependency[Caller], endpoint_id: FromPath[UUID]
-    ) -> EndpointView:
-        """Sends `endpoint.test` to this endpoint, the way that all events go."""
-        return await endpoints.send_test(db, caller, endpoint_id)
-
-    @post(
-        "/{endpoint_id:uuid}/enable",
-        summary="Enable a disabled endpoint",
-        operation_id="enableEndpoint",
-        status_code=202,
-        guards=[needs(Scope.WRITE)],
-    )
-    async def enable(
-        self, db: NamedDependency[Database], caller: NamedDependency[Caller], endpoint_id: FromPath[UUID]
-    ) -> EndpointView:
-        """It gets events again, and what was pending at once."""
-        return await endpoints.enable(db, caller, endpoint_id)
 
 
 class DeliveryController(Controller):

@@ -1,7 +1,7 @@
 """One attempt at one delivery: render for the party, sign, post, decide what follows."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -22,11 +22,15 @@ logger = log.get(__name__)
 
 
 class Addressee(msgspec.Struct, frozen=True):
-    """Whose webhook it is, where it is, and with what to sign: every key signs."""
+    """Whose webhook it is, where it is, and with what to sign: every key (by the id of its secret) signs.
+
+    `headers` are the tenant's own, names in lower case; ours win.
+    """
 
     tenant_id: UUID
     url: str
-    keys: tuple[bytes, ...]
+    keys: Mapping[UUID, bytes]
+    headers: Mapping[str, str] = {}
 
 
 class Attempts:
@@ -53,8 +57,9 @@ class Attempts:
 
     async def _post(self, to: Addressee, parcel: Parcel, body: bytes, *, at: datetime) -> tuple[Result, Next]:
         headers = {
+            **to.headers,
             "content-type": "application/json",
-            **signing.headers(parcel.event_id, body, at=at, keys=to.keys),
+            **signing.headers(parcel.event_id, body, at=at, keys=tuple(to.keys.values())),
         }
         began = time.monotonic()
         try:

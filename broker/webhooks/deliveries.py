@@ -96,10 +96,13 @@ async def attempts(
 
 
 async def replay(db: Database, caller: Caller, delivery: DeliveryId) -> DeliveryView:
-    """Sends one delivery again, at once and with a fresh schedule, whether it is pending, dead or was delivered."""
+    """Sends one delivery again, at once and with a fresh schedule, whether it is pending, dead or was delivered.
+
+    To a paused endpoint it goes when that is resumed.
+    """
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, delivery.endpoint_id)
-        if endpoint.state != "active":
+        if endpoint.state == "disabled":
             raise Conflict("The endpoint is disabled; enable it first.")
         event = await _event(session, caller, delivery)
         await session.execute(delete(DeadDeliveryRow).where(*_is(DeadDeliveryRow, caller, delivery)))

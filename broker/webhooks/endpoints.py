@@ -16,11 +16,11 @@ from broker.db import Database
 from broker.errors import Conflict, Flaw, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
-from broker.webhooks import signing
+from broker.webhooks import custom_headers, keys, signing
 from broker.webhooks.events import View, unknown_types
 from broker.webhooks.models import DeliveryRow, EndpointRow, EventRow, LaneRow
 from broker.webhooks.urls import flaw_of
-from broker.webhooks.views import EndpointChange, EndpointMade, EndpointView, NewEndpoint
+from broker.webhooks.views import EndpointChange, EndpointMade, EndpointView, NewEndpoint, SecretView
 
 MOST_ENDPOINTS = 20
 
@@ -29,7 +29,7 @@ async def create(
     db: Database, caller: Caller, wanted: NewEndpoint, *, keyring: Keyring, allow_loopback: bool
 ) -> EndpointMade:
     """A new endpoint; its secret is in the answer, and never again. `Invalid` with the field, `Conflict` at 20."""
-    _check(wanted.url, wanted.event_types, allow_loopback=allow_loopback)
+    _check(wanted.url, wanted.event_types, wanted.headers, allow_loopback=allow_loopback)
     secret = signing.new_secret()
     async with db.begin(caller) as session:
         await _leave_room(session, caller)
@@ -39,19 +39,26 @@ async def create(
             url=wanted.url,
             description=wanted.description,
             event_types=wanted.event_types,
-            secret=keyring.seal(secret),
+            grant_ids=wanted.grant_ids,
+            identity_arns=wanted.identity_arns,
+            headers=custom_headers.seal(wanted.headers, keyring),
+            header_names=custom_headers.names_of(wanted.headers),
             state="active",
             created_at=now(),
         )
         session.add(endpoint)
         await session.flush()
         session.add(LaneRow(id=endpoint.id, tenant_id=caller.tenant))
+        await keys.add(session, caller, endpoint.id, sealed=keyring.seal(secret))
         await record(session, caller, "endpoint.made", subject=("endpoint", endpoint.id), url=endpoint.url)
         made = EndpointMade(
             id=endpoint.id,
             url=endpoint.url,
             description=endpoint.description,
             event_types=endpoint.event_types,
+            grant_ids=endpoint.grant_ids,
+            identity_arns=endpoint.identity_arns,
+            header_names=endpoint.header_names,
             state=endpoint.state,
             secret=signing.printable(secret),
             created_at=endpoint.created_at,
@@ -72,35 +79,48 @@ async def list_all(
     if after is not None:
         query = query.where(EndpointRow.id > after)
     async with db.read(caller) as session:
-        return [view(row) for row in await session.scalars(query)]
+        rows = (await session.scalars(query)).all()
+        secrets = await keys.live(session, caller, [row.id for row in rows])
+        return [_view(row, secrets.get(row.id, [])) for row in rows]
 
 
 async def show(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
     """One endpoint; `NotFound`."""
     async with db.read(caller) as session:
-        return view(await find(session, caller, endpoint_id))
+        return await view(session, caller, await find(session, caller, endpoint_id))
 
 
 async def change(
-    db: Database, caller: Caller, endpoint_id: UUID, wanted: EndpointChange, *, allow_loopback: bool
+    db: Database,
+    caller: Caller,
+    endpoint_id: UUID,
+    *,
+    wanted: EndpointChange,
+    keyring: Keyring,
+    allow_loopback: bool,
 ) -> EndpointView:
-    """Changes what is given; deliveries that are pending go to the new URL."""
+    """Changes what is given; deliveries that are pending go to the new URL. `headers` replace those that were there."""
     changes = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not msgspec.UNSET}
-    _check(changes.get("url"), changes.get("event_types"), allow_loopback=allow_loopback)
+    _check(changes.get("url"), changes.get("event_types"), changes.get("headers"), allow_loopback=allow_loopback)
+    said = sorted(changes)
+    if "headers" in changes:
+        changes["header_names"] = custom_headers.names_of(changes["headers"])
+        changes["headers"] = custom_headers.seal(changes["headers"], keyring)
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, endpoint_id, locked=True)
         for name, value in changes.items():
             setattr(endpoint, name, value)
-        await record(session, caller, "endpoint.changed", subject=("endpoint", endpoint.id), fields=sorted(changes))
-        return view(endpoint)
+        await record(session, caller, "endpoint.changed", subject=("endpoint", endpoint.id), fields=said)
+        return await view(session, caller, endpoint)
 
 
 async def remove(db: Database, caller: Caller, endpoint_id: UUID) -> None:
-    """Deletes an endpoint with its secret; what was still to be delivered to it is cancelled."""
+    """Deletes an endpoint with its secrets and headers; what was still to be delivered to it is cancelled."""
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, endpoint_id, locked=True)
         endpoint.state = "deleted"
-        endpoint.secret = b""
+        endpoint.secret = endpoint.headers = None
+        await keys.forget(session, caller, endpoint_id)
         await session.execute(
             delete(DeliveryRow).where(DeliveryRow.endpoint_id == endpoint_id, DeliveryRow.tenant_id == caller.tenant)
         )
@@ -108,23 +128,26 @@ async def remove(db: Database, caller: Caller, endpoint_id: UUID) -> None:
 
 
 async def enable(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
-    """Lets a disabled endpoint get events again, those that are still pending first."""
+    """Lets a disabled endpoint get events again, those that are still pending first. A paused one stays paused."""
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, endpoint_id, locked=True)
-        if endpoint.state != "active":
+        if endpoint.state == "disabled":
             endpoint.state = "active"
             endpoint.reason = None
             endpoint.failing_since = None
             await wake(session, caller, endpoint_id, at_once=True)
             await record(session, caller, "endpoint.enabled", subject=("endpoint", endpoint.id))
-        return await remember(session, caller, view(endpoint))
+        return await remember(session, caller, await view(session, caller, endpoint))
 
 
 async def send_test(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
-    """Sends an `endpoint.test` event to this endpoint alone, whatever its filter, the way that all events go."""
+    """Sends an `endpoint.test` event to this endpoint alone, whatever its filters, the way that all events go.
+
+    A paused endpoint gets it when it is resumed.
+    """
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, endpoint_id)
-        if endpoint.state != "active":
+        if endpoint.state == "disabled":
             raise Conflict("The endpoint is disabled; enable it first.")
         event_id, at = new_id(), now()
         await session.execute(
@@ -145,11 +168,16 @@ async def send_test(db: Database, caller: Caller, endpoint_id: UUID) -> Endpoint
         )
         await wake(session, caller, endpoint_id)
         await record(session, caller, "endpoint.tested", subject=("endpoint", endpoint_id), event_id=str(event_id))
-        return await remember(session, caller, view(endpoint))
+        return await remember(session, caller, await view(session, caller, endpoint))
 
 
 async def find(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, locked: bool = False) -> EndpointRow:
     """The caller's own endpoint, `locked` against changes; `NotFound` for a foreign or a deleted one."""
+    if locked:
+        # The lane first, as the engine does, which then writes the endpoint and its secrets: the other way round the
+        # two could wait for each other.
+        lane = select(LaneRow.id).where(LaneRow.id == endpoint_id, LaneRow.tenant_id == caller.tenant)
+        await session.execute(lane.with_for_update())
     query = select(EndpointRow).where(
         EndpointRow.id == endpoint_id, EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted"
     )
@@ -183,23 +211,35 @@ async def _leave_room(session: AsyncSession, caller: Caller) -> None:
         raise Conflict(f"A tenant can have {MOST_ENDPOINTS} endpoints; delete one first.")
 
 
-def _check(url: str | None, event_types: list[str] | None, *, allow_loopback: bool) -> None:
+def _check(
+    url: str | None, event_types: list[str] | None, headers: dict[str, str] | None, *, allow_loopback: bool
+) -> None:
     flaws = []
     if url is not None and (wrong := flaw_of(url, allow_loopback=allow_loopback)):
         flaws.append(Flaw("/url", wrong))
     unknown = unknown_types(event_types or [])
     flaws.extend(Flaw("/event_types", f"There is no event type {name!r}.") for name in unknown)
+    flaws.extend(custom_headers.flaws_of(headers or {}))
     if flaws:
         raise Invalid(" ".join(flaw.detail for flaw in flaws), flaws=tuple(flaws))
 
 
-def view(row: EndpointRow) -> EndpointView:
-    """As the API shows it; the secret is never part of it."""
+async def view(session: AsyncSession, caller: Caller, row: EndpointRow) -> EndpointView:
+    """As the API shows it; neither a secret nor the value of a header is ever part of it."""
+    secrets = await keys.live(session, caller, [row.id])
+    return _view(row, secrets.get(row.id, []))
+
+
+def _view(row: EndpointRow, secrets: Sequence[SecretView]) -> EndpointView:
     return EndpointView(
         id=row.id,
         url=row.url,
         description=row.description,
         event_types=row.event_types,
+        grant_ids=row.grant_ids,
+        identity_arns=row.identity_arns,
+        header_names=row.header_names,
+        secrets=secrets,
         state=row.state,
         reason=row.reason,
         failing_since=row.failing_since,

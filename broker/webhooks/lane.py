@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from broker import due
 from broker.caller import Caller
@@ -12,7 +13,7 @@ from broker.crypto import Keyring
 from broker.db import Database
 from broker.due import Claim
 from broker.errors import Unavailable
-from broker.webhooks import health, pending
+from broker.webhooks import custom_headers, health, pending
 from broker.webhooks.attempt import Addressee, Attempts
 from broker.webhooks.pending import Parcel, Result, Target
 from broker.webhooks.retries import Next, Verdict
@@ -41,6 +42,7 @@ class Lane:
         self._to: Addressee | None = None
         self._waiting: deque[Parcel] = deque()
         self._flying: dict[asyncio.Task[Outcome], Parcel] = {}
+        self._signers: set[UUID] = set()
         self._window = FIRST_WINDOW
         self._stopped = False
         self._pause = FINISH_EVERY[0]
@@ -83,12 +85,18 @@ class Lane:
         self._failing_for = target.failing_for
         self._pause = FINISH_EVERY[0] if parcels else min(self._pause * 2, FINISH_EVERY[1])
         self._waiting.extend(parcels)
+        if not target.open:
+            self._waiting.clear()
         self._to = self._addressee(target)
         return self._to
 
     def _addressee(self, target: Target) -> Addressee:
-        keys = (self._keyring.open(target.secret),) if target.secret else ()
-        return Addressee(self._claim.tenant_id, target.url, keys)
+        return Addressee(
+            self._claim.tenant_id,
+            target.url,
+            keys={secret_id: self._keyring.open(sealed) for secret_id, sealed in target.secrets.items()},
+            headers=custom_headers.unseal(target.headers, self._keyring),
+        )
 
     async def _send(self, to: Addressee) -> list[Outcome]:
         """Attempts until all are through, or for a moment: the rest is taken along to the next round."""
@@ -97,6 +105,7 @@ class Lane:
         while self._flying or (self._waiting and self._may_start):
             while self._waiting and self._may_start and len(self._flying) < self._window:
                 parcel = self._waiting.popleft()
+                self._signers.update(to.keys)
                 self._flying[asyncio.create_task(self._attempts.make(to, parcel))] = parcel
             left = ends - asyncio.get_running_loop().time()
             if left <= 0:
@@ -132,8 +141,9 @@ class Lane:
         sum_of = health.judge([step for _, step in outcomes], failing_for=self._failing_for)
         async with self._db.begin(self._caller) as session:
             await health.lock(session, sum_of, self._claim)
-            await pending.finish(session, self._claim, [result for result, _ in outcomes])
+            await pending.finish(session, self._claim, [result for result, _ in outcomes], signers=self._signers)
             await health.note(session, self._caller, self._claim, sum_of, was_failing=self._failing_for is not None)
+        self._signers.clear()
         if sum_of.succeeded:
             self._failing_for = None
         elif sum_of.failed and self._failing_for is None:

@@ -12,9 +12,11 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     UniqueConstraint,
+    Uuid,
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 import broker.tenants.models  # noqa: F401 - the tenants that foreign keys point to
@@ -23,11 +25,14 @@ from broker.due import Due
 
 
 class EndpointRow(Base):
-    """A webhook of one tenant. `secret` is sealed; `failing_since` is the first failure after the last success."""
+    """A webhook of one tenant. `headers` is sealed JSON; `failing_since` is the first failure after the last success.
+
+    `secret` is no longer read (see `SecretRow`); the column goes with a later migration.
+    """
 
     __tablename__ = "endpoints"
     __table_args__ = (
-        CheckConstraint("state IN ('active', 'disabled', 'deleted')", name="state"),
+        CheckConstraint("state IN ('active', 'paused', 'disabled', 'deleted')", name="state"),
         UniqueConstraint("tenant_id", "id"),
     )
 
@@ -36,11 +41,34 @@ class EndpointRow(Base):
     url: Mapped[str]
     description: Mapped[str | None]
     event_types: Mapped[list[str] | None]
-    secret: Mapped[bytes]
+    grant_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid()))
+    identity_arns: Mapped[list[str] | None]
+    headers: Mapped[bytes | None]
+    header_names: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    secret: Mapped[bytes | None]
     state: Mapped[str]
     reason: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     failing_since: Mapped[datetime | None]
+
+
+class SecretRow(Base):
+    """A signing secret, sealed. One without `expires_at` is the current one; another signs beside it until then."""
+
+    __tablename__ = "endpoint_secrets"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "endpoint_id"], ["endpoints.tenant_id", "endpoints.id"]),
+        Index("endpoint_secrets_endpoint_id_idx", "endpoint_id"),
+        Index("endpoint_secrets_current_key", "endpoint_id", unique=True, postgresql_where=text("expires_at IS NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    endpoint_id: Mapped[UUID]
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
 
 
 class LaneRow(Due, Base):

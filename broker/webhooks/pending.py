@@ -3,7 +3,7 @@
 Text SQL on purpose: this is the hot path. Reading costs one round trip for up to a whole batch, writing one more.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,11 +21,17 @@ from broker.webhooks.retries import Verdict
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a lane leads. `secret` is sealed. `failing_for`: how long there was nothing but failures, or None."""
+    """Where a lane leads. `failing_for`: how long there was nothing but failures, or None.
+
+    `secrets` are sealed, with their ids, the newest first; so are `headers` (None: there are none). Not `open`: nothing
+    may be sent now, since the endpoint is paused, disabled or deleted.
+    """
 
     url: str
-    secret: bytes
+    secrets: Mapping[UUID, bytes]
+    headers: bytes | None
     failing_for: timedelta | None
+    open: bool
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -51,14 +57,23 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # One row for each due delivery, or one without event_id when there is none; no row when the fence has moved on. Each
-# of the four priorities is one walk along the ordered index: rows that are due later are never looked at.
+# of the four priorities is one walk along the ordered index: rows that are due later are never looked at. The headers
+# can be 10 KB: they stand in the first row only.
 _FETCH = text(
     """
-    SELECT p.url, p.secret, p.state, now() - p.failing_since AS failing_for, d.event_id, d.attempts,
+    SELECT p.url, p.state, now() - p.failing_since AS failing_for, signers.ids AS secret_ids, signers.sealed,
+      CASE WHEN row_number() OVER (ORDER BY d.priority, d.next_at, d.event_id) = 1 THEN p.headers END AS headers,
+      d.event_id, d.attempts,
       e.id, e.at, e.type, e.source, e.owner_id, e.delegate_id, e.grant_id, e.owner_view, e.delegate_view,
       e.recipient_hash, e.data
     FROM lanes l
     JOIN endpoints p ON p.tenant_id = l.tenant_id AND p.id = l.id
+    CROSS JOIN LATERAL (
+      SELECT array_agg(s.id ORDER BY s.expires_at DESC NULLS FIRST) AS ids,
+        array_agg(s.sealed ORDER BY s.expires_at DESC NULLS FIRST) AS sealed
+      FROM endpoint_secrets s
+      WHERE s.endpoint_id = p.id AND s.tenant_id = p.tenant_id AND (s.expires_at IS NULL OR s.expires_at > now())
+    ) signers
     LEFT JOIN LATERAL (
       SELECT x.* FROM generate_series(0, 3) AS rank
       CROSS JOIN LATERAL (
@@ -75,7 +90,8 @@ _FETCH = text(
 ).bindparams(bindparam("busy", type_=ARRAY(Uuid())))
 _FETCH_COLUMNS = _FETCH.columns(data=JSONB())
 
-# Nothing is written under an old fence; an attempt is logged only for a delivery that was still there.
+# Nothing is written under an old fence; an attempt is logged only for a delivery that was still there. The last use of
+# a secret is written once a minute at most: else every finish of every lane would leave a dead row version.
 _FINISH = text(
     """
     WITH held AS MATERIALIZED (
@@ -108,10 +124,15 @@ _FINISH = text(
         t.status, t.latency_ms, t.error, t.answer
       FROM result r JOIN detail t USING (id)
       JOIN (SELECT * FROM gone UNION ALL SELECT * FROM later) was USING (event_id)
+    ), used AS (
+      UPDATE endpoint_secrets s SET last_used_at = now() FROM held
+      WHERE s.endpoint_id = held.id AND s.tenant_id = held.tenant_id AND s.id = ANY (:signers)
+        AND (s.last_used_at IS NULL OR s.last_used_at <= now() - interval '1 minute')
     )
     SELECT count(*) FROM held
     """
 ).bindparams(
+    bindparam("signers", type_=ARRAY(Uuid())),
     bindparam("ids", type_=ARRAY(Uuid())),
     bindparam("event_ids", type_=ARRAY(Uuid())),
     bindparam("numbers", type_=ARRAY(SMALLINT)),
@@ -147,7 +168,14 @@ async def fetch(
     rows = (await session.execute(_FETCH_COLUMNS, named)).all()
     if not rows:
         raise Superseded(f"Lane {lane.id} was claimed by another worker.")
-    target = Target(rows[0].url, bytes(rows[0].secret), rows[0].failing_for)
+    first = rows[0]
+    target = Target(
+        url=first.url,
+        secrets=dict(zip(first.secret_ids or (), first.sealed or (), strict=True)),
+        headers=first.headers,
+        failing_for=first.failing_for,
+        open=first.state == "active",
+    )
     return target, [_parcel(row) for row in rows if row.event_id is not None]
 
 
@@ -170,9 +198,15 @@ def _parcel(row: Any) -> Parcel:
     return Parcel(row.event_id, event, row.attempts + 1)
 
 
-async def finish(session: AsyncSession, lane: Claim, results: Sequence[Result]) -> None:
-    """Writes what the attempts came to, and logs each; `Superseded` (and nothing written) under an old fence."""
+async def finish(
+    session: AsyncSession, lane: Claim, results: Sequence[Result], *, signers: Collection[UUID] = ()
+) -> None:
+    """Writes what the attempts came to, and logs each; `Superseded` (and nothing written) under an old fence.
+
+    `signers` are the ids of the secrets that signed them.
+    """
     named = {
+        "signers": list(signers),
         "lane": lane.id,
         "fence": lane.fence,
         "ids": [new_id() for _ in results],

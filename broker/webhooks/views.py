@@ -29,6 +29,34 @@ EventTypes = Annotated[
     ),
 ]
 
+GrantIds = Annotated[
+    list[UUID],
+    Meta(
+        min_length=1,
+        max_length=100,
+        description="Only events of these grants, so none that has no grant; null or absent for all",
+        examples=[["01961e2c-6f3a-7c3e-9d5b-0a7d3c1f2e4b"]],
+    ),
+]
+IdentityArn = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^arn:[^\s]+$(?!\n)")]
+IdentityArns = Annotated[
+    list[IdentityArn],
+    Meta(
+        min_length=1,
+        max_length=100,
+        description="Only events of these SES identities, so none that has no identity; null or absent for all",
+        examples=[["arn:aws:ses:eu-west-1:111111111111:identity/example.com"]],
+    ),
+]
+Headers = Annotated[
+    dict[str, str],
+    Meta(
+        max_length=10,
+        description="Sent with every webhook; none of the connection, the body or the signature. Values are not shown.",
+        examples=[{"authorization": "Bearer your-own-token"}],
+    ),
+]
+
 
 class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new webhook endpoint."""
@@ -36,6 +64,9 @@ class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Url
     description: Description | None = None
     event_types: EventTypes | None = None
+    grant_ids: GrantIds | None = None
+    identity_arns: IdentityArns | None = None
+    headers: Headers | None = None
 
 
 class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +75,36 @@ class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Url | msgspec.UnsetType = msgspec.UNSET
     description: Description | msgspec.UnsetType | None = msgspec.UNSET
     event_types: EventTypes | msgspec.UnsetType | None = msgspec.UNSET
+    grant_ids: GrantIds | msgspec.UnsetType | None = msgspec.UNSET
+    identity_arns: IdentityArns | msgspec.UnsetType | None = msgspec.UNSET
+    headers: Headers | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the secret that is replaced goes on signing."""
+
+    overlap_hours: Annotated[
+        int, Meta(ge=0, le=168, description="0: it stops at once; at most a week", examples=[24])
+    ] = 24
+
+
+class SecretView(msgspec.Struct, frozen=True, kw_only=True):
+    """A signing secret, without the secret. `expires_at`: it was replaced, and signs until then."""
+
+    id: UUID
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: Annotated[datetime | None, Meta(description="When it last signed, to the minute")]
+
+
+class SecretMade(msgspec.Struct, frozen=True, kw_only=True):
+    """A new signing secret, which is shown this once. `previous_until`: until when the one before signs, too."""
+
+    id: UUID
+    endpoint_id: UUID
+    secret: Annotated[str, Meta(description="`whsec_` and base64", examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])]
+    created_at: datetime
+    previous_until: datetime | None
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +114,11 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     description: str | None
     event_types: Sequence[str] | None
-    state: Annotated[str, Meta(description="active or disabled", examples=["active"])]
+    grant_ids: Sequence[UUID] | None
+    identity_arns: Sequence[str] | None
+    header_names: Annotated[Sequence[str], Meta(description="Of your own headers; their values are never shown")]
+    secrets: Annotated[Sequence[SecretView], Meta(description="Those that sign, the newest first")]
+    state: Annotated[str, Meta(description="active, paused or disabled", examples=["active"])]
     reason: str | None
     failing_since: datetime | None
     created_at: datetime
@@ -66,6 +131,9 @@ class EndpointMade(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     description: str | None
     event_types: Sequence[str] | None
+    grant_ids: Sequence[UUID] | None
+    identity_arns: Sequence[str] | None
+    header_names: Sequence[str]
     state: str
     secret: Annotated[str, Meta(description="`whsec_` and base64", examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])]
     created_at: datetime

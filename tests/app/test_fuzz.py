@@ -17,6 +17,11 @@ WRONG: tuple[Any, ...] = (
     {"a": "\0"},
 )  # fmt: skip
 GRANT = f"/v1/grants/{new_id()}"
+FILTERS: dict[str, Any] = {
+    "grant_ids": [str(new_id())],
+    "identity_arns": [PROPOSAL["identity_arn"]],
+    "headers": {"x-token": "t"},
+}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/tenants"): {"name": "A", "roles": ["owner"], "contact_email": "a@example.com"},
     ("PATCH", "/v1/tenant"): {"name": "A", "contact_email": "a@example.com"},
@@ -28,8 +33,19 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", f"{GRANT}/amend"): {"terms": PROPOSAL["terms"], "note": "n"},
     ("POST", f"{GRANT}/decline"): {"note": "n"},
     ("POST", f"{GRANT}/revoke"): {"note": "n"},
-    ("POST", "/v1/endpoints"): {"url": "http://127.0.0.1:1/", "description": "d", "event_types": ["email.*"]},
-    ("PATCH", "/v1/endpoints/{endpoint}"): {"url": "http://127.0.0.1:1/", "description": "d", "event_types": None},
+    ("POST", "/v1/endpoints"): {
+        "url": "http://127.0.0.1:1/",
+        "description": "d",
+        "event_types": ["email.*"],
+        **FILTERS,
+    },
+    ("PATCH", "/v1/endpoints/{endpoint}"): {
+        "url": "http://127.0.0.1:1/",
+        "description": "d",
+        "event_types": None,
+        **FILTERS,
+    },
+    ("POST", "/v1/endpoints/{endpoint}/rotate"): {"overlap_hours": 24},
 }
 
 

@@ -79,6 +79,9 @@ async def test_accounts_keys_and_endpoints_are_made_once(register: Register, wal
     endpoint = await walk.twice(client, "/v1/endpoints", {"url": "http://127.0.0.1:1/"})
     await walk.twice(client, f"/v1/endpoints/{endpoint['id']}/test")
     await walk.twice(client, f"/v1/endpoints/{endpoint['id']}/enable")
+    await walk.twice(client, f"/v1/endpoints/{endpoint['id']}/pause")
+    await walk.twice(client, f"/v1/endpoints/{endpoint['id']}/resume")
+    await walk.twice(client, f"/v1/endpoints/{endpoint['id']}/rotate", {"overlap_hours": 1})
     [delivery] = (await client.get("/v1/deliveries")).json()["items"]
     await walk.twice(client, f"/v1/deliveries/{delivery['id']}/replay")
 

@@ -74,11 +74,9 @@ def run(pump: Database, sender: HttpSender, keyring: Keyring) -> Run:
     return once
 
 
-async def make_endpoint(
-    db: Database, caller: Caller, keyring: Keyring, url: str, *, event_types: list[str] | None = None
-) -> EndpointMade:
-    """An endpoint that may be on loopback."""
-    wanted = NewEndpoint(url=url, event_types=event_types)
+async def make_endpoint(db: Database, caller: Caller, keyring: Keyring, url: str, **wants: Any) -> EndpointMade:
+    """An endpoint that may be on loopback; `wants` are further fields of `NewEndpoint`."""
+    wanted = NewEndpoint(url=url, **wants)
     return await endpoints.create(db, caller, wanted, keyring=keyring, allow_loopback=True)
 
 

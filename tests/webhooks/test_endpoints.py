@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy.exc import IntegrityError
 
 from broker.caller import Caller, IdempotencyRequest
@@ -14,7 +15,7 @@ from broker.db import Database
 from broker.errors import Conflict, Invalid, NotFound
 from broker.idempotency import Replayed
 from broker.ids import new_id
-from broker.webhooks import deliveries, endpoints
+from broker.webhooks import deliveries, endpoints, pauses, rotation
 from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.models import DeliveryRow
 from broker.webhooks.urls import flaw_of
@@ -25,11 +26,18 @@ from tests.webhooks.receiver import Receiver
 
 URL = "https://hooks.example.com/ses"
 
+KEYRING = Keyring((Fernet.generate_key().decode(),), pepper="pepper")
+
 ASKS: dict[str, Callable[[Database, Caller, EndpointMade], Awaitable[object]]] = {
     "show": lambda db, caller, made: endpoints.show(db, caller, made.id),
-    "change": lambda db, caller, made: endpoints.change(db, caller, made.id, EndpointChange(), allow_loopback=True),
+    "change": lambda db, caller, made: endpoints.change(
+        db, caller, made.id, wanted=EndpointChange(), keyring=KEYRING, allow_loopback=True
+    ),
     "remove": lambda db, caller, made: endpoints.remove(db, caller, made.id),
     "enable": lambda db, caller, made: endpoints.enable(db, caller, made.id),
+    "pause": lambda db, caller, made: pauses.pause(db, caller, made.id),
+    "resume": lambda db, caller, made: pauses.resume(db, caller, made.id),
+    "rotate": lambda db, caller, made: rotation.rotate(db, caller, made.id, overlap_hours=24, keyring=KEYRING),
     "test": lambda db, caller, made: endpoints.send_test(db, caller, made.id),
     "deliveries": lambda db, caller, made: deliveries.list_some(
         db, caller, state=DeliveryState.PENDING, endpoint_id=made.id
@@ -52,7 +60,7 @@ async def test_the_secret_is_shown_once_and_stored_sealed(
     made = await create(db, caller, keyring, description="Production", event_types=["email.*"])
 
     shown = await endpoints.show(db, caller, made.id)
-    (stored,) = await rows(db, caller, "SELECT secret FROM endpoints")
+    (stored,) = await rows(db, caller, "SELECT sealed FROM endpoint_secrets")
     assert made.secret.startswith("whsec_")
     assert not hasattr(shown, "secret")
     assert (made.id, URL, "Production", ["email.*"], "active") == (
@@ -62,7 +70,7 @@ async def test_the_secret_is_shown_once_and_stored_sealed(
         shown.event_types,
         shown.state,
     )
-    assert made.secret.encode() not in bytes(stored.secret)
+    assert made.secret.encode() not in bytes(stored.sealed)
 
 
 @pytest.mark.parametrize("ask", ASKS)
@@ -89,13 +97,14 @@ async def test_deleting_cancels_what_was_pending_and_forgets_the_secret(
     db: Database, make_tenant: MakeTenant, keyring: Keyring
 ) -> None:
     caller = await make_tenant()
-    made = await create(db, caller, keyring)
+    made = await create(db, caller, keyring, headers={"x-token": "t"})
     await happened(db, caller, an_event(owner=caller))
 
     await endpoints.remove(db, caller, made.id)
 
-    (left,) = await rows(db, caller, "SELECT (SELECT count(*) FROM deliveries) AS pending, secret FROM endpoints")
-    assert (0, b"") == (left.pending, bytes(left.secret))
+    counts = "SELECT (SELECT count(*) FROM deliveries) AS pending, (SELECT count(*) FROM endpoint_secrets) AS secrets"
+    (left,) = await rows(db, caller, f"{counts}, headers FROM endpoints")
+    assert (0, 0, None) == (left.pending, left.secrets, left.headers)
 
 
 async def test_the_list_has_ones_own_endpoints_in_pages(
@@ -118,7 +127,7 @@ async def test_a_change_changes_what_is_given_and_no_more(
     made = await create(db, caller, keyring, description="old", event_types=["email.*"])
     wanted = msgspec.convert({"description": None, "url": "https://new.example.com/"}, EndpointChange)
 
-    changed = await endpoints.change(db, caller, made.id, wanted, allow_loopback=False)
+    changed = await endpoints.change(db, caller, made.id, wanted=wanted, keyring=keyring, allow_loopback=False)
 
     assert ("https://new.example.com/", None, ["email.*"]) == (changed.url, changed.description, changed.event_types)
 
@@ -210,14 +219,19 @@ async def test_a_test_event_goes_to_this_endpoint_alone_whatever_its_filter(
 async def test_every_change_has_an_audit_row(db: Database, make_tenant: MakeTenant, keyring: Keyring) -> None:
     caller = await make_tenant()
     made = await create(db, caller, keyring)
-    await endpoints.change(db, caller, made.id, EndpointChange(description="x"), allow_loopback=False)
+    wanted = EndpointChange(description="x", headers={"x-token": "s3cret"})
+    await endpoints.change(db, caller, made.id, wanted=wanted, keyring=keyring, allow_loopback=False)
     await endpoints.send_test(db, caller, made.id)
+    await pauses.pause(db, caller, made.id)
+    await pauses.resume(db, caller, made.id)
+    await rotation.rotate(db, caller, made.id, overlap_hours=24, keyring=keyring)
     await endpoints.remove(db, caller, made.id)
 
     audit = await rows(db, caller, "SELECT action, details::text AS details FROM audit WHERE subject_kind = 'endpoint'")
 
-    assert {"endpoint.made", "endpoint.changed", "endpoint.tested", "endpoint.deleted"} == {row.action for row in audit}
-    assert not any("whsec_" in row.details for row in audit)
+    moves = ("made", "changed", "tested", "paused", "resumed", "secret_rotated", "deleted")
+    assert {f"endpoint.{move}" for move in moves} == {row.action for row in audit}
+    assert not any("whsec_" in row.details or "s3cret" in row.details for row in audit)
 
 
 async def test_a_delivery_to_a_foreign_endpoint_cannot_be_stored(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database, Role, sessions
+from broker.ids import new_id
 from broker.webhooks import deliveries, endpoints
 from broker.webhooks.events import EVENT_TYPES
 from broker.webhooks.fanout import publish
 from broker.webhooks.feed import feed
-from broker.webhooks.views import DeliveryState, DeliveryView
+from broker.webhooks.views import DeliveryState, DeliveryView, EndpointChange
 from tests.webhooks.conftest import an_event, happened, make_endpoint, rows
 
 URL = "https://hooks.example.com/ses"
@@ -78,6 +80,65 @@ async def test_an_endpoint_gets_the_types_that_it_asked_for(
     await happened(committed_db, tenant, an_event(owner=tenant, type="email.bounced"))
 
     assert heard == bool(await pending(committed_db, tenant))
+
+
+ARN = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"
+OTHER_ARN = "arn:aws:ses:eu-west-1:111111111111:identity/example.org"
+GRANT, OTHER_GRANT = new_id(), new_id()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "heard"),
+    [
+        ({}, {"both", "identity", "neither"}),
+        ({"grant_ids": [GRANT, OTHER_GRANT]}, {"both"}),
+        ({"grant_ids": [OTHER_GRANT]}, set()),
+        ({"identity_arns": [ARN]}, {"both", "identity"}),
+        ({"identity_arns": [OTHER_ARN]}, set()),
+        ({"grant_ids": [GRANT], "identity_arns": [OTHER_ARN, ARN]}, {"both"}),
+        ({"grant_ids": [GRANT], "identity_arns": [OTHER_ARN]}, set()),
+        ({"grant_ids": [GRANT], "event_types": ["connection.*"]}, set()),
+    ],
+)
+async def test_an_endpoint_gets_the_grants_and_identities_that_it_asked_for(
+    committed_db: Database, tenant: Caller, keyring: Keyring, wanted: dict[str, Any], heard: set[str]
+) -> None:
+    """What has no grant or no identity goes only where that is not asked for."""
+    await make_endpoint(committed_db, tenant, keyring, URL, **wanted)
+    events = {
+        "both": an_event(owner=tenant, grant_id=GRANT, data={"identity": ARN}),
+        "identity": an_event(owner=tenant, type="email.sent", data={"identity": ARN}),
+        "neither": an_event(owner=tenant, type="connection.lost"),
+    }
+
+    await happened(committed_db, tenant, *events.values())
+
+    got = {one.event_id for one in await pending(committed_db, tenant)}
+    assert heard == {name for name, event in events.items() if event.id in got}
+
+
+async def test_a_filter_of_one_party_does_not_narrow_what_the_other_hears(
+    committed_db: Database, tenant: Caller, third: Caller, keyring: Keyring
+) -> None:
+    await make_endpoint(committed_db, tenant, keyring, URL, grant_ids=[OTHER_GRANT])
+    await make_endpoint(committed_db, third, keyring, URL)
+
+    await happened(committed_db, tenant, an_event(owner=tenant, delegate=third, grant_id=GRANT))
+
+    assert (0, 1) == (len(await pending(committed_db, tenant)), len(await pending(committed_db, third)))
+
+
+async def test_filters_can_be_changed_and_taken_away(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
+    made = await make_endpoint(committed_db, tenant, keyring, URL, grant_ids=[GRANT], identity_arns=[ARN])
+    wanted = EndpointChange(grant_ids=None, identity_arns=[OTHER_ARN])
+
+    changed = await endpoints.change(
+        committed_db, tenant, made.id, wanted=wanted, keyring=keyring, allow_loopback=False
+    )
+    await happened(committed_db, tenant, an_event(owner=tenant, data={"identity": OTHER_ARN}))
+
+    assert (None, [OTHER_ARN]) == (changed.grant_ids, changed.identity_arns)
+    assert 1 == len(await pending(committed_db, tenant))
 
 
 async def test_a_disabled_endpoint_gets_nothing_new(committed_db: Database, tenant: Caller, keyring: Keyring) -> None:
