@@ -4,13 +4,7 @@ The table is the IANA special-purpose registries (RFC 6890 and updates): a list 
 answer differs between versions of Python.
 """
 
-import asyncio
-import socket
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-
-from broker.errors import Refused, Unavailable
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 Address = IPv4Address | IPv6Address
 
@@ -26,8 +20,6 @@ _CLOSED_V4 = tuple(
 _OPEN_V6 = ip_network("2000::/3")
 _CLOSED_V6 = tuple(ip_network(block) for block in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20"))
 _NAT64 = ip_network("64:ff9b::/96")
-
-_MOST_RESOLVING = 32
 
 
 def is_public(address: Address) -> bool:
@@ -49,44 +41,3 @@ def _wrapped(address: IPv6Address) -> tuple[IPv4Address, ...]:
     if address.sixtofour:
         return (address.sixtofour,)
     return address.teredo or ()
-
-
-LookUp = Callable[[str, int], Iterable[str]]
-"""Host and port to addresses as text; raises `OSError`, may block."""
-
-
-def look_up(host: str, port: int) -> list[str]:
-    """The system's resolver."""
-    # A scope (fe80::1%eth0) is cut off: such addresses are never public.
-    rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(row[4][0]).partition("%")[0] for row in rows]
-
-
-class Resolver:
-    """Looks names up in threads of its own, so that dead name servers of one tenant leave the others' alone."""
-
-    def __init__(self, *, allow_loopback: bool, look_up: LookUp = look_up) -> None:
-        self._allow_loopback = allow_loopback
-        self._look_up = look_up
-        self._threads = ThreadPoolExecutor(_MOST_RESOLVING, thread_name_prefix="resolve")
-
-    async def addresses(self, host: str, port: int) -> list[Address]:
-        """Every address of `host`, in the system's order; `Refused` if *any* is not public, `Unavailable` if none."""
-        found = await self.any_addresses(host, port)
-        for address in found:
-            if not (is_public(address) or (self._allow_loopback and address.is_loopback)):
-                raise Refused("The host has an address that is not public.", code="address_not_public")
-        return found
-
-    async def any_addresses(self, host: str, port: int) -> list[Address]:
-        """Every address of a host that is trusted by name."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(self._threads, self._look_up, host, port)
-        except (OSError, UnicodeError) as error:
-            raise Unavailable("The host name cannot be resolved.") from error
-        return list(dict.fromkeys(ip_address(address) for address in found))
-
-    def close(self) -> None:
-        """Drops what is still waiting to be looked up."""
-        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,7 @@
-"""One HTTP/1.1 connection: writes a request, parses the answer as it arrives (httptools), within limits."""
+"""One HTTP/1.1 connection: writes a request, reads its answer as it arrives (llhttp), within limits.
+
+An exchange is a write, a future and a timer: no task, no stream, no parser of its own.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,8 +11,9 @@ import httptools
 import msgspec
 
 MOST_HEAD = 32_768
-_LARGE_HEAD = "The head of the answer is too large."
-_NO_BODY_LENGTH = ("content-length", "transfer-encoding")
+"""Bytes up to the body, informational answers (1xx) included."""
+_MOST_WRAPPED = 8
+"""A body cut into crumbs may take this many times its own size."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -37,124 +41,131 @@ class _Transport(Protocol):
 
     def abort(self) -> None: ...
 
-    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
 
 
 class Wire(asyncio.Protocol):
-    """One connection; one exchange at a time."""
+    """One connection to `address`; one exchange at a time. `usable`: another exchange may begin."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.usable = False
+        self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
         self._transport: _Transport | None = None
         self._waiter: asyncio.Future[Reply] | None = None
-        self._most = 0
-        self._reset()
-        self.reusable = True
+        self._parser = httptools.HttpResponseParser(self)  # it begins anew by itself after each answer
 
-    @property
-    def usable(self) -> bool:
-        """Whether another exchange may begin."""
-        return self.reusable and self._transport is not None and not self._transport.is_closing()
+    async def exchange(self, request: bytes, *, most: int, deadline: float) -> Reply:
+        """Sends `request` and reads its answer with at most `most` bytes of body, by `deadline` (the loop's time).
 
-    async def exchange(self, request: bytes, *, most: int) -> Reply:
-        """Sends `request` and waits for its answer, of which at most `most` bytes of body are read; `BrokenOff`."""
+        Raises `BrokenOff` or `TimeoutError`. The connection is usable again only after a whole answer.
+        """
         if self._transport is None or not self.usable:
             raise BrokenOff("The connection is closed.", answered=False)
+        self.usable = False
         self._most = most
-        self._reset()
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body = bytearray()
+        self._status = 0  # until the head is complete
+        self._size = 0
+        self._limit = MOST_HEAD
+        self._waiter = self._loop.create_future()
+        alarm = self._loop.call_at(deadline, self._expire)
         try:
             self._transport.write(request)
             return await self._waiter
-        except BaseException:
-            self.abort()
-            raise
         finally:
+            alarm.cancel()
             self._waiter = None
-            if not self.reusable:
+            if not self.usable:
                 self.abort()
 
     def abort(self) -> None:
         """Drops the connection at once."""
-        self.reusable = False
+        self.usable = False
         if self._transport is not None:
             self._transport.abort()
-
-    def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers: dict[str, str] = {}
-        self._body = bytearray()
-        self._head_size = 0
-        self._head_parsed = 0
-        self._received = False
-        self._head_done = False
 
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, _Transport):
             self._transport = transport
+            self.usable = True
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None or self._waiter.done():
             self.abort()  # bytes that nobody asked for: the next answer could be a forged one
             return
-        self._received = True
-        if not self._head_done:
-            self._head_size += len(data)
+        self._size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail("The answer is not HTTP/1.1.")
-        if not self._head_done and self._head_size > MOST_HEAD:
-            self._fail(_LARGE_HEAD)
+        if self._size > self._limit:
+            self._overflow()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reusable = False
-        ends_by_closing = self._head_done and not any(name in self._headers for name in _NO_BODY_LENGTH)
-        if exc is None and ends_by_closing:
-            self._finish(clipped=False)
-        else:
-            self._fail("The connection was closed before the answer was complete.")
+        if exc is None and self._waiter and self._status and not self._framed():
+            self._finish(clipped=False)  # a body that ends with the connection
+        self._fail("The connection was closed before the answer was complete.")
 
     # What the parser tells.
 
     def on_message_begin(self) -> None:
         if self._waiter is None or self._waiter.done():
-            self.reusable = False  # a second answer right behind the first: nobody asked for it
+            self.usable = False  # a second answer right behind the first
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_parsed += len(name) + len(value)
-        if self._head_parsed > MOST_HEAD:
-            self._fail(_LARGE_HEAD)
-            return
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self._status:  # a trailer is none of the head's (RFC 9110, 6.5.1)
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() >= 200:
-            self._head_done = True
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._fields.clear()  # 100 Continue, 103 Early Hints: the answer is still to come
+            return
+        self._status = status
+        self._limit = self._size + MOST_HEAD + _MOST_WRAPPED * self._most
+        if self._size > MOST_HEAD and sum(len(name) + len(value) for name, value in self._fields) > MOST_HEAD:
+            self._fail("The head of the answer is too large.")
 
     def on_body(self, body: bytes) -> None:
         room = self._most - len(self._body)
         self._body += body[:room]
         if len(body) > room:
-            self.reusable = False
             self._finish(clipped=True)
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
-            self._headers.clear()  # 100 Continue, 103 Early Hints: the answer is still to come
-            return
-        if not self._parser.should_keep_alive():
-            self.reusable = False
-        self._finish(clipped=False)
+        if self._status:
+            self._finish(clipped=False)
+
+    # How an exchange ends.
 
     def _finish(self, *, clipped: bool) -> None:
         if self._waiter is None or self._waiter.done():
             return
-        status = self._parser.get_status_code()
-        self._waiter.set_result(Reply(status, self._headers, bytes(self._body), clipped))
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._fields}
+        self._waiter.set_result(Reply(self._status, headers, bytes(self._body), clipped))
+        # A peer that answered before it had the whole request may take the rest of it for the next one.
+        sent = self._transport is not None and not self._transport.get_write_buffer_size()
+        self.usable = not clipped and sent and self._parser.should_keep_alive()
 
     def _fail(self, detail: str) -> None:
-        self.reusable = False
+        self.usable = False
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(BrokenOff(detail, answered=self._received))
+            self._waiter.set_exception(BrokenOff(detail, answered=self._size > 0))
+
+    def _overflow(self) -> None:
+        if self._status:
+            self._finish(clipped=True)
+        else:
+            self._fail("The head of the answer is too large.")
+
+    def _expire(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
+
+    def _framed(self) -> bool:
+        return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._fields)

@@ -4,6 +4,9 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
+
+TENANT = UUID(int=1)
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -34,6 +37,8 @@ async def serving(
     answer: Callable[[Scripted, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     *,
     tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Scripted]:
     """A server that lets `answer` play each connection, and closes it afterwards."""
     scripted = Scripted()
@@ -47,7 +52,7 @@ async def serving(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(play, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(play, host, port, ssl=tls, backlog=512)
     scripted.port = server.sockets[0].getsockname()[1]
     try:
         yield scripted

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from broker.errors import Refused, Unavailable
 from broker.gateways.http import Answer, HttpFetcher, HttpSender
-from tests.gateways.servers import Scripted, always, once, serving
+from tests.gateways.servers import TENANT, Scripted, always, once, serving
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 SOON = timedelta(seconds=3)
@@ -30,7 +30,9 @@ async def fetcher() -> AsyncIterator[HttpFetcher]:
 
 
 async def post(sender: HttpSender, server: Scripted, path: str = "/hook", *, within: timedelta = SOON) -> Answer:
-    return await sender.post(f"http://127.0.0.1:{server.port}{path}", {"x-test": "1"}, b"{}", timeout=within)
+    return await sender.post(
+        f"http://127.0.0.1:{server.port}{path}", {"x-test": "1"}, b"{}", timeout=within, tenant_id=TENANT
+    )
 
 
 async def test_a_post_arrives_as_written_and_its_answer_is_read(sender: HttpSender) -> None:
@@ -172,7 +174,7 @@ async def test_no_proxy_is_taken_from_the_environment(sender: HttpSender, monkey
 
 async def test_a_name_that_does_not_resolve_is_unavailable(sender: HttpSender) -> None:
     with pytest.raises(Unavailable):
-        await sender.post("http://nothing.invalid/", {}, b"", timeout=timedelta(seconds=10))
+        await sender.post("http://nothing.invalid/", {}, b"", timeout=timedelta(seconds=10), tenant_id=TENANT)
 
 
 async def test_a_get_goes_only_to_the_hosts_that_were_named(fetcher: HttpFetcher) -> None:

@@ -1,10 +1,11 @@
 """The doorbell over a real Redis: what is rung is heard, and a Redis that is gone costs nothing but latency."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -21,7 +22,11 @@ DEADLINE = 10.0
 async def listening(url: str, queue: str) -> AsyncIterator[asyncio.Event]:
     """The supervised arq worker of one queue, and the event that it sets."""
     rung = asyncio.Event()
-    task = asyncio.create_task(doorbell.answer(url, queue, {queue: [rung]}))
+
+    def ring(_ids: Sequence[UUID]) -> None:
+        rung.set()
+
+    task = asyncio.create_task(doorbell.answer(url, queue, {queue: [ring]}))
     try:
         yield rung
     finally:
@@ -42,6 +47,21 @@ async def test_what_is_rung_is_heard_on_its_own_queue(redis_url: str) -> None:
     await bell.close()
 
     assert not heard_by_control
+
+
+async def test_a_queue_that_is_rung_all_the_time_does_not_silence_another(redis_url: str) -> None:
+    """And a ring for nobody is none."""
+    bell = ArqBell(redis_url)
+    async with listening(redis_url, POLICIES) as policies, listening(redis_url, CONTROL) as control:
+        async with asyncio.timeout(DEADLINE):
+            await bell.ring("routes", [])
+            await bell.ring("identities", [new_id()])
+            while not policies.is_set():
+                await bell.ring("connections", [new_id()])
+                await asyncio.sleep(0)
+    await bell.close()
+
+    assert control.is_set()
 
 
 async def test_a_bell_can_be_rung_again_and_again(redis_url: str) -> None:
