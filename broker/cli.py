@@ -2,15 +2,16 @@
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+
+from broker.local.commands import listen, trigger
+from broker.local.options import data_dir_option, data_directory
+from broker.local.processes import ended_by_signals
 
 # Each command imports what it needs: `broker --help` has to answer at once.
 
@@ -52,34 +53,6 @@ def require(*modules: str) -> None:
             "pip install 'ses-delegation-broker[local]'",
             BAD_SETTING,
         )
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends a local run as Ctrl-C does, with all that it started."""
-    from broker.local.processes import termination_as_interrupt
-
-    # A shell starts what it puts into the background with SIGINT ignored, and Python then leaves it so.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with termination_as_interrupt():
-        yield
-
-
-def data_directory() -> Path:
-    """Where local runs keep their data: .local of the checkout, or the user's directory for state."""
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "deploy" / "local").is_file():
-        return checkout / ".local"
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "ses-delegation-broker"
-
-
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Where its data go; default .local of the checkout.",
-)
 
 
 @click.group(cls=InSentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -170,6 +143,7 @@ def api(*, host: str, port: int) -> None:
         lifespan="on",
         log_config=None,  # our own logs, which `create` sets up
         server_header=False,
+        access_log=False,  # a line per SNS message would cost as much as the message; proxies in front write their own
     )
 
 
@@ -201,6 +175,22 @@ def settings(*, check: bool) -> None:
 def test() -> None:
     """Run the tests: works from a checkout only, as deploy/local test."""
     fail("the tests run from a checkout only: ./deploy/local test", BAD_SETTING)
+
+
+@main.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def bench(*, words: tuple[str, ...]) -> None:
+    """Measure the broker on this machine: works from a checkout only; see broker bench --help."""
+    deploy = Path(__file__).resolve().parent.parent / "deploy"
+    if not (deploy / "bench" / "__main__.py").is_file():
+        fail("the benchmarks run from a checkout only: ./deploy/local bench", BAD_SETTING)
+    require(*FOR_SERVERS)
+    paths = [str(deploy), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    os.execve(sys.executable, [sys.executable, "-m", "bench", *words], environment)  # noqa: S606 — no shell is wanted
 
 
 async def _refusal_of_login(url: str) -> str | None:
@@ -246,6 +236,9 @@ def _first_line(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     return str(cause).partition("\n")[0] or type(cause).__name__
 
+
+main.add_command(listen)
+main.add_command(trigger)
 
 if __name__ == "__main__":
     main(prog_name="broker")

@@ -1,6 +1,7 @@
 """The control API of the local AWS, for what no AWS API offers: opening accounts, verifying identities."""
 
 import json
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -51,6 +52,16 @@ class LocalAws:
         """Have the open points of SES behave otherwise (broker.sandbox.dialect)."""
         self._send("PATCH", "dialect", switches)
 
+    def check(self) -> None:
+        """Raises StartError where no local AWS answers at the URL."""
+        if self._send("GET", "health") != {"ok": True}:
+            raise StartError(f"What answers at {self.url} is not a local AWS.")
+
+    def publish(self, **event: object) -> dict[str, Any]:
+        """An SES event of a mail that need not have been sent (broker.sandbox.synthetic); `message_id`, `topics`."""
+        told: dict[str, Any] = self._send("POST", "events", event)
+        return told
+
     def _post(self, path: str, **body: str) -> Any:
         return self._send("POST", path, body)
 
@@ -60,5 +71,11 @@ class LocalAws:
         try:
             with self._opener.open(request, timeout=SECONDS) as answer:
                 return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(500).decode(errors="replace")
+            raise StartError(f"The local AWS at {self.url} refuses {method} {path}: {said}") from error
+        except ValueError as error:
+            raise StartError(f"What answers at {self.url} is not a local AWS.") from error
         except OSError as error:
-            raise StartError(f"The local AWS does not answer {method} {path}: {error}") from error
+            raise StartError(f"The local AWS does not answer {method} {path} at {self.url}: {error}") from error

@@ -14,6 +14,7 @@ from broker.local.report import Report, show
 from broker.local.stack import Plan, Stack, fresh_directory, running
 from broker.local.story import play
 from broker.local.telling import Teller, Untrue
+from broker.local.whereabouts import announced
 from broker.local.world import World
 
 RECEIVERS = ("owner", "first", "second")
@@ -32,7 +33,8 @@ def run(data_dir: Path, *, as_json: bool, keep: bool) -> int:
             if not ok:
                 _keep_logs(stack.logs, data_dir / f"{directory.name}-logs", console)
             if keep:
-                _wait(stack, show.parties, console)
+                with announced(directory, api_url=stack.api_url, aws_url=stack.aws_url):
+                    _wait(stack, show.parties, console)
     except StartError as error:
         ok = show.fail(str(error))
     finally:
@@ -117,7 +119,7 @@ def _wait(stack: Stack, parties: list[Party], console: Console) -> None:
         f"database      {stack.environment['BROKER_DATABASE_URL']}",
         f"logs          {stack.logs}",
     ]
-    console.print("\nIt is all still running; Ctrl-C ends it.\n")
+    console.print("\nIt is all still running; Ctrl-C ends it. Try `broker trigger --list` with one of the keys.\n")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
     with contextlib.suppress(KeyboardInterrupt):

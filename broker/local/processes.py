@@ -68,6 +68,15 @@ def termination_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends a local run as Ctrl-C does, with all that it started."""
+    # A shell starts what it puts into the background with SIGINT ignored, and Python then leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with termination_as_interrupt():
+        yield
+
+
 class Processes:
     """The children of one run, as a context manager: leaving it ends them, the youngest first."""
 

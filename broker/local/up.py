@@ -13,6 +13,7 @@ from broker.local.directories import held_lock
 from broker.local.follow import Follower
 from broker.local.processes import listening
 from broker.local.stack import Plan, Stack, fresh_directory, running
+from broker.local.whereabouts import announced
 
 USUAL_PORT = 8000
 _COLOURS = cycle(("cyan", "green", "yellow", "magenta", "blue"))
@@ -26,7 +27,11 @@ def run(data_dir: Path, *, sandbox: bool, port: int | None) -> None:
     """
     with _directory(data_dir, sandbox=sandbox) as directory:
         plan = Plan(directory=directory, keep=not sandbox, sandbox=sandbox, port=_choose(port))
-        with running(plan, click.echo) as stack, Follower(stack.logs, _Printer().show):
+        with (
+            running(plan, click.echo) as stack,
+            announced(directory, api_url=stack.api_url, aws_url=stack.aws_url),
+            Follower(stack.logs, _Printer().show),
+        ):
             _welcome(stack)
             while True:
                 time.sleep(0.5)
@@ -65,6 +70,9 @@ def _welcome(stack: Stack) -> None:
         "Begin by registering a tenant; the answer holds its API key:",
         f"  curl -s {stack.api_url}/v1/tenants -H 'content-type: application/json' \\",
         """    -d '{"name": "Example AG", "roles": ["owner"]}'""",
+        "",
+        "With its key in BROKER_API_KEY, `broker listen --forward-to URL` brings its events to your own server, and",
+        "`broker trigger email.bounced` makes some.",
         "",
         "Ctrl-C ends everything.",
         "",

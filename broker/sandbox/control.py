@@ -1,14 +1,12 @@
 """The control API under `/_sandbox/`: what no AWS API offers, for the demo and the tests. Not part of AWS."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from broker.sandbox import envelope, payloads, simulator
+from broker.sandbox import synthetic
 from broker.sandbox.answers import Answer
-from broker.sandbox.arns import identity_arn
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.errors import AwsError
@@ -31,21 +29,6 @@ class Production(msgspec.Struct, forbid_unknown_fields=True):
     account_id: str
     region: str
     enabled: bool = True
-
-
-class Event(msgspec.Struct, forbid_unknown_fields=True):
-    """An event of a message that need not have been sent; `account_id` owns the identity."""
-
-    account_id: str
-    region: str
-    identity: str
-    sending_account_id: str
-    source: str
-    recipients: list[str]
-    kind: Literal["bounce", "complaint", "delivery"]
-    message_id: str | None = None
-    sent_at: datetime | None = None
-    configuration_set: str | None = None
 
 
 def answer(cloud: Cloud, route: tuple[str, str], query: dict[str, str], body: bytes) -> Answer:
@@ -122,20 +105,7 @@ def _calls(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
 
 
 def _make_event(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
-    given = msgspec.json.decode(body, type=Event)
-    at = given.sent_at or datetime.now(UTC)
-    message_id = given.message_id or payloads.message_id(given.region, at)
-    mail = envelope.bare(given.source, given.recipients, configuration_set=given.configuration_set)
-    arn = identity_arn(given.account_id, given.region, given.identity)
-    sent = payloads.Sent(message_id, mail, given.sending_account_id, "administrator", arn, "127.0.0.1", at)
-    match given.kind:
-        case "bounce":
-            simulator.announce(cloud, "Bounce", sent, payloads.bounce("General", given.recipients))
-        case "complaint":
-            simulator.announce(cloud, "Complaint", sent, payloads.complaint(sent, given.recipients))
-        case "delivery":
-            simulator.announce(cloud, "Delivery", sent, payloads.delivery(sent, given.recipients))
-    return {"message_id": message_id}
+    return synthetic.publish(cloud, msgspec.json.decode(body, type=synthetic.Event))
 
 
 _Handler = Callable[[Cloud, dict[str, str], bytes], Any]

@@ -56,5 +56,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rate_limit_per_second: float | None = None
     """Calls per second, account, Region and operation of SES's slow operations; real SES allows 1. Null is no limit."""
 
+    latency_seconds: float = 0
+    """How long every AWS call is under way before it takes effect, as over a network; the answer then comes at once."""
+
     sns_retry_seconds: float = 20
     """Pause between the three tries that SNS repeats over HTTP; real SNS waits 20 seconds."""

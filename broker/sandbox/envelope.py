@@ -30,10 +30,10 @@ class Envelope(msgspec.Struct, frozen=True):
     tags: dict[str, list[str]]
 
 
-def bare(source: str, recipients: list[str], *, configuration_set: str | None) -> Envelope:
+def bare(source: str, recipients: list[str], *, configuration_set: str | None, subject: str = "") -> Envelope:
     """An envelope for an event that the control API asks for, without a message behind it."""
     name, address = sender(source)
-    headers = [("From", source), ("To", ", ".join(recipients)), ("Subject", "")]
+    headers = [("From", source), ("To", ", ".join(recipients)), ("Subject", subject)]
     return Envelope(
         ("ses:SendEmail",),
         source,
@@ -44,7 +44,7 @@ def bare(source: str, recipients: list[str], *, configuration_set: str | None) -
         None,
         None,
         recipients,
-        "",
+        subject,
         headers,
         configuration_set,
         {},

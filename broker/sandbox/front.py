@@ -57,20 +57,23 @@ class Front:
         """One signed call, from the check of its signature to the line in the log."""
         service = "sesv2" if signed.service == "ses" and message.raw_path.startswith("/v2/") else signed.service
         now = datetime.now(UTC)
-        operation, who, error = "", _NOBODY, None
+        operation, about, who, error = "", "", _NOBODY, None
         try:
             found = self._cloud.accounts.find(signed.access_key_id, signed.token, now=now)
             signature.verify(message, signed, found.secret_access_key, now=now)
             who = found.principal
             operation, params = _parsed(service, message)
+            about = _about(params)
             wire.check(service, operation, params)
+            self._cloud.closing.wait(self._cloud.dialect.latency_seconds)
             call = Call(service, operation, signed.region, params, who, environ["REMOTE_ADDR"], now)
             reply = self._faulty(call, environ)
         except AwsError as refused:
             error = refused.code
             reply = answers.refusal(service, refused)
         status = reply[0]
-        logged = Logged(now, who.account_id, who.arn, service, operation, signed.region, status, error)
+        ended = datetime.now(UTC)
+        logged = Logged(now, ended, who.account_id, who.arn, service, operation, about, signed.region, status, error)
         with self._cloud.state.lock:
             self._cloud.state.calls.append(logged)
         return reply
@@ -140,6 +143,12 @@ def _parsed(service: str, message: signature.Message) -> tuple[str, Any]:
         return message.headers["x-amz-target"].rpartition(".")[2], wire.json_params(message.body)
     form = query | dict(_form(message.body))
     return form.get("Action", ""), form
+
+
+def _about(params: Any) -> str:
+    if not isinstance(params, dict):
+        return ""
+    return next((str(params[name]) for name in ("RoleArn", "EmailIdentity", "Identity") if name in params), "")
 
 
 def _unsigned(cloud: Cloud, query: dict[str, str]) -> Answer:

@@ -1,7 +1,9 @@
 """The JSON that SES publishes about a message (Developer Guide, notification-contents and
 event-publishing-retrieving-sns-contents)."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -9,7 +11,22 @@ import msgspec
 
 from broker.sandbox.envelope import Envelope, common_headers
 
-Kind = Literal["Send", "Delivery", "Bounce", "Complaint"]
+Kind = Literal[
+    "Send",
+    "Delivery",
+    "Bounce",
+    "Complaint",
+    "Reject",
+    "Open",
+    "Click",
+    "Rendering Failure",
+    "DeliveryDelay",
+    "Subscription",
+]
+"""The names in `eventType`; only Bounce, Complaint and Delivery are in `notificationType`, too."""
+
+_OBJECTS: Mapping[Kind, str] = MappingProxyType({"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"})
+"""Where the object with the details is not called as the type is."""
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -45,8 +62,13 @@ def event(kind: Kind, sent: Sent, details: dict[str, Any]) -> dict[str, Any]:
     return {
         "eventType": kind,
         "mail": _mail(sent) | _headers(sent) | {"tags": _tags(kind, sent)},
-        kind.lower(): details,
+        _OBJECTS.get(kind, kind.lower()): details,
     }
+
+
+def matching_type(kind: Kind) -> str:
+    """The name in an event destination's MatchingEventTypes (SES API v2, EventDestination)."""
+    return "DELIVERY_DELAY" if kind == "DeliveryDelay" else kind.upper().replace(" ", "_")
 
 
 def _mail(sent: Sent) -> dict[str, Any]:
@@ -83,8 +105,8 @@ def _feedback_id() -> str:
     return f"{uuid4().hex[:16]}-{uuid4()}-000000"
 
 
-def delivery(sent: Sent, recipients: list[str]) -> dict[str, Any]:
-    now = datetime.now(UTC)
+def delivery(sent: Sent, recipients: list[str], *, at: datetime | None = None) -> dict[str, Any]:
+    now = at or datetime.now(UTC)
     return {
         "timestamp": stamp(now),
         "processingTimeMillis": int((now - sent.at).total_seconds() * 1000),
@@ -99,6 +121,7 @@ _BOUNCES = {
     # sub-type → type, action, status, diagnostic code
     "General": ("Permanent", "failed", "5.1.1", "smtp; 550 5.1.1 user unknown"),
     "OutOfOffice": ("Transient", "failed", "4.0.0", "smtp; out of office"),
+    "MailboxFull": ("Transient", "failed", "4.2.2", "smtp; 452 4.2.2 The recipient's mailbox is over its quota"),
     "Suppressed": (
         "Permanent",
         "failed",
@@ -108,8 +131,8 @@ _BOUNCES = {
 }
 
 
-def bounce(cause: str, recipients: list[str]) -> dict[str, Any]:
-    """Causes are General, OutOfOffice (which SES reports as Transient, General) and Suppressed."""
+def bounce(cause: str, recipients: list[str], *, at: datetime | None = None) -> dict[str, Any]:
+    """Causes are General, OutOfOffice (which SES reports as Transient, General), MailboxFull and Suppressed."""
     kind, action, status, diagnostic = _BOUNCES[cause]
     return {
         "bounceType": kind,
@@ -118,17 +141,17 @@ def bounce(cause: str, recipients: list[str]) -> dict[str, Any]:
             {"emailAddress": each, "action": action, "status": status, "diagnosticCode": diagnostic}
             for each in recipients
         ],
-        "timestamp": stamp(datetime.now(UTC)),
+        "timestamp": stamp(at or datetime.now(UTC)),
         "feedbackId": _feedback_id(),
         "remoteMtaIp": "192.0.2.50",
         "reportingMTA": "dsn; a8-50.smtp-out.amazonses.com",
     }
 
 
-def complaint(sent: Sent, recipients: list[str]) -> dict[str, Any]:
+def complaint(sent: Sent, recipients: list[str], *, at: datetime | None = None) -> dict[str, Any]:
     return {
         "complainedRecipients": [{"emailAddress": each} for each in recipients],
-        "timestamp": stamp(datetime.now(UTC)),
+        "timestamp": stamp(at or datetime.now(UTC)),
         "feedbackId": _feedback_id(),
         "complaintSubType": None,
         "userAgent": "Amazon SES Mailbox Simulator",

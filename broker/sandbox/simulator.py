@@ -45,10 +45,21 @@ def carry_out(cloud: Cloud, sent: Sent) -> None:
         announce(cloud, kind, sent, details)
 
 
-def announce(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any]) -> None:
-    """Publishes one event to the identity's topic and to the sender's configuration set."""
-    _to_identity(cloud, kind, sent, details)
-    _to_configuration_set(cloud, kind, sent, details)
+def announce(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1) -> list[str]:
+    """Publishes one event to the identity's topic and to the sender's configuration set; the topics that had it."""
+    topic = _to_identity(cloud, kind, sent, details, copies=copies)
+    return ([topic] if topic else []) + _to_configuration_set(cloud, kind, sent, details, copies=copies)
+
+
+def stand_in(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1) -> list[str]:
+    """Publishes what a configuration set would to a topic of the identity instead, which SES never does."""
+    owner = parse(sent.source_arn)
+    identity = cloud.state.covering((owner.account_id, owner.region), sent.envelope.from_address)
+    topic = next(iter(identity.topics.values()), None) if identity else None
+    if topic is None:
+        return []
+    sns_topics.publish(cloud, topic, json.dumps(payloads.event(kind, sent, details)), copies=copies)
+    return [topic]
 
 
 def _events(sent: Sent) -> Iterator[tuple[Kind, dict[str, Any]]]:
@@ -66,18 +77,19 @@ def _events(sent: Sent) -> Iterator[tuple[Kind, dict[str, Any]]]:
                 yield "Bounce", payloads.bounce(cause, fates[each])
 
 
-def _to_identity(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any]) -> None:
+def _to_identity(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int) -> str | None:
     owner = parse(sent.source_arn)
     if cloud.dialect.identity_topic_silent_for_delegated and owner.account_id != sent.account_id:
-        return
+        return None
     identity = cloud.state.covering((owner.account_id, owner.region), sent.envelope.from_address)
     if identity is None or not (topic := identity.topics.get(kind)):
-        return
+        return None
     if not sns_topics.ses_may_publish(cloud, topic, account_id=owner.account_id, source_arn=identity.arn):
         _give_up(identity, kind)
-        return
-    headers = kind in identity.headers_in
-    sns_topics.publish(cloud, topic, json.dumps(payloads.identity_notification(kind, sent, details, headers=headers)))
+        return None
+    record = payloads.identity_notification(kind, sent, details, headers=kind in identity.headers_in)
+    sns_topics.publish(cloud, topic, json.dumps(record), copies=copies)
+    return topic
 
 
 def _give_up(identity: Identity, kind: Kind) -> None:
@@ -87,14 +99,19 @@ def _give_up(identity: Identity, kind: Kind) -> None:
         identity.forwarding = True
 
 
-def _to_configuration_set(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any]) -> None:
+def _to_configuration_set(
+    cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1
+) -> list[str]:
     if not sent.envelope.configuration_set:
-        return
+        return []
+    told = []
     region = parse(sent.source_arn).region
     found = cloud.state.configuration_sets.get((sent.account_id, region), {}).get(sent.envelope.configuration_set)
     source = configuration_set_arn(sent.account_id, region, sent.envelope.configuration_set)
     for destination in list(found.destinations.values()) if found else []:
         topic = destination.get("SnsDestination", {}).get("TopicArn")
-        wanted = destination["Enabled"] and topic and kind.upper() in destination["MatchingEventTypes"]
+        wanted = destination["Enabled"] and topic and payloads.matching_type(kind) in destination["MatchingEventTypes"]
         if wanted and sns_topics.ses_may_publish(cloud, topic, account_id=sent.account_id, source_arn=source):
-            sns_topics.publish(cloud, topic, json.dumps(payloads.event(kind, sent, details)))
+            sns_topics.publish(cloud, topic, json.dumps(payloads.event(kind, sent, details)), copies=copies)
+            told.append(topic)
+    return told

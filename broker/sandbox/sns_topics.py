@@ -84,13 +84,19 @@ def publish(
     subject: str | None = None,
     attributes: Attributes | None = None,
     structure: str | None = None,
+    copies: int = 1,
 ) -> str:
-    """Hands the message to every confirmed subscription and answers with its id."""
+    """Hands the message to every confirmed subscription and answers with its id.
+
+    `copies` above 1: the very same message comes as often, since SNS delivers at least once.
+    """
     message_id = str(uuid4())
     for subscription in subscriptions(topic_arn):
         if subscription.confirmed and _wanted(subscription, message, attributes or {}):
             text = _for_protocol(message, subscription.protocol) if structure == "json" else message
-            _deliver(cloud, subscription, (message_id, text), subject=subject, attributes=attributes or {})
+            given = _signed(cloud, subscription, (message_id, text), subject=subject, attributes=attributes or {})
+            for _ in range(copies):
+                _hand_over(cloud, subscription, message_id, given)
     return message_id
 
 
@@ -120,9 +126,10 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _deliver(
+def _signed(
     cloud: Cloud, subscription: Any, sent: tuple[str, str], *, subject: str | None, attributes: Attributes
-) -> None:
+) -> str:
+    """What a subscription gets; of raw delivery the message alone."""
     message_id, message = sent
     topic = subscription.topic
     body = {
@@ -142,9 +149,12 @@ def _deliver(
             name: {"Type": each["DataType"], "Value": each.get("StringValue")} for name, each in attributes.items()
         }
         signed["MessageAttributes"] = pairs
-    text = message if is_raw(subscription) else sns_delivery.encoded(signed).decode()
+    return message if is_raw(subscription) else sns_delivery.encoded(signed).decode()
+
+
+def _hand_over(cloud: Cloud, subscription: Any, message_id: str, text: str) -> None:
     if subscription.protocol == "sqs":
-        queues.put(subscription.endpoint, text, topic_arn=topic.arn)
+        queues.put(subscription.endpoint, text, topic_arn=subscription.topic.arn)
     elif subscription.protocol in {"http", "https"}:
         post(cloud, subscription, ("Notification", message_id), text)
 

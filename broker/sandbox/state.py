@@ -75,13 +75,19 @@ class Mail(msgspec.Struct, frozen=True):
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """One AWS call that was made, successful or not."""
+    """One AWS call that was made, successful or not.
+
+    `at` is when it came and `ended_at` when it had taken effect or was refused, just before the answer. `about` is the
+    role or identity that it names, empty for other calls.
+    """
 
     at: datetime
+    ended_at: datetime
     account_id: str
     caller_arn: str
     service: str
     operation: str
+    about: str
     region: str
     status: int
     error: str | None

@@ -16,7 +16,7 @@ class Workers:
     """Runs what is due of every kind until a condition holds."""
 
     def __init__(self, parts: Parts) -> None:
-        self._runs = [run for _, run in parts.runs().values()]
+        self._runs = [*(run for _, run in parts.runs().values()), parts.deliveries.burst]
 
     async def burst(self) -> int:
         """Everything that is due now, once; how many rows were worked on."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -229,6 +230,30 @@ def test_slow_operations_may_be_limited_to_one_per_second(aws_speaking: Start) -
 
     assert again == ("TooManyRequestsException", "Too Many Requests")
     assert aws.control("GET", f"calls?account_id={first.id}")[1]["status"] == 429
+
+
+def test_every_call_may_be_under_way_for_a_while_before_it_takes_effect(aws_speaking: Start) -> None:
+    aws = aws_speaking()
+    owner, put = owner_and_policy(aws, {"AWS": aws.account().id})
+    put()
+    aws.control("PATCH", "dialect", {"latency_seconds": 0.05})
+
+    owner.client("sesv2").delete_email_identity_policy(EmailIdentity="example.com", PolicyName="partner")
+
+    call = aws.control("GET", f"calls?account_id={owner.id}")[-1]
+    came, ended = (datetime.fromisoformat(call[name]) for name in ("at", "ended_at"))
+    assert ("DeleteEmailIdentityPolicy", "example.com") == (call["operation"], call["about"])
+    assert timedelta(seconds=0.05) <= ended - came
+
+
+def test_the_log_of_calls_names_the_role_that_was_assumed(aws_speaking: Start) -> None:
+    aws = aws_speaking()
+    owner, other = aws.account(), aws.account()
+    role = owner.make_role("mailer", allow("sts:AssumeRole", principal={"AWS": other.id}))
+
+    other.assume(role)
+
+    assert [role] == [call["about"] for call in aws.control("GET", "calls?operation=AssumeRole")]
 
 
 def test_the_dialect_is_read_and_changed_while_it_runs(aws_speaking: Start) -> None:
