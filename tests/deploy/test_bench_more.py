@@ -1,0 +1,249 @@
+"""What the benchmarks of fairness, revocation and the naive system read from a run; how fast it is, no test asserts.
+
+The last three run each benchmark once, as small as it can be.
+"""
+
+import json
+import subprocess
+import sys
+from array import array
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import pytest
+
+from bench import own_time
+from bench.fair import against
+from bench.fair_layout import Ear, Heard, flood, halves, heard
+from bench.fair_run import Phase
+from bench.generator import Sent
+from bench.machine import Machine
+from bench.match import Percentiles
+from bench.naive_app import wants
+from bench.naive_models import EndpointRow
+from bench.revoke_path import REMOVAL, Call, Way, in_sequence, over_aws_ms, way_of
+from bench.sink import Receipts
+from broker.feedback.events import NewEvent
+from broker.feedback.keys import Key
+from broker.ids import new_id
+
+AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
+OWNER, OTHER = "111111111111", "333333333333"
+READ = "GetEmailIdentityPolicies"
+
+
+def call(operation: str, begin: float, end: float, *, account: str = OWNER, about: str = "", status: int = 200) -> Call:
+    """A line of the local AWS's log, in milliseconds after the commit."""
+    at, ended_at = (AT + timedelta(milliseconds=ms) for ms in (begin, end))
+    return Call(at, ended_at, account, operation, about, status)
+
+
+def sent(*due: float) -> Sent:
+    """Messages that were due at these seconds."""
+    return Sent(array("d", due), array("d", due), array("q", [1] * len(due)))
+
+
+def receipts(*rows: tuple[int, float]) -> Receipts:
+    """Arrivals: the number of the message and the second."""
+    return Receipts(
+        array("q", [number for number, _ in rows]), array("q", [0] * len(rows)), array("d", [at for _, at in rows])
+    )
+
+
+def phase(p99: float, *, missing: int = 0) -> Phase:
+    """A measured load with this tail."""
+    return Phase(
+        heard=Heard(ms=Percentiles(1.0, 2.0, p99), events=10, missing=missing, again=0),
+        worker_mb=100.0,
+        calibration_us=3.0,
+        machine=Machine(cores=2, processor="", python="", postgres=""),
+    )
+
+
+def test_a_revoke_lasts_from_its_commit_to_the_last_removal() -> None:
+    log = [call(READ, 5, 35), call(REMOVAL, 40, 70), call(READ, 75, 105)]
+
+    assert Way(AT, AT + timedelta(milliseconds=70), calls=2) == way_of(OWNER, AT, log)
+
+
+def test_a_revoke_whose_policy_is_still_there_has_no_way_yet() -> None:
+    assert way_of(OWNER, AT, [call(READ, 5, 35), call(REMOVAL, 40, 70, status=429)]) is None
+    assert way_of(OWNER, AT, [call(REMOVAL, 40, 70, account=OTHER)]) is None
+
+
+def test_what_happened_before_the_commit_is_not_on_the_way() -> None:
+    log = [call(REMOVAL, -60, -30), call(REMOVAL, 40, 70)]
+
+    assert Way(AT, AT + timedelta(milliseconds=70), calls=1) == way_of(OWNER, AT, log)
+
+
+def test_sessions_opened_for_the_owners_role_are_on_the_way() -> None:
+    role, stranger = (f"arn:aws:iam::{account}:role/SesDelegationBroker" for account in (OWNER, OTHER))
+    log = [
+        call("AssumeRole", 1, 31, account="999999999999", about=role),
+        call("AssumeRole", 32, 34, account="999999999999", about=stranger),
+        call(REMOVAL, 40, 70),
+    ]
+
+    found = way_of(OWNER, AT, log)
+
+    assert found is not None
+    assert 2 == found.calls
+
+
+def test_calls_side_by_side_are_waited_for_once() -> None:
+    assert 2 == in_sequence([call(READ, 0, 30), call(REMOVAL, 10, 40), call(READ, 40, 70)])
+
+
+def test_a_refused_call_is_on_the_way_and_is_told() -> None:
+    log = [call(READ, 0, 30, status=429), call(READ, 200, 230), call(REMOVAL, 240, 270)]
+
+    found = way_of(OWNER, AT, log)
+
+    assert found is not None
+    assert (3, 1) == (found.calls, found.refused)
+
+
+def test_over_aws_is_what_the_calls_themselves_did_not_take() -> None:
+    way = Way(AT, AT + timedelta(milliseconds=75), calls=2)
+
+    assert [15.0] == over_aws_ms([way], call_ms=30)
+
+
+def test_of_every_tenant_half_of_the_endpoints_may_turn_bad() -> None:
+    layout = halves(100)
+
+    assert {(tenant, bad): 10 for tenant in range(5) for bad in (True, False)} == Counter(
+        (ear.tenant, ear.bad) for ear in layout
+    )
+    assert list(range(100)) == [group for ear in layout for group in ear.groups]
+
+
+def test_the_tenant_that_floods_has_a_hundred_times_as_much_as_each_other() -> None:
+    layout = flood(others=5, times=100)
+
+    assert [1, 1, 1, 1, 1, 100] == [
+        sum(len(ear.groups) for ear in layout if ear.tenant == tenant) for tenant in range(6)
+    ]
+    assert 20 == sum(ear.tenant == 5 for ear in layout)
+    assert list(range(105)) == sorted(group for ear in layout for group in ear.groups)
+
+
+def test_delays_are_those_of_the_endpoints_that_count() -> None:
+    layout = [Ear(0, (0,)), Ear(0, (1,), bad=True)]
+
+    found = heard(layout, {0}, sent(10, 10, 11), receipts((0, 10.02), (1, 19), (2, 11.03)), groups=2, warm_s=0)
+
+    assert Heard(ms=Percentiles(20.0, 30.0, 30.0), events=2, missing=0, again=0) == found
+
+
+def test_what_never_came_is_missing_and_what_came_twice_is_counted() -> None:
+    layout = [Ear(0, (0,))]
+
+    found = heard(layout, {0}, sent(10, 11), receipts((0, 10.01), (0, 10.5)), groups=1, warm_s=0)
+
+    assert (2, 1, 1, 10.0) == (found.events, found.missing, found.again, found.ms.p99)
+
+
+def test_events_of_the_warm_up_do_not_count() -> None:
+    found = heard([Ear(0, (0,))], {0}, sent(10, 13), receipts((0, 19), (1, 13.01)), groups=1, warm_s=2)
+
+    assert (1, 10.0) == (found.events, found.ms.p99)
+
+
+def test_trouble_is_told_as_a_ratio_of_the_tails() -> None:
+    found = against(phase(75, missing=3), phase(50))
+
+    assert (1.5, 3, 75, 50) == (found.ratio_p99, found.lost, found.healthy_ms.p99, found.baseline_ms.p99)
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, True),
+        ({"event_types": ["email.bounced"]}, True),
+        ({"event_types": ["email.*"]}, True),
+        ({"event_types": ["email.opened"]}, False),
+        ({"identity_arns": ["arn:1"]}, True),
+        ({"identity_arns": ["arn:2"]}, False),
+        ({"grant_ids": []}, False),
+    ],
+)
+def test_the_naive_system_obeys_the_filters_of_an_endpoint(filters: dict[str, list[str]], *, expected: bool) -> None:
+    assert expected is wants(EndpointRow(**filters), bounce())
+
+
+def bounce() -> NewEvent:
+    """A bounce of identity arn:1."""
+    return NewEvent(
+        id=new_id(),
+        key=Key(AT.date(), b""),
+        at=AT,
+        type="email.bounced",
+        owner_id=new_id(),
+        delegate_id=new_id(),
+        grant_id=new_id(),
+        source="broker_topic",
+        owner_view="full",
+        delegate_view="full",
+        recipient_hash=None,
+        data={"identity": "arn:1"},
+        payload=None,
+    )
+
+
+def test_own_time_is_told_by_share_over_all_processes_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "worker-1.json").write_text(json.dumps({"a.py:f": 6, "b.py:g": 1}))
+    (tmp_path / "worker-2.json").write_text(json.dumps({"b.py:g": 1}))
+    (tmp_path / "api-3.json").write_text(json.dumps({"c.py:h": 9}))
+
+    assert [("a.py:f", 75.0), ("b.py:g", 25.0)] == own_time.load(tmp_path, "worker")
+    assert [] == own_time.load(tmp_path, "nobody")
+
+
+def test_a_function_is_named_by_its_module_and_name() -> None:
+    frame: FrameType = sys._getframe()  # noqa: SLF001 — what a signal handler is given
+
+    assert "deploy/test_bench_more.py:test_a_function_is_named_by_its_module_and_name" == own_time.name_of(frame)
+
+
+def run(*words: str) -> dict[str, object]:
+    """The object that a benchmark prints; it must have ended well."""
+    done = subprocess.run(  # noqa: S603 — our own words
+        [sys.executable, "-m", "broker.cli", "bench", *words, "--json"],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=280,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    found: dict[str, object] = msgspec.json.decode(done.stdout)
+    return found
+
+
+def test_the_naive_system_delivers_all_that_it_took() -> None:
+    found = run("naive", "--seconds", "1", "--closed", "2", "--naive-workers", "1", "--alone", "--profile")
+
+    assert (0, 0, 0, 0) == tuple(found[name] for name in ("lost", "duplicated", "misdelivered", "left_pending"))
+    assert found["acknowledged"] == found["deliveries"] == found["attempts"] != 0
+    assert {"api", "worker"} == set(msgspec.convert(found["profile"], dict[str, own_time.Own]))
+
+
+def test_healthy_endpoints_get_everything_while_the_others_fail() -> None:
+    found = run("fair", "--seconds", "1", "--rate", "20", "--endpoints", "4", "--kind", "500")
+
+    assert (0, 0) == (found["lost"], found["duplicated"])
+    assert ["500"] == list(msgspec.convert(found["kinds"], dict[str, object]))
+    assert {"healthy_ms", "baseline_ms", "ratio_p99", "calibration_us"} <= set(found)
+
+
+def test_revokes_leave_no_policy_in_ses() -> None:
+    found = run("revoke", "--revokes", "2", "--load", "0")
+
+    idle = msgspec.convert(found["idle"], dict[str, object])
+    assert (0, 2, None) == (found["left"], idle["revokes"], found["loaded"])
+    assert {"revoke_ms", "aws_calls_ms", "over_aws_ms"} <= set(idle)
