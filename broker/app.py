@@ -1,8 +1,9 @@
 """Builds the web application."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
 
 from broker import log, openapi, web
 from broker.audit.api import AuditController
@@ -32,6 +34,10 @@ from broker.settings import load
 from broker.tenants.api import ApiKeyController, TenantController
 from broker.tenants.auth import PUBLIC, KeyAuthentication
 from broker.webhooks.api import DeliveryController, EndpointController, EventController
+from broker.webhooks.digests.api import DigestController
+from broker.webhooks.ledger.api import BooksController, MetricsController
+from broker.webhooks.ledger.ledger import Count, Ledger
+from broker.webhooks.replays.api import ReplayController, ReplayMoves
 
 ASSETS = "/schema/assets"
 CONTROLLERS = (
@@ -43,11 +49,16 @@ CONTROLLERS = (
     GrantController,
     RouteController,
     EndpointController,
+    ReplayMoves,
+    ReplayController,
     DeliveryController,
     EventController,
+    DigestController,
+    BooksController,
     AuditController,
     SnsController,
     HealthController,
+    MetricsController,
 )
 TAGS = (
     Tag("Tenants", "Registering, and oneself."),
@@ -59,7 +70,7 @@ TAGS = (
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
-    Tag("Health", "For load balancers."),
+    Tag("Health", "For load balancers, and for Prometheus."),
 )
 
 
@@ -83,6 +94,7 @@ def build(parts: Parts) -> Litestar:
             "keyring": _given(parts.keyring),
             "settings": _given(parts.settings),
             "prover": _given(parts.prover),
+            "metrics": _given(parts.metrics),
             "receiver": _given(parts.receiver),
             "release": _given(parts.release),
         },
@@ -95,6 +107,7 @@ def build(parts: Parts) -> Litestar:
             Exception: web.answer_crash,
         },
         before_request=web.refuse_nul,
+        before_send=[_count_refused(parts.ledger)],
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
@@ -109,7 +122,17 @@ def create() -> Door:
     settings = load(os.environ)
     log.configure(log_format=settings.log_format, level=settings.log_level)
     parts = Parts(settings)
-    return Door(build(parts), parts.receiver, body_limit=settings.body_limit)
+    return Door(build(parts), parts.receiver, body_limit=settings.body_limit, ledger=parts.ledger)
+
+
+def _count_refused(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:
+    """Counts answers that ask the client to come back, for the metrics."""
+
+    async def count(message: Message, _scope: Scope) -> None:
+        if message["type"] == "http.response.start" and message["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+            ledger.count(Count.REFUSED, "api")
+
+    return count
 
 
 def _state(parts: Parts) -> State:

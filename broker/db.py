@@ -35,6 +35,7 @@ from broker import idempotency
 from broker.bell import Bell, SilentBell
 from broker.caller import Caller
 from broker.errors import Unavailable
+from broker.roundtrips import ROUND_TRIPS
 
 
 class Role(StrEnum):
@@ -152,7 +153,7 @@ class Database:
 
 # SQLSTATE classes and codes (PostgreSQL, errcodes-appendix): connection exception, serialization failure, deadlock,
 # insufficient resources, lock not available, operator intervention (a statement that was cut off is one).
-_PASSING = ("08", "40001", "40P01", "53", "55P03", "57")
+PASSING = ("08", "40001", "40P01", "53", "55P03", "57")
 
 
 @contextmanager
@@ -167,7 +168,7 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
-        if str(getattr(error.orig, "sqlstate", None)).startswith(_PASSING):
+        if str(getattr(error.orig, "sqlstate", None)).startswith(PASSING):
             raise Unavailable("The database could not do this in time; nothing was changed.") from error
         raise
 
@@ -177,7 +178,7 @@ def connect(url: str, *, pool_size: int = 10, pool_wait: float = 10.0) -> AsyncE
 
     `pool_wait`: seconds to wait for a free connection.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -196,6 +197,8 @@ def connect(url: str, *, pool_size: int = 10, pool_wait: float = 10.0) -> AsyncE
             },
         },
     )
+    ROUND_TRIPS.watch(engine)
+    return engine
 
 
 def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:

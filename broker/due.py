@@ -148,7 +148,7 @@ def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:
     return min(doubled, most)
 
 
-KINDS = frozenset({"connections", "identities", "routes", "topics", "lanes"})
+KINDS = frozenset({"connections", "identities", "routes", "topics", "replays", "digests"})
 
 
 def _table(kind: str) -> str:

@@ -6,7 +6,10 @@ import broker.feedback.models
 import broker.grants.models
 import broker.identities.models
 import broker.tenants.models
-import broker.webhooks.models  # noqa: F401 - each import registers its tables
+import broker.webhooks.digests.models
+import broker.webhooks.ledger.models
+import broker.webhooks.models
+import broker.webhooks.replays.models  # noqa: F401 - each import registers its tables
 from broker.db import Base
 
 metadata = Base.metadata

@@ -5,17 +5,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from uuid import UUID
 
-from broker import clock, db, idempotency
+from broker import clock, collector, db, idempotency, log
 from broker.bell import Bells
 from broker.caller import NOBODY
 from broker.connections import permissions, verify
 from broker.crypto import Keyring
 from broker.db import Database, Role
+from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import requests, routes, topics
-from broker.feedback.envelope import Envelope
+from broker.feedback import requests, routes, store, topics
+from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
-from broker.feedback.ingest import Tally, ingest
+from broker.feedback.ingest import Ingest, Tally
+from broker.feedback.known import KnownTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
 from broker.gateways.aws import Aws
@@ -28,9 +30,17 @@ from broker.grants import sync
 from broker.grants.release import release
 from broker.grants.sync import Pace
 from broker.identities.discover import Discovery
+from broker.roundtrips import ROUND_TRIPS
 from broker.settings import Settings
-from broker.webhooks import days, engine
+from broker.webhooks import days, keys
+from broker.webhooks.digests import work as digests
+from broker.webhooks.engine import Engine
+from broker.webhooks.ledger import books
+from broker.webhooks.ledger.ledger import Ledger
+from broker.webhooks.ledger.metrics import Metrics
+from broker.webhooks.replays import work as replays
 
+logger = log.get(__name__)
 Run = Callable[[], Awaitable[int]]
 
 
@@ -57,12 +67,26 @@ class Parts:
         self.worker = database.as_role(Role.WORKER)
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
+        self.ledger = Ledger()
+        self.metrics = Metrics(self.pump, queue=lambda: self.flusher.waiting)
+        self.deliveries = Engine(
+            settings.direct_url,
+            self.pump,
+            self.sender,
+            self.keyring,
+            timeout=settings.webhook_timeout,
+            ledger=self.ledger,
+        )
 
         self.prover = self.sts
         self.release = release
+        self._ingest_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN)
+        self._ingest = Ingest(self._ingest_line, self.keyring, bell=self.arq, ledger=self.ledger)
         self.flusher = Flusher(self._store)
+        self._topics_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN)
         self.receiver = Receiver(
             self.ingest,
+            KnownTopics(self._topics_line),
             Verifier(
                 Certificates(self.sns),
                 partition=settings.aws_partition,
@@ -80,32 +104,39 @@ class Parts:
             "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery)),
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
             "routes": (self.worker, partial(routes.run, self.worker, self.ses, self.settings)),
-            "lanes": (
-                self.pump,
-                partial(engine.run, self.pump, self.sender, self.keyring, timeout=self.settings.webhook_timeout),
-            ),
+            "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
+            "replays": (self.worker, partial(replays.run, self.worker)),
         }
 
     async def keep_house(self) -> None:
-        """What has to be done now and then: partitions of the days to come; old answers are forgotten."""
+        """What has to be done now and then: days to come are made; old answers, secrets, latencies and days go."""
         await days.make(self.worker)
         async with self.worker.begin(NOBODY) as session:
             await idempotency.forget(session)
+            await keys.forget_ended(session)
+        await books.forget(self.pump)
+        await days.drop(self.pump, retention=self.settings.event_retention)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """What the web application needs while it serves: the fast path and the group commit of feedback."""
         async with AsyncExitStack() as stack:
+            stack.callback(_say_stopped)
             stack.push_async_callback(self.close)
             await self.aws.warm(self.settings.aws_region)
             await stack.enter_async_context(self.fast_path.running())
+            await stack.enter_async_context(books.kept(self.pump, self.ledger))
             await self.flusher.start()
+            collector.settle()
             stack.push_async_callback(self.flusher.stop)
             yield
 
     async def close(self) -> None:
         """Closes every connection."""
         await self.arq.close()
+        await self.deliveries.close()
+        await self._ingest_line.close()
+        await self._topics_line.close()
         await self.sender.close()
         await self.fetcher.close()
         await self.aws.close()
@@ -114,8 +145,12 @@ class Parts:
     async def _sync(self, only: Sequence[UUID] | None) -> int:
         return await sync.run(self.worker, self.ses, self.pace, activated=requests.activated, only=only)
 
-    async def _store(self, batch: Sequence[Envelope]) -> Tally:
-        return await ingest(self.ingest, batch, self.keyring, now=clock.now())
+    async def _store(self, batch: Sequence[Arrival]) -> Tally:
+        return await self._ingest.take(batch, now=clock.now())
+
+
+def _say_stopped() -> None:
+    logger.info("api stopped", round_trips=ROUND_TRIPS.count)
 
 
 @asynccontextmanager
@@ -124,6 +159,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     parts = Parts(settings)
     try:
         await parts.aws.warm(settings.aws_region)
-        yield parts
+        async with books.kept(parts.pump, parts.ledger):
+            yield parts
     finally:
         await parts.close()

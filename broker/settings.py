@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 PREFIX = "BROKER_"
+LEAST_RETENTION = timedelta(days=25)  # SNS delivers to SQS for 23 days (SNS Developer Guide, retries)
 
 
 class SettingsError(Exception):
@@ -45,6 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ]
     api_key_pepper: Annotated[str, _about("At least 32 characters; keys the digests under which API keys are stored")]
     redis_url: Annotated[str, _about("Redis or Valkey, the doorbell between processes")] = "redis://127.0.0.1:6379/0"
+    direct_database_url: Annotated[
+        str,
+        _about("The same Postgres and login without a pooler in transaction mode between; default BROKER_DATABASE_URL"),
+    ] = ""
     migration_database_url: Annotated[
         str, _about("Postgres login that owns the tables, for `broker migrate`; default BROKER_DATABASE_URL")
     ] = ""
@@ -78,6 +83,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_timeout: Annotated[timedelta, _about("Total deadline of one webhook attempt, in seconds")] = timedelta(
         seconds=15
     )
+    event_retention: Annotated[
+        timedelta, _about("Events are kept for so many seconds; at least 25 days, since SNS may repeat one for 23 days")
+    ] = timedelta(days=30)
+    metrics_token: Annotated[
+        str, _about("Bearer token for /metrics; empty: only clients on loopback, not through a proxy, are answered")
+    ] = ""
     body_limit: Annotated[int, _about("Largest request body, in bytes")] = 1_000_000
     log_format: Annotated[LogFormat, _about("json or console")] = LogFormat.JSON
     log_level: Annotated[str, _about("debug, info, warning or error")] = "info"
@@ -86,6 +97,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def fernet_keys(self) -> tuple[str, ...]:
         """The keyring, newest first."""
         return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
+
+    @property
+    def direct_url(self) -> str:
+        """For connections that keep a role and locks of their own."""
+        return self.direct_database_url or self.database_url
 
     @property
     def owner_database_url(self) -> str:
@@ -123,7 +139,7 @@ def _convert(text: str, kind: Any) -> object:
 
 
 def _is_plain(name: str) -> bool:
-    return name not in {"secret_keys", "api_key_pepper", "operator_token", "database_url", "migration_database_url"}
+    return not name.endswith(("_keys", "_pepper", "_token", "database_url"))
 
 
 def _cross_checks(settings: Settings) -> list[str]:
@@ -138,6 +154,12 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
     if not settings.database_url.startswith("postgresql+asyncpg://"):
         problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
+    if settings.direct_database_url and not settings.direct_database_url.startswith("postgresql+asyncpg://"):
+        problems.append("BROKER_DIRECT_DATABASE_URL must begin with postgresql+asyncpg://.")
+    if settings.event_retention < LEAST_RETENTION:
+        problems.append("BROKER_EVENT_RETENTION must be at least 2160000 seconds (25 days).")
+    if settings.metrics_token and not (settings.metrics_token.isascii() and settings.metrics_token.isprintable()):
+        problems.append("BROKER_METRICS_TOKEN must be printable ASCII: it is sent in a header.")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         problems.append("BROKER_LOG_LEVEL must be debug, info, warning or error.")
     return problems

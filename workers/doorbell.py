@@ -9,19 +9,20 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from broker import log
-from broker.gateways.queue import connect, decode, disconnect, encode
-from workers.jobs import look
+from broker.gateways.queue import POLICIES, connect, decode, disconnect, encode
+from workers.jobs import Ring, look
 
-POLL = 0.01  # seconds between two looks at Redis; 10 ms cost about 6 % of a core when idle
+POLL = {POLICIES: 0.01}  # seconds between two looks at Redis; 10 ms cost about 6 % of a core when idle
+POLL_OTHERWISE = 0.02
 RESTART_AFTER = 1.0  # seconds
 END_WITHIN = 1.0  # seconds
 
 logger = log.get(__name__)
-Bells = Mapping[str, Sequence[asyncio.Event]]
+Bells = Mapping[str, Sequence[Ring]]
 
 
 async def answer(url: str, queue: str, bells: Bells) -> None:
-    """Sets the events of `bells[queue]` when the queue is rung, until cancelled.
+    """Calls what is in `bells[queue]` when the queue is rung, until cancelled.
 
     An arq worker ends when Redis goes away (python-arq/arq#386, #435); the loops beside it sweep on meanwhile.
     """
@@ -47,7 +48,7 @@ def _worker(pool: ArqRedis, queue: str, bells: Bells) -> Worker:
         job_serializer=encode,
         job_deserializer=decode,
         ctx=context,
-        poll_delay=POLL,
+        poll_delay=POLL.get(queue, POLL_OTHERWISE),
         keep_result=0,
         handle_signals=False,
         max_jobs=10,

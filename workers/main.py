@@ -8,17 +8,22 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
 
 import uvloop
 from sqlalchemy.exc import DBAPIError
 
-from broker import log
+from broker import collector, log
 from broker.db import check_role
 from broker.errors import BrokerError
 from broker.gateways.queue import CONTROL, DELIVERIES, POLICIES, QUEUE_OF
 from broker.parts import Parts, open_parts
+from broker.roundtrips import ROUND_TRIPS
 from broker.settings import SettingsError, load
 from workers import doorbell
+from workers.jobs import Ring
 from workers.watch import watch
 
 QUEUES = {"policy": (POLICIES, CONTROL), "delivery": (DELIVERIES,), "all": (POLICIES, CONTROL, DELIVERIES)}
@@ -39,6 +44,7 @@ async def main(name: str) -> None:
     async with open_parts(settings) as parts:
         if reason := await _refusal(parts, stop):
             raise SettingsError(reason)
+        collector.settle()
         logger.info("worker ready", queues=QUEUES[name])
         tasks = _tasks(parts, QUEUES[name])
         waiter = asyncio.create_task(stop.wait())
@@ -46,7 +52,7 @@ async def main(name: str) -> None:
         for task in (waiter, *tasks):
             task.cancel()
         await asyncio.gather(waiter, *tasks, return_exceptions=True)
-        logger.info("worker stopped")
+        logger.info("worker stopped", round_trips=ROUND_TRIPS.count)
 
 
 async def _refusal(parts: Parts, stop: asyncio.Event) -> str | None:
@@ -61,15 +67,23 @@ async def _refusal(parts: Parts, stop: asyncio.Event) -> str | None:
 
 
 def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
-    bells: dict[str, list[asyncio.Event]] = {queue: [] for queue in queues}
+    bells: dict[str, list[Ring]] = {queue: [] for queue in queues}
     tasks = []
     for kind, (db, run) in parts.runs().items():
         if QUEUE_OF[kind] in queues:
             rung = asyncio.Event()
-            bells[QUEUE_OF[kind]].append(rung)
+            bells[QUEUE_OF[kind]].append(partial(_set, rung))
             tasks.append(asyncio.create_task(watch(db, kind, run, rung)))
+    if DELIVERIES in queues:
+        pump = parts.deliveries.pump()
+        bells[DELIVERIES].append(pump.ring)
+        tasks.append(asyncio.create_task(pump.run()))
     tasks += [asyncio.create_task(doorbell.answer(parts.settings.redis_url, queue, bells)) for queue in queues]
     return [*tasks, asyncio.create_task(_keep_house(parts))]
+
+
+def _set(rung: asyncio.Event, _ids: Sequence[UUID]) -> None:
+    rung.set()
 
 
 async def _keep_house(parts: Parts) -> None:

@@ -5,6 +5,7 @@ comes thousands of times a second. The documented route at the same path calls t
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from broker.feedback.receive import Receiver
 from broker.feedback.topics import FEEDBACK_PATH
 from broker.ids import new_id
 from broker.web import PROBLEM, problem_of, retry_headers
+from broker.webhooks.ledger.ledger import Count, Ledger
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -32,17 +34,17 @@ class Disconnected(Exception):
 class Door:
     """An ASGI application: takes POSTs to the feedback path itself and hands everything else on."""
 
-    def __init__(self, app: Asgi, receiver: Receiver, *, body_limit: int) -> None:
+    def __init__(self, app: Asgi, receiver: Receiver, *, body_limit: int, ledger: Ledger) -> None:
         self._app = app
         self._receiver = receiver
         self._body_limit = body_limit
+        self._ledger = ledger
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3.0. Answers 200 once the message is stored, or the problem that the receiver raised."""
         if scope["type"] != "http" or scope["path"] != FEEDBACK_PATH or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        structlog.contextvars.bind_contextvars(request_id=str(new_id()))
         try:
             body = await self._read(receive)
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -50,8 +52,12 @@ class Door:
         except Disconnected:
             return
         except BrokerError as error:
+            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self._ledger.count(Count.REFUSED, "ingest")
+            _name_request()
             await _answer_problem(send, error)
         except Exception as error:
+            _name_request()
             logger.error("feedback failed", exc_info=error)
             await _answer_problem(send, BrokerError("An unexpected error; it was logged under this request id."))
         else:
@@ -68,6 +74,11 @@ class Door:
                 raise TooLarge(f"The body has more than {self._body_limit} bytes.")
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def _name_request() -> None:
+    """Only where it will be asked for: it costs as much as parsing the message."""
+    structlog.contextvars.bind_contextvars(request_id=str(new_id()))
 
 
 async def _answer_problem(send: Send, error: BrokerError) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -43,6 +44,14 @@ class Envelope(msgspec.Struct, frozen=True, rename="pascal"):
     def sent_at(self) -> datetime:
         """The signed time at which SNS took the message; the same over all of its retries. ValueError if unreadable."""
         return datetime.fromisoformat(self.timestamp).astimezone(UTC)
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A verified message on its way into the database: when it came, by our wall clock and by the monotonic one."""
+
+    envelope: Envelope
+    came: datetime
+    began: float
 
 
 class TopicName(msgspec.Struct, frozen=True):
@@ -84,6 +93,7 @@ def decode(headers: Mapping[str, str], body: bytes) -> Envelope:
     return envelope
 
 
+@lru_cache(maxsize=10_000)
 def topic_name(arn: str) -> TopicName | None:
     """A topic's ARN taken apart, None for anything else."""
     found = _TOPIC_ARN.fullmatch(arn)
@@ -106,6 +116,7 @@ def signed_text(envelope: Envelope) -> bytes:
     return "".join(f"{name}\n{value}\n" for name, value in sorted(fields.items())).encode()
 
 
+@lru_cache(maxsize=10_000)
 def certificate_url_allowed(url: str, topic: TopicName, *, partition: str, endpoint_origin: str | None = None) -> bool:
     """Whether a certificate at `url` may vouch for messages of `topic`.
 

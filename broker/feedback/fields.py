@@ -12,6 +12,8 @@ _IN_BRACKETS = re.compile(r"<([^<>]*)>\s*$")
 # "smtp; 550 …", "X-Postfix; …", "dns; host", "dsn; host" (RFC 3464, 2.1.2: a type, then a semicolon).
 _TYPE = re.compile(r"^(?:smtp|dns|dsn|x-[a-z0-9-]+)\s*;\s*", re.IGNORECASE)
 
+_WANTED_HEADERS = frozenset({"from", "subject"})
+
 
 def clean(value: Any) -> str | None:
     """Text without blanks around it and without NUL, which Postgres cannot hold; None where nothing is left."""
@@ -47,7 +49,7 @@ def time(of: Json, name: str) -> datetime | None:
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(_BLANK_BEFORE_OFFSET.sub("", value))
+        found = datetime.fromisoformat(value if value[-1] == "Z" else _BLANK_BEFORE_OFFSET.sub("", value))
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
@@ -80,11 +82,11 @@ def headers(mail: Json) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in (*_objects(items(mail, "headers")), *_objects(items(mail, "commonHeaders"))):
         pair = clean(entry.get("name"))
-        named = {pair: entry.get("value")} if pair else entry
-        for name, value in named.items():
-            first = clean(next(iter(value), None) if isinstance(value, list) else value)
-            if first and name.lower() in {"from", "subject"}:
-                found[name.lower()] = first
+        for name, value in ((pair, entry.get("value")),) if pair else entry.items():
+            if (known := name.lower()) in _WANTED_HEADERS:
+                first = clean(next(iter(value), None) if isinstance(value, list) else value)
+                if first:
+                    found[known] = first
     return found
 
 

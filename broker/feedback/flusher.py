@@ -1,25 +1,30 @@
-"""Group commit: whatever arrived while the last batch was being stored is the next batch."""
+"""Group commit: whatever arrived while the last batch was being stored is the next batch.
+
+Topics take turns, so that one that is flooded delays the others by no more than its part of a batch.
+"""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from broker import log
+from broker import clock, log
 from broker.errors import Unavailable
-from broker.feedback.envelope import Envelope
+from broker.feedback.envelope import Arrival, Envelope
 
 MOST = 500
 ROOM = 5000
+SHARE = 0.8  # of the room, for one topic
 
 logger = log.get(__name__)
 
-Store = Callable[[Sequence[Envelope]], Awaitable[object]]
+Store = Callable[[Sequence[Arrival]], Awaitable[object]]
 
 
 class _Waiting(msgspec.Struct, frozen=True):
-    envelope: Envelope
+    arrival: Arrival
     done: asyncio.Future[None]
 
 
@@ -33,7 +38,8 @@ class Flusher:
         self._store = store
         self._most = most
         self._room = room
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[str, deque[_Waiting]] = {}  # by topic
+        self._count = 0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._open = False
@@ -50,12 +56,20 @@ class Flusher:
         if self._loop is not None:
             await self._loop
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for the next batches."""
+        return self._count
+
     async def add(self, envelope: Envelope) -> None:
         """Returns once the message is stored. A caller that gives up does not take its message back."""
-        if not self._open or len(self._waiting) >= self._room:
+        mine = self._waiting.get(envelope.topic_arn, ())
+        if not self._open or self._count >= self._room or len(mine) >= self._room * SHARE:
             raise Unavailable("Too many messages are waiting to be stored.")
-        waiting = _Waiting(envelope, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        arrival = Arrival(envelope, clock.now(), time.monotonic())
+        waiting = _Waiting(arrival, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(envelope.topic_arn, deque()).append(waiting)
+        self._count += 1
         self._arrived.set()
         await waiting.done
 
@@ -64,12 +78,24 @@ class Flusher:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                await self._flush([self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))])
+                await self._flush(self._take())
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch: one message of each topic in turn, until there are no more or enough."""
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < self._most:
+            for topic_arn in list(self._waiting)[: self._most - len(batch)]:
+                mine = self._waiting.pop(topic_arn)
+                batch.append(mine.popleft())
+                if mine:
+                    self._waiting[topic_arn] = mine  # behind the others
+        self._count -= len(batch)
+        return batch
 
     async def _flush(self, batch: list[_Waiting]) -> None:
         """Stores a batch; when it cannot be stored, each message alone, so that one does not hold up the others."""
         try:
-            await self._store([waiting.envelope for waiting in batch])
+            await self._store([waiting.arrival for waiting in batch])
         except Unavailable as error:
             _fail(batch, error.detail)
         except Exception:
@@ -78,7 +104,7 @@ class Flusher:
                 for waiting in batch:
                     await self._flush([waiting])
                 return
-            logger.exception("message failed", message_id=batch[0].envelope.message_id)
+            logger.exception("message failed", message_id=batch[0].arrival.envelope.message_id)
             _fail(batch, "The message could not be stored.")
         else:
             for waiting in batch:

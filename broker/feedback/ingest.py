@@ -1,18 +1,26 @@
-"""Makes events of a batch of verified SNS messages, in one transaction, whatever the way they came in."""
+"""Makes events of a batch of verified SNS messages, in one statement, whatever the way they came in."""
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from broker import log
-from broker.caller import NOBODY
+from broker.bell import Bell, SilentBell
 from broker.crypto import Keyring
-from broker.db import Database
+from broker.direct import Line
+from broker.errors import Unavailable
 from broker.feedback import store
-from broker.feedback.envelope import Envelope
+from broker.feedback.envelope import Arrival
+from broker.feedback.memory import Memory
 from broker.feedback.payloads import Feedback, parse
-from broker.feedback.sort import Known, Read, sort
+from broker.feedback.sort import Read, Sorted, sort
+from broker.feedback.store import Saved
+from broker.webhooks.ledger import notes
+from broker.webhooks.ledger.ledger import Count, Ledger
+
+TRIES = 5
 
 logger = log.get(__name__)
 
@@ -28,33 +36,70 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     unheard: int = 0
 
 
-async def ingest(db: Database, batch: Sequence[Envelope], keyring: Keyring, *, now: datetime) -> Tally:
-    """Stores what is new, with its deliveries; once this returns, all of it is durable and the senders may be told so.
+class Ingest:
+    """Stores batches over a line of its own, under the role broker_ingest; one batch at a time."""
 
-    `db` has the role broker_ingest. The batch is looked up in two statements and stored in one, with two more where
-    something is quarantined or a route is heard for the first time. A batch that came before changes nothing.
-    """
-    read = [Read(envelope, parse(envelope.message)) for envelope in batch]
-    topics = sorted({each.envelope.topic_arn for each in read})
-    identities = sorted({arn for each in read if (arn := _identity(each))})
-    async with db.begin(NOBODY) as session:
-        known = Known(await store.sources(session, topics), await store.candidates(session, identities))
-        found = sort(read, known, keyring, now=now)
-        stored = await store.save(session, found.events)
-        await store.quarantine(session, found.asides)
-        await store.mark_heard(session, found.heard)
-    tally = Tally(
-        stored=stored,
-        repeated=len(found.events) - stored,
+    def __init__(self, line: Line, keyring: Keyring, *, bell: Bell | None = None, ledger: Ledger | None = None) -> None:
+        self._line = line
+        self._keyring = keyring
+        self._bell = bell or SilentBell()
+        self._ledger = ledger or Ledger()
+        self._memory = Memory(line)
+
+    async def take(self, batch: Sequence[Arrival], *, now: datetime) -> Tally:
+        """Stores what is new, with its deliveries; once this returns, all of it is durable and senders may be told so.
+
+        One round trip where the batch's topics and identities are known and unchanged. A batch that came before
+        changes nothing. `Unavailable` when it could not be stored.
+        """
+        read = [Read(arrival, parse(arrival.envelope.message)) for arrival in batch]
+        found, saved = await self._save(read, now=now)
+        self._note(len(batch), found, tally := _tally(found, saved))
+        await self._bell.ring("lanes", saved.endpoints)
+        await self._bell.ring("routes", saved.routes)
+        logger.debug("feedback stored", **msgspec.structs.asdict(tally))
+        for aside in found.asides:
+            logger.warning("feedback quarantined", topic_arn=aside.topic_arn, reason=aside.reason)
+        return tally
+
+    def _note(self, messages: int, found: Sorted, tally: Tally) -> None:
+        """Writes into the ledger what was committed just now."""
+        committed = time.monotonic()
+        for read, whose in found.attributed:
+            if isinstance(read.parsed, Feedback):
+                owner = whose.candidate.owner_id if whose.owner_view else None
+                delegate = whose.candidate.delegate_id if whose.delegate_view else None
+                said, spent = read.parsed.occurrences[0].occurred_at, committed - read.arrival.began
+                notes.stored(self._ledger, {owner, delegate}, said=said, came=read.arrival.came, spent=spent)
+        self._ledger.count(Count.BATCHES)
+        self._ledger.count(Count.MESSAGES, number=messages)
+        for outcome, number in msgspec.structs.asdict(tally).items():
+            self._ledger.count(Count.FEEDBACK, outcome, number=number)
+
+    async def _save(self, read: Sequence[Read], *, now: datetime) -> tuple[Sorted, Saved]:
+        topics = sorted({each.envelope.topic_arn for each in read})
+        identities = sorted({arn for each in read if (arn := _identity(each))})
+        for _ in range(TRIES):
+            known, stamps = await self._memory.recall(topics, identities)
+            found = sort(read, known, self._keyring, now=now)
+            heard = self._memory.not_heard_lately(found.heard, now=now)
+            saved = await store.save(self._line, found, heard, topics=stamps.topics, identities=stamps.identities)
+            if saved is not None:
+                self._memory.heard(heard, now=now)
+                return found, saved
+            self._memory.forget(topics, identities)
+        raise Unavailable("The grants of this feedback change faster than it can be stored.")
+
+
+def _tally(found: Sorted, saved: Saved) -> Tally:
+    return Tally(
+        stored=saved.number,
+        repeated=len(found.events) - saved.number,
         quarantined=len(found.asides),
         ignored=found.ignored,
         dropped=found.dropped,
         unheard=found.unheard,
     )
-    logger.debug("feedback stored", **msgspec.structs.asdict(tally))
-    for aside in found.asides:
-        logger.warning("feedback quarantined", topic_arn=aside.topic_arn, reason=aside.reason)
-    return tally
 
 
 def _identity(read: Read) -> str | None:

@@ -15,12 +15,11 @@ from broker.errors import BadRequest, Conflict, NotFound, Refused, TooLarge
 from broker.feedback import topics
 from broker.feedback.envelope import Envelope, MessageType, decode, topic_name
 from broker.feedback.flusher import Flusher
+from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
 from broker.feedback.signature import Verifier
 
 logger = log.get(__name__)
-
-MOST_REMEMBERED = 10_000
 
 
 class Confirmer(Protocol):
@@ -35,14 +34,21 @@ class Receiver:
     """Takes what SNS posts. `db` has the role broker_ingest; confirmations are written as the topic's tenant."""
 
     def __init__(
-        self, db: Database, verifier: Verifier, flusher: Flusher, confirmer: Confirmer, *, body_limit: int
+        self,
+        db: Database,
+        known: KnownTopics,
+        verifier: Verifier,
+        flusher: Flusher,
+        confirmer: Confirmer,
+        *,
+        body_limit: int,
     ) -> None:
         self._db = db
+        self._topics = known
         self._verifier = verifier
         self._flusher = flusher
         self._confirmer = confirmer
         self._body_limit = body_limit
-        self._known: set[str] = set()
 
     async def receive(self, headers: Mapping[str, str], body: bytes, *, now: datetime) -> None:
         """Returns (answer 200) when the message is durably dealt with. Names of `headers` are lower case.
@@ -54,7 +60,7 @@ class Receiver:
         if len(body) > self._body_limit:
             raise TooLarge(f"The body has more than {self._body_limit} bytes.")
         envelope = decode(headers, body)
-        if not await self._is_known(envelope.topic_arn):
+        if topic_name(envelope.topic_arn) is None or not await self._topics.has(envelope.topic_arn):
             raise NotFound("This topic belongs to no route.")
         await self._verifier.verify(envelope, now=now)
         match envelope.type:
@@ -64,17 +70,6 @@ class Receiver:
                 await self._confirm(envelope)
             case MessageType.UNSUBSCRIPTION:
                 await self._unsubscribed(envelope)
-
-    async def _is_known(self, topic_arn: str) -> bool:
-        """Remembers topics that were found: an ARN never changes hands, and the batch looks its tenant up again."""
-        if topic_arn in self._known:
-            return True
-        if topic_name(topic_arn) is None:
-            return False
-        found = await self._find(topic_arn) is not None
-        if found and len(self._known) < MOST_REMEMBERED:
-            self._known.add(topic_arn)
-        return found
 
     async def _find(self, topic_arn: str) -> tuple[UUID, UUID, str] | None:
         """Id, tenant and state of a topic."""

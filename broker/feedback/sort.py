@@ -8,7 +8,7 @@ import msgspec
 
 from broker.crypto import Keyring
 from broker.feedback.attribution import Attributed, Candidate, Dropped, Quarantined, Source, attribute
-from broker.feedback.envelope import Envelope
+from broker.feedback.envelope import Arrival, Envelope
 from broker.feedback.events import NewEvent, events_of, storable
 from broker.feedback.keys import Key
 from broker.feedback.payloads import Feedback, Ignored, Parsed, Unreadable
@@ -20,8 +20,12 @@ MOST_AHEAD = timedelta(minutes=15)
 class Read(msgspec.Struct, frozen=True):
     """One message of the batch with what it says."""
 
-    envelope: Envelope
+    arrival: Arrival
     parsed: Parsed
+
+    @property
+    def envelope(self) -> Envelope:
+        return self.arrival.envelope
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -41,7 +45,7 @@ class Aside(msgspec.Struct, frozen=True):
 
 
 class Sorted(msgspec.Struct, frozen=True):
-    """A batch by what is to be done with it.
+    """A batch by what is to be done with it; `attributed` are the messages behind the events.
 
     `heard`: grants whose feedback came through, with the topic's ARN. `unheard` messages are of a kind that the terms
     give to neither party, `dropped` ones are nobody's but the owner's own; both are counted and not stored.
@@ -50,6 +54,7 @@ class Sorted(msgspec.Struct, frozen=True):
     events: list[NewEvent]
     asides: list[Aside]
     heard: set[tuple[UUID, str]]
+    attributed: list[tuple[Read, Attributed]]
     ignored: int
     dropped: int
     unheard: int
@@ -60,6 +65,7 @@ def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime
     events: dict[Key, NewEvent] = {}
     asides: list[Aside] = []
     heard: set[tuple[UUID, str]] = set()
+    attributed: list[tuple[Read, Attributed]] = []
     counted = {"ignored": 0, "dropped": 0, "unheard": 0}
     for read in batch:
         match _verdict(read, known, now=now):
@@ -70,13 +76,14 @@ def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime
             case Dropped():
                 counted["dropped"] += 1
             case Attributed() as found:
+                attributed.append((read, found))
                 heard.add((found.candidate.grant_id, read.envelope.topic_arn))
                 made = _events(read, known, found, keyring)
                 counted["unheard"] += not made
                 for event in made:
                     events.setdefault(event.key, event)
     # In the order of their keys, so that of two batches at once one waits for the other and never each for each.
-    return Sorted(sorted(events.values(), key=lambda event: event.key), asides, heard, **counted)
+    return Sorted(sorted(events.values(), key=lambda event: event.key), asides, heard, attributed, **counted)
 
 
 def _verdict(read: Read, known: Known, *, now: datetime) -> Attributed | Dropped | Quarantined | Ignored:

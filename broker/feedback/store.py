@@ -1,43 +1,80 @@
-"""The statements of the hot path: what a batch needs to know, and how it is stored.
+"""The statements of the hot path: what a batch needs to know, and how it is stored, each one round trip for any number.
 
-Each function is one round trip for any number of messages.
+What is known of topics and grants is remembered between batches, each with a stamp over everything that was read of
+it. The statement that stores compares the stamps in its own snapshot, and stores nothing where one has changed: so
+nothing is ever attributed by what was true a moment ago.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Date, DateTime, LargeBinary, Text, Uuid, bindparam, insert, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.direct import Line
 from broker.feedback.attribution import Candidate, Source
 from broker.feedback.events import NewEvent
-from broker.feedback.models import QuarantinedMessage, Topic
-from broker.feedback.sort import Aside
+from broker.feedback.sort import Sorted
 from broker.ids import new_id
 from broker.policies.terms import FeedbackTerms
 
-_UUIDS = ARRAY(Uuid())
-_TEXTS = ARRAY(Text())
+# The order of the joins is as it is written: from the batch, by index, to the tables. Only lists of ours are hashed.
+AS_WRITTEN = {
+    "join_collapse_limit": "1",
+    "from_collapse_limit": "1",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_mergejoin": "off",
+}
+
+Stamp = int | None
+"""Of one topic or identity; None: there was nothing."""
+
+# One number over all that is read of a topic, and over all grants of an identity that were ever active.
+_TOPIC_STAMP = "hashtextextended(concat_ws('|', t.id, t.tenant_id, t.accounts::text, t.source), 1)"
+_GRANT_STAMP = (
+    "sum(hashtextextended(concat_ws('|', g.id, g.owner_id, g.delegate_id, g.accounts::text, g.feedback::text,"
+    " coalesce(g.activated_at::text, ''), coalesce(g.ended_at::text, ''), coalesce(g.verified_at::text, '')), 2)"
+    " & 4503599627370495)::bigint"
+)
+
+_SOURCES = f"""
+    SELECT t.arn, t.tenant_id, t.accounts, t.source, {_TOPIC_STAMP} AS stamp
+    FROM topics t WHERE t.arn = ANY ($1::text[])
+"""  # noqa: S608 - our own text
 
 # One row per grant that was ever active on these identities; those of a removed connection are still looked for.
-_CANDIDATES = text(
-    "SELECT g.id, g.owner_id, g.delegate_id, g.identity_arn, g.accounts, g.feedback, g.activated_at, g.ended_at,"
-    " g.verified_at FROM grants g WHERE g.identity_arn = ANY (:arns) AND g.activated_at IS NOT NULL"
-).bindparams(bindparam("arns", type_=_TEXTS))
+_CANDIDATES = """
+    SELECT g.id, g.owner_id, g.delegate_id, g.identity_arn, g.accounts, g.feedback::text AS feedback, g.activated_at,
+      g.ended_at, g.verified_at
+    FROM grants g WHERE g.identity_arn = ANY ($1::text[]) AND g.activated_at IS NOT NULL
+"""
+
+_IDENTITY_STAMPS = f"""
+    SELECT g.identity_arn AS arn, {_GRANT_STAMP} AS stamp
+    FROM grants g WHERE g.identity_arn = ANY ($1::text[]) AND g.activated_at IS NOT NULL GROUP BY g.identity_arn
+"""  # noqa: S608 - our own text
 
 # Keys, events and deliveries in one statement: only a new key makes an event, only a new event is fanned out. Answers
-# with one row: how many events are new, and the endpoints that got something. `fan_out` is volatile, so it sees the
-# events that `stored` has just made (PostgreSQL, xfunc-volatility).
-_SAVE = text(
-    """
-    WITH wanted AS (
-      SELECT * FROM unnest(:days, :keys, :ids, :ats, :types, :owner_ids, :delegate_ids, :grant_ids, :sources,
-        :owner_views, :delegate_views, :recipient_hashes, :data, :payloads)
+# with one row: whether everything was still as it was known, how many events are new, the endpoints that got something
+# and the routes that were heard for the first time; a route's own worker makes it `live`, here it only learns of the
+# day. `fan_out` is volatile, so it sees the events that `stored` has just made (PostgreSQL, xfunc-volatility).
+_SAVE = f"""
+    WITH stale AS MATERIALIZED (
+      SELECT k.arn FROM unnest($1::text[], $2::bigint[]) AS k (arn, stamp)
+      LEFT JOIN topics t ON t.arn = k.arn
+      WHERE k.stamp IS DISTINCT FROM CASE WHEN t.id IS NOT NULL THEN {_TOPIC_STAMP} END
+      UNION ALL
+      SELECT k.arn FROM unnest($3::text[], $4::bigint[]) AS k (arn, stamp)
+      CROSS JOIN LATERAL (
+        SELECT {_GRANT_STAMP} AS stamp FROM grants g WHERE g.identity_arn = k.arn AND g.activated_at IS NOT NULL
+      ) found
+      WHERE k.stamp IS DISTINCT FROM found.stamp
+    ), fit AS MATERIALIZED (SELECT NOT EXISTS (SELECT FROM stale) AS fit), wanted AS MATERIALIZED (
+      SELECT w.* FROM unnest($5::date[], $6::bytea[], $7::uuid[], $8::timestamptz[], $9::text[], $10::uuid[],
+        $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
       AS w (day, key, id, at, type, owner_id, delegate_id, grant_id, source,
-        owner_view, delegate_view, recipient_hash, data, payload)
+        owner_view, delegate_view, recipient_hash, data, payload) JOIN fit ON fit.fit
     ), fresh AS (
       INSERT INTO event_keys (day, key, event_id) SELECT day, key, id FROM wanted
       ON CONFLICT DO NOTHING RETURNING event_id
@@ -48,100 +85,114 @@ _SAVE = text(
         w.owner_view, w.delegate_view, w.recipient_hash, CAST(w.data AS jsonb), w.payload
       FROM wanted w JOIN fresh ON fresh.event_id = w.id
       RETURNING id, at
+    ), aside AS (
+      INSERT INTO quarantine (id, tenant_id, topic_arn, reason, payload)
+      SELECT q.* FROM unnest($19::uuid[], $20::uuid[], $21::text[], $22::text[], $23::text[])
+        AS q (id, tenant_id, topic_arn, reason, payload) JOIN fit ON fit.fit
+    ), heard AS (
+      UPDATE routes r SET live_at = now(), due_at = now()
+      FROM unnest($24::uuid[], $25::text[]) AS h (grant_id, topic_arn) JOIN topics t ON t.arn = h.topic_arn
+      JOIN fit ON fit.fit
+      WHERE r.grant_id = h.grant_id AND r.topic_id = t.id AND r.live_at IS NULL RETURNING r.id
     ), made AS (SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored)
-    SELECT made.number, ARRAY(SELECT fan_out(made.ids, made.ats)) AS endpoints FROM made
-    """
-).bindparams(
-    bindparam("days", type_=ARRAY(Date())),
-    bindparam("keys", type_=ARRAY(LargeBinary())),
-    bindparam("ats", type_=ARRAY(DateTime(timezone=True))),
-    *(bindparam(name, type_=_UUIDS) for name in ("ids", "owner_ids", "delegate_ids", "grant_ids")),
-    *(bindparam(name, type_=_TEXTS) for name in ("types", "sources", "owner_views", "delegate_views")),
-    *(bindparam(name, type_=_TEXTS) for name in ("recipient_hashes", "data", "payloads")),
-)
-
-# The route's own worker makes it `live`, with its audit row; here it only learns of the day.
-_HEARD = text(
-    "UPDATE routes r SET live_at = now(), due_at = now()"
-    " FROM unnest(:grant_ids, :topic_arns) AS h (grant_id, topic_arn) JOIN topics t ON t.arn = h.topic_arn"
-    " WHERE r.grant_id = h.grant_id AND r.topic_id = t.id AND r.live_at IS NULL RETURNING r.id"
-).bindparams(bindparam("grant_ids", type_=_UUIDS), bindparam("topic_arns", type_=_TEXTS))
+    SELECT fit.fit, made.number, ARRAY(SELECT fan_out(made.ids, made.ats)) AS endpoints,
+      ARRAY(SELECT id FROM heard) AS routes
+    FROM made, fit
+"""  # noqa: S608 - our own text
 
 
-async def sources(session: AsyncSession, topic_arns: Sequence[str]) -> dict[str, Source]:
-    """What is known of these topics, by ARN; those of no route are missing."""
-    columns = (Topic.arn, Topic.tenant_id, Topic.accounts, Topic.source)
-    rows = await session.execute(select(*columns).where(Topic.arn.in_(topic_arns)))
-    return {
-        arn: Source(topic_arn=arn, tenant_id=tenant, accounts=tuple(accounts), source=source)
-        for arn, tenant, accounts, source in rows
-        if arn is not None
-    }
+class Saved(msgspec.Struct, frozen=True):
+    """What one batch came to: how many events were new, whose lanes and which routes have something to do."""
+
+    number: int
+    endpoints: Sequence[UUID]
+    routes: Sequence[UUID]
 
 
-async def candidates(session: AsyncSession, identity_arns: Sequence[str]) -> dict[str, list[Candidate]]:
-    """The grants on these identities that were ever active, by the identity's ARN."""
-    found: dict[str, list[Candidate]] = {}
-    for row in await session.execute(_CANDIDATES, {"arns": list(identity_arns)}):
-        found.setdefault(row.identity_arn, []).append(_candidate(row))
+async def sources(line: Line, topic_arns: Sequence[str]) -> dict[str, tuple[Source | None, Stamp]]:
+    """What is known of these topics, by ARN, with stamps; None for those of no route."""
+    found: dict[str, tuple[Source | None, Stamp]] = dict.fromkeys(topic_arns, (None, None))
+    for row in await line.fetch(_SOURCES, topic_arns):
+        source = Source(
+            topic_arn=row["arn"],
+            tenant_id=row["tenant_id"],
+            accounts=tuple(row["accounts"]),
+            source=row["source"],
+        )
+        found[row["arn"]] = (source, row["stamp"])
     return found
+
+
+async def candidates(line: Line, identity_arns: Sequence[str]) -> dict[str, tuple[list[Candidate], Stamp]]:
+    """The grants on these identities that were ever active, by the identity's ARN, with stamps.
+
+    The stamps are read first: what changes between the two readings does not fit its stamp, and is read again.
+    """
+    stamps = {row["arn"]: row["stamp"] for row in await line.fetch(_IDENTITY_STAMPS, identity_arns)}
+    found: dict[str, list[Candidate]] = {arn: [] for arn in identity_arns}
+    for row in await line.fetch(_CANDIDATES, identity_arns):
+        found[row["identity_arn"]].append(_candidate(row))
+    return {arn: (each, stamps.get(arn)) for arn, each in found.items()}
 
 
 def _candidate(row: Any) -> Candidate:
     return Candidate(
-        grant_id=row.id,
-        owner_id=row.owner_id,
-        delegate_id=row.delegate_id,
-        identity_arn=row.identity_arn,
-        accounts=tuple(row.accounts),
-        feedback=msgspec.convert(row.feedback or {}, FeedbackTerms),
-        activated_at=row.activated_at,
-        ended_at=row.ended_at,
-        verified_at=row.verified_at,
+        grant_id=row["id"],
+        owner_id=row["owner_id"],
+        delegate_id=row["delegate_id"],
+        identity_arn=row["identity_arn"],
+        accounts=tuple(row["accounts"]),
+        feedback=msgspec.json.decode(row["feedback"] or b"{}", type=FeedbackTerms),
+        activated_at=row["activated_at"],
+        ended_at=row["ended_at"],
+        verified_at=row["verified_at"],
     )
 
 
-async def save(session: AsyncSession, events: Sequence[NewEvent]) -> int:
-    """Stores those with a new key, together with their deliveries; tells how many. The bell rings for their lanes."""
-    if not events:
-        return 0
-    columns: dict[str, list[Any]] = {
-        "days": [each.key.day for each in events],
-        "keys": [each.key.digest for each in events],
-        "ids": [each.id for each in events],
-        "ats": [each.at for each in events],
-        "types": [each.type for each in events],
-        "owner_ids": [each.owner_id for each in events],
-        "delegate_ids": [each.delegate_id for each in events],
-        "grant_ids": [each.grant_id for each in events],
-        "sources": [each.source for each in events],
-        "owner_views": [each.owner_view for each in events],
-        "delegate_views": [each.delegate_view for each in events],
-        "recipient_hashes": [each.recipient_hash for each in events],
-        "data": [msgspec.json.encode(each.data).decode() for each in events],
-        "payloads": [each.payload for each in events],
-    }
-    row = (await session.execute(_SAVE, columns)).one()
-    _woken(session, "lanes", row.endpoints)
-    return int(row.number)
+async def save(
+    line: Line,
+    found: Sorted,
+    heard: Sequence[tuple[UUID, str]],
+    *,
+    topics: Mapping[str, Stamp],
+    identities: Mapping[str, Stamp],
+) -> Saved | None:
+    """Stores what is new, with its deliveries and what goes into quarantine; None, and nothing, under an old stamp.
+
+    `heard`: (grant, topic ARN) of routes that an event of their delegate's account came through.
+    """
+    (row,) = await line.fetch(
+        _SAVE,
+        list(topics),
+        list(topics.values()),
+        list(identities),
+        list(identities.values()),
+        *_columns(found.events),
+        [new_id() for _ in found.asides],
+        [aside.tenant_id for aside in found.asides],
+        [aside.topic_arn for aside in found.asides],
+        [aside.reason for aside in found.asides],
+        [aside.payload for aside in found.asides],
+        [grant_id for grant_id, _ in heard],
+        [topic_arn for _, topic_arn in heard],
+    )
+    return Saved(row["number"], row["endpoints"], row["routes"]) if row["fit"] else None
 
 
-async def quarantine(session: AsyncSession, asides: Sequence[Aside]) -> None:
-    """Keeps what cannot be trusted or read."""
-    if asides:
-        rows = [{"id": new_id(), **msgspec.structs.asdict(aside)} for aside in asides]
-        await session.execute(insert(QuarantinedMessage), rows)
-
-
-async def mark_heard(session: AsyncSession, heard: Iterable[tuple[UUID, str]]) -> None:
-    """Tells the routes of these (grant, topic ARN) that an event of their delegate's account came through."""
-    pairs = sorted(heard)
-    if pairs:
-        named = {"grant_ids": [grant for grant, _ in pairs], "topic_arns": [arn for _, arn in pairs]}
-        _woken(session, "routes", (await session.scalars(_HEARD, named)).all())
-
-
-def _woken(session: AsyncSession, kind: str, ids: Iterable[UUID]) -> None:
-    found = set(ids)
-    if found:
-        session.info.setdefault("woken", {}).setdefault(kind, set()).update(found)
+def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:
+    return [
+        [each.key.day for each in events],
+        [each.key.digest for each in events],
+        [each.id for each in events],
+        [each.at for each in events],
+        [each.type for each in events],
+        [each.owner_id for each in events],
+        [each.delegate_id for each in events],
+        [each.grant_id for each in events],
+        [each.source for each in events],
+        [each.owner_view for each in events],
+        [each.delegate_view for each in events],
+        [each.recipient_hash for each in events],
+        [msgspec.json.encode(each.data).decode() for each in events],
+        [each.payload for each in events],
+    ]

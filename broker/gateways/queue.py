@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +21,14 @@ QUEUE_OF = {
     "connections": CONTROL,
     "topics": CONTROL,
     "routes": CONTROL,
+    "replays": CONTROL,
+    "digests": CONTROL,
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds
 RING_TIMEOUT = 1.0  # seconds; a black hole in the network must not hold a request
-COALESCE = 0.01  # seconds in which rings of one queue become one
+COALESCE = 0.02  # seconds in which rings of one queue become one
+MOST_NAMED = 1000  # ids in one ring; of more, the worker is told to look everywhere
 
 logger = log.get(__name__)
 
@@ -65,12 +68,15 @@ class ArqBell:
 
     def __init__(self, url: str) -> None:
         self._pools = {queue: connect(url, queue) for queue in (POLICIES, CONTROL, DELIVERIES)}
-        self._pending: set[str] = set()
+        self._pending: dict[str, set[UUID]] = {}
         self._flush: asyncio.Task[None] | None = None
 
     async def ring(self, kind: str, ids: Iterable[UUID]) -> None:
-        """Never waits for Redis and never raises; rings within 10 ms of each other become one job."""
-        self._pending.add(QUEUE_OF[kind])
+        """Never waits for Redis and never raises; rings within 20 ms of each other become one job."""
+        rung = set(ids)
+        if not rung:
+            return
+        self._pending.setdefault(QUEUE_OF[kind], set()).update(rung)
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._ring_all())
 
@@ -84,10 +90,14 @@ class ArqBell:
 
     async def _ring_all(self) -> None:
         while self._pending:
-            queue = self._pending.pop()
-            try:
-                async with asyncio.timeout(RING_TIMEOUT):
-                    await self._pools[queue].enqueue_job("look", queue, _expires=60)
-            except (RedisError, OSError, TimeoutError) as error:
-                logger.warning("ring lost; the sweep will find the work", queue=queue, error=type(error).__name__)
+            pending, self._pending = self._pending, {}  # all of them: no queue waits for another to fall silent
+            await asyncio.gather(*(self._ring_queue(queue, ids) for queue, ids in pending.items()))
             await asyncio.sleep(COALESCE)
+
+    async def _ring_queue(self, queue: str, ids: Collection[UUID]) -> None:
+        named = [str(each) for each in ids] if len(ids) <= MOST_NAMED else []
+        try:
+            async with asyncio.timeout(RING_TIMEOUT):
+                await self._pools[queue].enqueue_job("look", queue, named, _expires=60)
+        except (RedisError, OSError, TimeoutError) as error:
+            logger.warning("ring lost; the sweep will find the work", queue=queue, error=type(error).__name__)

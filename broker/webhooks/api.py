@@ -1,6 +1,7 @@
 """Endpoints, deliveries and events over HTTP."""
 
 import base64
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from broker.db import Database
 from broker.errors import BadRequest
 from broker.settings import Settings
 from broker.web import NO_STORE, Page, after, checked_size, needs, page_of
-from broker.webhooks import deliveries, endpoints, pauses, rotation
+from broker.webhooks import deliveries, enabling, endpoints, pauses, rotation
 from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.feed import feed
 from broker.webhooks.views import (
@@ -57,8 +58,11 @@ class EndpointMoves(Controller):
     async def enable(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], endpoint_id: FromPath[UUID]
     ) -> EndpointView:
-        """It gets events again, and what was pending at once. A paused endpoint stays paused."""
-        return await endpoints.enable(db, caller, endpoint_id)
+        """New events go to it at once; what it missed follows at a bounded rate, by a replay of the kind `catch_up`.
+
+        A paused endpoint stays paused.
+        """
+        return await enabling.enable(db, caller, endpoint_id)
 
     @post(
         "/{endpoint_id:uuid}/pause",
@@ -249,10 +253,26 @@ class EventController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         after: FromQuery[str | None] = None,
+        since: FromQuery[datetime | None] = None,
         page_size: FromQuery[int] = 50,
     ) -> EventFeed:
-        """Oldest first, after a cursor; keep `cursor` and give it as `after` next time."""
-        return await feed(db, caller, after=after, limit=checked_size(page_size))
+        """Oldest first, after a cursor; keep `cursor` and give it as `after` next time.
+
+        `after=now` gives no events but the cursor of the end. `since`, a time with its offset, leaves out what happened
+        before.
+        """
+        return await feed(db, caller, after=after, since=_in_utc(since), limit=checked_size(page_size))
+
+
+def _in_utc(given: datetime | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except OverflowError as error:
+        raise BadRequest("since is out of range.") from error
+    raise BadRequest("since needs its offset from UTC, such as Z.")
 
 
 def _token(row: DeliveryView) -> str:

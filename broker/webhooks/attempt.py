@@ -11,8 +11,9 @@ from broker import log
 from broker.clock import now
 from broker.errors import Refused, Unavailable
 from broker.webhooks import signing
+from broker.webhooks.events import Shape
 from broker.webhooks.pending import Parcel, Result
-from broker.webhooks.render import party_of, render
+from broker.webhooks.render import content_type, party_of, render
 from broker.webhooks.retries import Next, Verdict, decide, read_retry_after
 from broker.webhooks.sender import Answer, Sender
 
@@ -31,6 +32,11 @@ class Addressee(msgspec.Struct, frozen=True):
     url: str
     keys: Mapping[UUID, bytes]
     headers: Mapping[str, str] = {}
+    shape: Shape = Shape.STANDARD
+
+
+class NotKept(Exception):
+    """There is nothing to send any more."""
 
 
 class Attempts:
@@ -46,28 +52,33 @@ class Attempts:
         at = now()
         try:
             body = _body(to, parcel)
-        except LookupError as error:
+        except NotKept as error:
             return _failed(parcel, Next(Verdict.DEAD, ours=True), at=at, error=str(error))
         except Exception:
             logger.exception("an event cannot be rendered", event_id=str(parcel.event_id))
-            step = decide(parcel.number, None, retry_after=None, chance=self._dice())
-            step = msgspec.structs.replace(step, ours=True)
-            return _failed(parcel, step, at=at, error="The event could not be rendered; it was logged on our side.")
+            return self._stumbled(parcel, at=at, error="The event could not be rendered; it was logged on our side.")
         return await self._post(to, parcel, body, at=at)
+
+    def _stumbled(self, parcel: Parcel, *, at: datetime, error: str) -> tuple[Result, Next]:
+        step = decide(parcel.number, None, retry_after=None, chance=self._dice())
+        return _failed(parcel, msgspec.structs.replace(step, ours=True), at=at, error=error)
 
     async def _post(self, to: Addressee, parcel: Parcel, body: bytes, *, at: datetime) -> tuple[Result, Next]:
         headers = {
             **to.headers,
-            "content-type": "application/json",
+            "content-type": content_type(to.shape),
             **signing.headers(parcel.event_id, body, at=at, keys=tuple(to.keys.values())),
         }
         began = time.monotonic()
         try:
-            answer = await self._sender.post(to.url, headers, body, timeout=self.timeout)
+            answer = await self._sender.post(to.url, headers, body, timeout=self.timeout, tenant_id=to.tenant_id)
         except (Unavailable, Refused) as error:
             step = decide(parcel.number, None, retry_after=None, chance=self._dice())
             spent = round((time.monotonic() - began) * 1000)
             return _failed(parcel, step, at=at, error=error.detail, latency_ms=spent)
+        except Exception:
+            logger.exception("an attempt failed on our side", event_id=str(parcel.event_id))
+            return self._stumbled(parcel, at=at, error="It could not be sent; that was logged on our side.")
         wanted = read_retry_after(answer.headers.get("retry-after"), now=now())
         step = decide(parcel.number, answer.status, retry_after=wanted, chance=self._dice())
         return _answered(parcel, step, answer, at=at)
@@ -76,12 +87,13 @@ class Attempts:
 def _body(to: Addressee, parcel: Parcel) -> bytes:
     party = party_of(parcel.event, to.tenant_id) if parcel.event else None
     if parcel.event is None or party is None:
-        raise LookupError("The event is no longer kept.")
-    return render(parcel.event, party)
+        raise NotKept("The event is no longer kept.")
+    return render(parcel.event, party, to.shape)
 
 
 def _failed(parcel: Parcel, step: Next, *, at: datetime, error: str, latency_ms: int = 0) -> tuple[Result, Next]:
     result = Result(
+        lane_id=parcel.lane_id,
         event_id=parcel.event_id,
         number=parcel.number,
         at=at,
@@ -95,6 +107,7 @@ def _failed(parcel: Parcel, step: Next, *, at: datetime, error: str, latency_ms:
 
 def _answered(parcel: Parcel, step: Next, answer: Answer, *, at: datetime) -> tuple[Result, Next]:
     result = Result(
+        lane_id=parcel.lane_id,
         event_id=parcel.event_id,
         number=parcel.number,
         at=at,

@@ -1,20 +1,22 @@
 """Deliveries: what is pending or dead, the attempts made, and sending one again."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, union_all
+from sqlalchemy import Boolean, ColumnElement, Select, delete, func, literal_column, select, true, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import Conflict, NotFound
 from broker.idempotency import remember
-from broker.webhooks import endpoints
+from broker.webhooks import counts, endpoints
 from broker.webhooks.endpoints import find
 from broker.webhooks.models import AttemptRow, DeadDeliveryRow, DeliveryRow, EndpointRow, EventRow
 from broker.webhooks.views import AttemptView, DeliveryState, DeliveryView
@@ -22,6 +24,9 @@ from broker.webhooks.views import AttemptView, DeliveryState, DeliveryView
 R = TypeVar("R", DeliveryRow, DeadDeliveryRow)
 Trace = type[DeliveryRow] | type[DeadDeliveryRow] | type[AttemptRow]
 _TRACES: tuple[Trace, ...] = (DeliveryRow, DeadDeliveryRow, AttemptRow)
+
+HELD = datetime(9999, 12, 31, tzinfo=UTC)
+"""`next_at` of a delivery that waits for its turn in a catch-up. Not `infinity`, with which nothing can be reckoned."""
 
 
 class DeliveryId(msgspec.Struct, frozen=True):
@@ -57,27 +62,29 @@ async def list_some(
         if endpoint_id is not None:
             await find(session, caller, endpoint_id)
         if state is DeliveryState.PENDING:
-            pending = _page(select(DeliveryRow), DeliveryRow, caller, endpoint_id, after).limit(limit)
+            pending = _page(DeliveryRow, caller, endpoint_id, after, limit)
             return [_view(row) for row in await session.scalars(pending)]
-        dead = _page(select(DeadDeliveryRow), DeadDeliveryRow, caller, endpoint_id, after).limit(limit)
+        dead = _page(DeadDeliveryRow, caller, endpoint_id, after, limit)
         return [_view(row) for row in await session.scalars(dead)]
 
 
-def _page(
-    query: Select[R],
-    row: type[DeliveryRow] | type[DeadDeliveryRow],
-    caller: Caller,
-    endpoint_id: UUID | None,
-    after: DeliveryId | None,
-) -> Select[R]:
-    """In the order of the primary key, so that a page is a walk along the index of each endpoint."""
+def _page(row: type[R], caller: Caller, endpoint_id: UUID | None, after: DeliveryId | None, limit: int) -> Select[R]:
+    """In the order of the primary key: for each endpoint, of which there are few, a walk along its part of the index.
+
+    Asked of all endpoints at once, Postgres may choose to read the deliveries of everybody instead.
+    """
     mine = select(EndpointRow.id).where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
-    query = query.where(row.tenant_id == caller.tenant, row.endpoint_id.in_(mine))
     if endpoint_id is not None:
-        query = query.where(row.endpoint_id == endpoint_id)
+        mine = mine.where(EndpointRow.id == endpoint_id)
     if after is not None:
-        query = query.where(tuple_(row.endpoint_id, row.event_id) > tuple_(after.endpoint_id, after.event_id))
-    return query.order_by(row.endpoint_id, row.event_id)
+        mine = mine.where(EndpointRow.id >= after.endpoint_id)
+    each = mine.subquery()
+    found = select(row).where(row.tenant_id == caller.tenant, row.endpoint_id == each.c.id)
+    if after is not None:
+        found = found.where(tuple_(row.endpoint_id, row.event_id) > tuple_(after.endpoint_id, after.event_id))
+    part = aliased(row, found.order_by(row.endpoint_id, row.event_id).limit(limit).lateral())
+    query = select(part).select_from(each).join(part, true())
+    return query.order_by(part.endpoint_id, part.event_id).limit(limit)
 
 
 async def attempts(
@@ -105,28 +112,40 @@ async def replay(db: Database, caller: Caller, delivery: DeliveryId) -> Delivery
         if endpoint.state == "disabled":
             raise Conflict("The endpoint is disabled; enable it first.")
         event = await _event(session, caller, delivery)
-        await session.execute(delete(DeadDeliveryRow).where(*_is(DeadDeliveryRow, caller, delivery)))
-        again = (
-            insert(DeliveryRow)
-            .values(
-                endpoint_id=delivery.endpoint_id,
-                event_id=event.id,
-                event_at=event.at,
-                tenant_id=caller.tenant,
-                priority=func.event_priority(event.type),
-            )
-            .on_conflict_do_update(
-                index_elements=[DeliveryRow.endpoint_id, DeliveryRow.event_id],
-                set_={"next_at": func.now(), "attempts": 0},
-            )
-            .returning(DeliveryRow)
-        )
-        pending = (await session.scalars(again)).one()
+        pending = await _queue(session, caller, delivery.endpoint_id, event)
         await endpoints.wake(session, caller, delivery.endpoint_id)
         await record(
             session, caller, "delivery.replayed", subject=("endpoint", delivery.endpoint_id), event_id=str(event.id)
         )
         return await remember(session, caller, _view(pending))
+
+
+async def _queue(session: AsyncSession, caller: Caller, endpoint_id: UUID, event: EventRow) -> DeliveryRow:
+    """Makes the delivery due with a fresh schedule, and counts what it was before: pending, dead or neither."""
+    delivery = DeliveryId(endpoint_id, event.id)
+    buried = delete(DeadDeliveryRow).where(*_is(DeadDeliveryRow, caller, delivery)).returning(DeadDeliveryRow.event_id)
+    raised = len((await session.scalars(buried)).all())
+    again = (
+        insert(DeliveryRow)
+        .values(
+            endpoint_id=endpoint_id,
+            event_id=event.id,
+            event_at=event.at,
+            tenant_id=caller.tenant,
+            priority=func.event_priority(event.type),
+        )
+        .on_conflict_do_update(
+            index_elements=[DeliveryRow.endpoint_id, DeliveryRow.event_id],
+            set_={"next_at": func.now(), "attempts": 0},
+        )
+        # A row that was there is locked before it is updated, and shows it.
+        .returning(DeliveryRow, literal_column("(deliveries.xmax = 0)", Boolean()))
+    )
+    pending, is_new = (await session.execute(again)).one()
+    created = int(is_new) - raised
+    if created or raised:
+        await counts.count(session, caller.tenant, day=counts.day_of(event.at), created=created, dead=-raised)
+    return pending
 
 
 async def _event(session: AsyncSession, caller: Caller, delivery: DeliveryId) -> EventRow:
@@ -157,7 +176,7 @@ def _view(row: DeliveryRow | DeadDeliveryRow) -> DeliveryView:
         attempts=row.attempts,
     )
     if isinstance(row, DeliveryRow):
-        return msgspec.structs.replace(shared, next_at=row.next_at)
+        return msgspec.structs.replace(shared, next_at=None if row.next_at == HELD else row.next_at)
     return msgspec.structs.replace(shared, state=DeliveryState.DEAD, reason=row.reason, died_at=row.died_at)
 
 

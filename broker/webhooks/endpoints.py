@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker import due
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.clock import now
@@ -16,13 +15,16 @@ from broker.db import Database
 from broker.errors import Conflict, Flaw, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
-from broker.webhooks import custom_headers, keys, signing
-from broker.webhooks.events import View, unknown_types
-from broker.webhooks.models import DeliveryRow, EndpointRow, EventRow, LaneRow
+from broker.webhooks import addressed, counts, custom_headers, keys, signing
+from broker.webhooks.digests.models import DigestDueRow
+from broker.webhooks.events import unknown_types
+from broker.webhooks.models import EndpointRow, LaneRow
+from broker.webhooks.portrait import made, portray, view
 from broker.webhooks.urls import flaw_of
-from broker.webhooks.views import EndpointChange, EndpointMade, EndpointView, NewEndpoint, SecretView
+from broker.webhooks.views import EndpointChange, EndpointMade, EndpointView, NewEndpoint
 
 MOST_ENDPOINTS = 20
+FILTERS = frozenset({"event_types", "grant_ids", "identity_arns"})
 
 
 async def create(
@@ -43,27 +45,18 @@ async def create(
             identity_arns=wanted.identity_arns,
             headers=custom_headers.seal(wanted.headers, keyring),
             header_names=custom_headers.names_of(wanted.headers),
+            rate_limit=wanted.rate_limit,
+            shape=wanted.shape,
             state="active",
             created_at=now(),
         )
         session.add(endpoint)
         await session.flush()
         session.add(LaneRow(id=endpoint.id, tenant_id=caller.tenant))
+        session.add(DigestDueRow(id=endpoint.id, tenant_id=caller.tenant, due_at=func.now()))
         await keys.add(session, caller, endpoint.id, sealed=keyring.seal(secret))
         await record(session, caller, "endpoint.made", subject=("endpoint", endpoint.id), url=endpoint.url)
-        made = EndpointMade(
-            id=endpoint.id,
-            url=endpoint.url,
-            description=endpoint.description,
-            event_types=endpoint.event_types,
-            grant_ids=endpoint.grant_ids,
-            identity_arns=endpoint.identity_arns,
-            header_names=endpoint.header_names,
-            state=endpoint.state,
-            secret=signing.printable(secret),
-            created_at=endpoint.created_at,
-        )
-        return await remember(session, caller, made, keyring=keyring)
+        return await remember(session, caller, made(endpoint, secret), keyring=keyring)
 
 
 async def list_all(
@@ -81,7 +74,7 @@ async def list_all(
     async with db.read(caller) as session:
         rows = (await session.scalars(query)).all()
         secrets = await keys.live(session, caller, [row.id for row in rows])
-        return [_view(row, secrets.get(row.id, [])) for row in rows]
+        return [portray(row, secrets.get(row.id, [])) for row in rows]
 
 
 async def show(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
@@ -108,6 +101,8 @@ async def change(
         changes["headers"] = custom_headers.seal(changes["headers"], keyring)
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, endpoint_id, locked=True)
+        if any(changes[name] != getattr(endpoint, name) for name in FILTERS & changes.keys()):
+            changes["filters_changed_at"] = func.now()
         for name, value in changes.items():
             setattr(endpoint, name, value)
         await record(session, caller, "endpoint.changed", subject=("endpoint", endpoint.id), fields=said)
@@ -121,23 +116,8 @@ async def remove(db: Database, caller: Caller, endpoint_id: UUID) -> None:
         endpoint.state = "deleted"
         endpoint.secret = endpoint.headers = None
         await keys.forget(session, caller, endpoint_id)
-        await session.execute(
-            delete(DeliveryRow).where(DeliveryRow.endpoint_id == endpoint_id, DeliveryRow.tenant_id == caller.tenant)
-        )
+        await counts.cancel(session, caller, endpoint_id)
         await record(session, caller, "endpoint.deleted", subject=("endpoint", endpoint.id))
-
-
-async def enable(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
-    """Lets a disabled endpoint get events again, those that are still pending first. A paused one stays paused."""
-    async with db.begin(caller) as session:
-        endpoint = await find(session, caller, endpoint_id, locked=True)
-        if endpoint.state == "disabled":
-            endpoint.state = "active"
-            endpoint.reason = None
-            endpoint.failing_since = None
-            await wake(session, caller, endpoint_id, at_once=True)
-            await record(session, caller, "endpoint.enabled", subject=("endpoint", endpoint.id))
-        return await remember(session, caller, await view(session, caller, endpoint))
 
 
 async def send_test(db: Database, caller: Caller, endpoint_id: UUID) -> EndpointView:
@@ -149,23 +129,7 @@ async def send_test(db: Database, caller: Caller, endpoint_id: UUID) -> Endpoint
         endpoint = await find(session, caller, endpoint_id)
         if endpoint.state == "disabled":
             raise Conflict("The endpoint is disabled; enable it first.")
-        event_id, at = new_id(), now()
-        await session.execute(
-            insert(EventRow).values(
-                id=event_id,
-                at=at,
-                type="endpoint.test",
-                owner_id=caller.tenant,
-                owner_view=View.FULL,
-                source="broker",
-                data={"event_id": str(event_id), "endpoint_id": str(endpoint_id), "url": endpoint.url},
-            )
-        )
-        await session.execute(
-            insert(DeliveryRow).values(
-                endpoint_id=endpoint_id, event_id=event_id, event_at=at, tenant_id=caller.tenant, priority=1
-            )
-        )
+        event_id = await addressed.send(session, caller, endpoint, "endpoint.test", url=endpoint.url)
         await wake(session, caller, endpoint_id)
         await record(session, caller, "endpoint.tested", subject=("endpoint", endpoint_id), event_id=str(event_id))
         return await remember(session, caller, await view(session, caller, endpoint))
@@ -188,13 +152,11 @@ async def find(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, lock
 
 
 async def wake(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, at_once: bool = False) -> None:
-    """Makes the lane due; `at_once`, even if the receiver had asked to be left alone."""
-    lane = (
-        await session.scalars(select(LaneRow).where(LaneRow.id == endpoint_id, LaneRow.tenant_id == caller.tenant))
-    ).one()
+    """Rings for the endpoint after the commit; `at_once`, even if the receiver had asked to be left alone."""
     if at_once:
-        lane.quiet_until = None
-    due.wake(session, lane)
+        lane = update(LaneRow).where(LaneRow.id == endpoint_id, LaneRow.tenant_id == caller.tenant)
+        await session.execute(lane.values(quiet_until=None))
+    session.info.setdefault("woken", {}).setdefault("lanes", set()).add(endpoint_id)
 
 
 async def _leave_room(session: AsyncSession, caller: Caller) -> None:
@@ -222,26 +184,3 @@ def _check(
     flaws.extend(custom_headers.flaws_of(headers or {}))
     if flaws:
         raise Invalid(" ".join(flaw.detail for flaw in flaws), flaws=tuple(flaws))
-
-
-async def view(session: AsyncSession, caller: Caller, row: EndpointRow) -> EndpointView:
-    """As the API shows it; neither a secret nor the value of a header is ever part of it."""
-    secrets = await keys.live(session, caller, [row.id])
-    return _view(row, secrets.get(row.id, []))
-
-
-def _view(row: EndpointRow, secrets: Sequence[SecretView]) -> EndpointView:
-    return EndpointView(
-        id=row.id,
-        url=row.url,
-        description=row.description,
-        event_types=row.event_types,
-        grant_ids=row.grant_ids,
-        identity_arns=row.identity_arns,
-        header_names=row.header_names,
-        secrets=secrets,
-        state=row.state,
-        reason=row.reason,
-        failing_since=row.failing_since,
-        created_at=row.created_at,
-    )

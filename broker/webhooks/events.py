@@ -16,6 +16,13 @@ class View(StrEnum):
     NONE = "none"
 
 
+class Shape(StrEnum):
+    """How the body of a webhook is written: as in Standard Webhooks 1.0, or as a CloudEvent (1.0, structured mode)."""
+
+    STANDARD = "standard"
+    CLOUDEVENTS = "cloudevents"
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened, with both its parties and what each may see.
 
@@ -49,10 +56,13 @@ _NAMES = {
         "sent_after_end", "relinquished", "expires_soon", "expired", "drifted", "restored",
     ),
     "connection": ("verified", "degraded", "lost"),
-    "endpoint": ("disabled", "test"),
+    "endpoint": ("disabled", "test", "digest"),
 }  # fmt: skip
 
 EVENT_TYPES = frozenset(f"{family}.{name}" for family, names in _NAMES.items() for name in names)
+ADDRESSED = frozenset({"endpoint.test", "endpoint.digest"})
+"""What goes to one endpoint alone, named in `data.endpoint_id`: no other endpoint of the tenant ever gets it."""
+
 FAMILIES = frozenset(f"{family}.*" for family in _NAMES)
 
 

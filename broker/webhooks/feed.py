@@ -5,7 +5,7 @@ import struct
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text, true, tuple_, union_all
 
 from broker.caller import Caller
 from broker.db import Database
@@ -15,19 +15,33 @@ from broker.webhooks.models import EventRow
 from broker.webhooks.render import party_of, shown
 from broker.webhooks.views import EventFeed, EventView
 
+NOW = "now"  # given as a cursor: the end of the feed
+
 _CURSOR = struct.Struct(">q16s")
 Position = tuple[int, UUID]
 
+_LAST_ID = UUID(int=2**128 - 1)
+_OLDEST_OPEN = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
+
 # Above it, a transaction that is still under way may commit: handing out later rows would skip what it brings.
-_SETTLED = text("events.xact < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+_SETTLED = text(f"events.xact < {_OLDEST_OPEN}")
+_END = text(f"SELECT {_OLDEST_OPEN} - 1")
 
 
-async def feed(db: Database, caller: Caller, *, after: str | None, limit: int) -> EventFeed:
-    """Up to `limit` events after the cursor, oldest first, none ever skipped; `BadRequest` for a bad cursor."""
+async def feed(
+    db: Database, caller: Caller, *, after: str | None, limit: int, since: datetime | None = None
+) -> EventFeed:
+    """Up to `limit` events after the cursor, oldest first, none ever skipped; `BadRequest` for a bad cursor.
+
+    `since` leaves out what happened before. After `now` there is nothing yet, and the cursor is that of the end.
+    """
+    if after == NOW:
+        return await _end(db, caller)
     position = _position(after) if after is not None else None
     me = caller.tenant
-    owned = and_(EventRow.owner_id == me, EventRow.owner_view.is_not(None))
-    lent = and_(EventRow.delegate_id == me, EventRow.delegate_view.is_not(None))
+    late = true() if since is None else EventRow.at >= since
+    owned = and_(EventRow.owner_id == me, EventRow.owner_view.is_not(None), late)
+    lent = and_(EventRow.delegate_id == me, EventRow.delegate_view.is_not(None), late)
     # Each half is one walk along an ordered index; who is both parties hears an event once.
     halves = union_all(
         _half(owned, position, limit),
@@ -42,8 +56,15 @@ async def feed(db: Database, caller: Caller, *, after: str | None, limit: int) -
     async with db.read(caller) as session:
         rows = (await session.scalars(query)).all()
     kept = rows[:limit]
-    cursor = _cursor(kept[-1]) if kept else after
+    cursor = _cursor(kept[-1].xact, kept[-1].id) if kept else after
     return EventFeed(items=[_view(row, me) for row in kept], cursor=cursor, more=len(rows) > limit)
+
+
+async def _end(db: Database, caller: Caller) -> EventFeed:
+    """What commits from now on has a higher transaction than all that the cursor lies behind."""
+    async with db.read(caller) as session:
+        settled = (await session.execute(_END)).scalar_one()
+    return EventFeed(items=[], cursor=_cursor(settled, _LAST_ID), more=False)
 
 
 def _half(mine: ColumnElement[bool], position: Position | None, limit: int) -> Select[datetime, UUID]:
@@ -74,8 +95,8 @@ def _view(row: EventRow, tenant_id: UUID) -> EventView:
     return EventView(id=row.id, type=body.type, timestamp=body.timestamp, data=body.data)
 
 
-def _cursor(row: EventRow) -> str:
-    return base64.urlsafe_b64encode(_CURSOR.pack(row.xact, row.id.bytes)).decode()
+def _cursor(xact: int, event_id: UUID) -> str:
+    return base64.urlsafe_b64encode(_CURSOR.pack(xact, event_id.bytes)).decode()
 
 
 def _position(cursor: str) -> Position:

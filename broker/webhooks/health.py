@@ -10,12 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.clock import now
-from broker.due import Claim
+from broker.db import Database
 from broker.ids import new_id
 from broker.webhooks.events import Event, View
 from broker.webhooks.fanout import publish
 from broker.webhooks.models import EndpointRow, LaneRow
+from broker.webhooks.pending import Held
 from broker.webhooks.retries import Next, Verdict, why_disabled
+
+# What is stored by an older transaction was fanned out before.
+_OLDEST_UNDER_WAY = text("CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -25,6 +29,10 @@ class Health(msgspec.Struct, frozen=True):
     failed: bool
     quiet_for: timedelta | None
     disabled_because: str | None
+
+    def changes(self, *, failing: bool) -> bool:
+        """Whether there is something to write down about an endpoint that was `failing` before, or was not."""
+        return self.succeeded == failing or self.failed > failing or bool(self.quiet_for or self.disabled_because)
 
 
 def judge(steps: Sequence[Next], *, failing_for: timedelta | None) -> Health:
@@ -40,37 +48,27 @@ def judge(steps: Sequence[Next], *, failing_for: timedelta | None) -> Health:
     )
 
 
-async def lock(session: AsyncSession, health: Health, lane: Claim) -> None:
-    """Taken before the lane when its endpoint will be disabled.
-
-    The event about it wakes the tenant's other lanes: two endpoints disabled at once would wait for each other.
-    """
-    if health.disabled_because:
-        await session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 43))"), {"name": f"disable {lane.tenant_id}"}
-        )
-
-
-async def note(session: AsyncSession, caller: Caller, lane: Claim, health: Health, *, was_failing: bool) -> None:
-    """Writes what has changed: in the common case, success after success, nothing."""
+async def note(db: Database, caller: Caller, lane: Held, health: Health) -> None:
+    """Writes what has changed."""
     endpoint = update(EndpointRow).where(EndpointRow.id == lane.id, EndpointRow.tenant_id == lane.tenant_id)
-    if health.succeeded and was_failing:
-        await session.execute(endpoint.values(failing_since=None))
-    if health.failed and not was_failing:
-        await session.execute(endpoint.values(failing_since=func.coalesce(EndpointRow.failing_since, func.now())))
-    if health.quiet_for:
-        await session.execute(
-            update(LaneRow).where(LaneRow.id == lane.id).values(quiet_until=func.now() + health.quiet_for)
-        )
-    if health.disabled_because:
-        await _disable(session, caller, lane, health.disabled_because)
+    async with db.begin(caller) as session:
+        if health.quiet_for:  # the lane before the endpoint, as everywhere
+            await session.execute(
+                update(LaneRow).where(LaneRow.id == lane.id).values(quiet_until=func.now() + health.quiet_for)
+            )
+        if health.succeeded:
+            await session.execute(endpoint.values(failing_since=None))
+        if health.failed:
+            await session.execute(endpoint.values(failing_since=func.coalesce(EndpointRow.failing_since, func.now())))
+        if health.disabled_because:
+            await _disable(session, caller, lane, health.disabled_because)
 
 
-async def _disable(session: AsyncSession, caller: Caller, lane: Claim, reason: str) -> None:
+async def _disable(session: AsyncSession, caller: Caller, lane: Held, reason: str) -> None:
     disabled = await session.scalar(
         update(EndpointRow)
         .where(EndpointRow.id == lane.id, EndpointRow.tenant_id == lane.tenant_id, EndpointRow.state == "active")
-        .values(state="disabled", reason=reason)
+        .values(state="disabled", reason=reason, disabled_at=func.now(), disabled_xact=_OLDEST_UNDER_WAY)
         .returning(EndpointRow.url)
     )
     if disabled is None:

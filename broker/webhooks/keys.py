@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
@@ -58,6 +58,12 @@ async def retire(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, af
 async def forget(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> None:
     """Deletes all of them."""
     await session.execute(delete(SecretRow).where(*_of(caller, endpoint_id)))
+
+
+async def forget_ended(session: AsyncSession) -> int:
+    """Deletes those of all tenants that ended more than a day ago; how many there were. Under the worker's role."""
+    gone: int = (await session.execute(text("SELECT forget_secrets()"))).scalar_one()
+    return gone
 
 
 def _of(caller: Caller, endpoint_id: UUID) -> tuple[ColumnElement[bool], ...]:

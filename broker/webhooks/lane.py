@@ -1,163 +1,162 @@
-"""One lane at work: everything that is due for one endpoint, while the lease lasts."""
+"""One lane in the hands of a pump: what waits for one endpoint, what is under way, and how far it was read."""
 
-import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from broker import due
-from broker.caller import Caller
-from broker.crypto import Keyring
-from broker.db import Database
-from broker.due import Claim
-from broker.errors import Unavailable
-from broker.webhooks import custom_headers, health, pending
-from broker.webhooks.attempt import Addressee, Attempts
-from broker.webhooks.pending import Parcel, Result, Target
-from broker.webhooks.retries import Next, Verdict
+from broker.webhooks.attempt import Addressee
+from broker.webhooks.pacing import Bucket, Pace
+from broker.webhooks.pending import BEGINNING, PRIORITIES, Held, Parcel, Position, Target, Wish
 
-Outcome = tuple[Result, Next]
-
-BATCH = 100
-FIRST_WINDOW = 4
-WIDEST_WINDOW = 16
-FINISH_EVERY = (0.05, 1.0)
-FINISH_TRIES = 3
-FINISH_PAUSE = 0.2
+SMALLEST_BATCH = 16
+LARGEST_BATCH = 256
+LEAST_SHARE = 10
+"""Every tenth attempt is for the least urgent that waits, so that a stream of bounces does not stop the rest."""
 
 
 class Lane:
-    """Sends what is due for one endpoint, a few at a time: more while it takes them, fewer when it does not."""
+    """Everything that is known of a lane while it is held. Times are those of the event loop, in seconds."""
 
-    def __init__(self, db: Database, keyring: Keyring, attempts: Attempts, claim: Claim, *, start_until: float) -> None:
-        """`start_until`: loop time after which no attempt may begin, since it might outlast the lease."""
-        self._db = db
-        self._keyring = keyring
-        self._attempts = attempts
-        self._claim = claim
-        self._start_until = start_until
-        self._caller = Caller.system(claim.tenant_id, job="deliveries")
-        self._to: Addressee | None = None
-        self._waiting: deque[Parcel] = deque()
-        self._flying: dict[asyncio.Task[Outcome], Parcel] = {}
-        self._signers: set[UUID] = set()
-        self._window = FIRST_WINDOW
-        self._stopped = False
-        self._pause = FINISH_EVERY[0]
-        self._failing_for: timedelta | None = None
-
-    async def work(self) -> int:
-        """Number of attempts made and written. `Superseded` when another worker has the lane; it then wrote nothing."""
-        made = 0
-        try:
-            while True:
-                to = await self._fetch()
-                if not self._waiting and not self._flying:
-                    break
-                outcomes = await self._send(to)
-                await self._finish(outcomes)
-                made += len(outcomes)
-        finally:
-            await cancel(self._flying)
-        await self._settle()
-        return made
+    def __init__(self, held: Held, *, until: float, pace: Pace) -> None:
+        """`until`: when the lease is over."""
+        self.held = held
+        self.until = until
+        self.pace = pace
+        self.to: Addressee | None = None
+        self.stamp: int | None = None
+        self.fresh_until = 0.0
+        self.bucket: Bucket | None = None
+        self.failing_for: timedelta | None = None
+        self.not_before = 0.0
+        self.stopped = False  # nothing more is to be begun: the receiver is gone, or wants to be left alone
+        self.apart = pace.failing  # slow or failing: what it has under way does not count against its tenant's share
+        self.alarmed = False  # it is looked at again when its wait is over
+        self._more = [True] * PRIORITIES  # there may be more to read
+        self._rung = False  # since the last reading began
+        self.counted = 0  # under way, and counted in the shares
+        self.unwritten = 0
+        self.idle_since: float | None = None
+        self.flying: dict[UUID, float] = {}  # by event: when the attempt began
+        self._waiting: tuple[deque[Parcel], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self._read = [Position()] * PRIORITIES
+        self._known: set[UUID] = set()
+        self._written: list[UUID] = []
+        self._popped = 0
+        self._behind = False
 
     @property
-    def _may_start(self) -> bool:
-        return not self._stopped and asyncio.get_running_loop().time() < self._start_until
+    def wants(self) -> bool:
+        """Whether there may be more to read."""
+        return any(self._more) and not self.stopped
 
-    async def _fetch(self) -> Addressee:
-        """Fills up with what is due; with nothing once the lease is too short for another attempt."""
-        if not self._may_start:
-            self._waiting.clear()
-        if self._to and (len(self._waiting) >= self._window or not self._may_start):
-            return self._to
-        busy = [parcel.event_id for parcel in (*self._flying.values(), *self._waiting)]
-        try:
-            async with self._db.read(self._caller) as session:
-                target, parcels = await pending.fetch(session, self._claim, busy=busy, room=BATCH - len(busy))
-        except Unavailable:
-            if self._to is None or not self._flying:
-                raise
-            return self._to  # what is under way is still worth writing down
-        self._failing_for = target.failing_for
-        self._pause = FINISH_EVERY[0] if parcels else min(self._pause * 2, FINISH_EVERY[1])
-        self._waiting.extend(parcels)
-        if not target.open:
-            self._waiting.clear()
-        self._to = self._addressee(target)
-        return self._to
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait to be begun."""
+        return sum(map(len, self._waiting))
 
-    def _addressee(self, target: Target) -> Addressee:
-        return Addressee(
-            self._claim.tenant_id,
-            target.url,
-            keys={secret_id: self._keyring.open(sealed) for secret_id, sealed in target.secrets.items()},
-            headers=custom_headers.unseal(target.headers, self._keyring),
-        )
+    @property
+    def idle(self) -> bool:
+        """Nothing waits, nothing is under way, and there is nothing to be written."""
+        return not (self.flying or self.unwritten or self.waiting)
 
-    async def _send(self, to: Addressee) -> list[Outcome]:
-        """Attempts until all are through, or for a moment: the rest is taken along to the next round."""
-        outcomes: list[Outcome] = []
-        ends = asyncio.get_running_loop().time() + self._pause
-        while self._flying or (self._waiting and self._may_start):
-            while self._waiting and self._may_start and len(self._flying) < self._window:
-                parcel = self._waiting.popleft()
-                self._signers.update(to.keys)
-                self._flying[asyncio.create_task(self._attempts.make(to, parcel))] = parcel
-            left = ends - asyncio.get_running_loop().time()
-            if left <= 0:
-                break
-            done, _ = await asyncio.wait(self._flying, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                del self._flying[task]
-                outcomes.append(task.result())
-                self._learn(outcomes[-1][1])
-        return outcomes
+    @property
+    def batch(self) -> int:
+        """How many deliveries to read at once; what is under way and unwritten counts, so that memory is bounded."""
+        return max(SMALLEST_BATCH, min(self.pace.window * 4, LARGEST_BATCH))
 
-    def _learn(self, step: Next) -> None:
-        if step.verdict is Verdict.DELIVERED:
-            self._window = min(self._window + 1, WIDEST_WINDOW)
+    def aim(self, target: Target, to: Addressee, *, now: float) -> None:
+        """Takes over where the lane leads now."""
+        self.to = to
+        self.stamp = target.stamp
+        self.failing_for = target.failing_for
+        self.fresh_until = now + (target.ends_in.total_seconds() if target.ends_in is not None else 3600.0)
+        if target.rate_limit != (self.bucket and self.bucket.rate):
+            self.bucket = Bucket(target.rate_limit) if target.rate_limit else None
+
+    def needs_aim(self, now: float) -> bool:
+        """Whether it has to be read anew where the lane leads."""
+        return self.to is None or self.stamp is None or now >= self.fresh_until
+
+    def wishes(self) -> list[Wish]:
+        """What to read now, by priority; none while there is enough.
+
+        Reading goes on where it ended, since all before that is known; it begins anew when nothing is known any more: a
+        transaction that was committed late may have left something behind.
+        """
+        if self.idle:
+            self._read = [Position()] * PRIORITIES
+            if self._behind:
+                self.rewind()
+        if not self.wants or self.waiting + self.unwritten >= 2 * self.batch:
+            return []
+        wishes = [
+            Wish(self.held.id, priority, self._read[priority], self.batch)
+            for priority, waiting in enumerate(self._waiting)
+            if self._more[priority] and len(waiting) <= self.batch // 2
+        ]
+        self._known.difference_update(self._written)
+        self._written.clear()
+        self._rung = False
+        return wishes
+
+    def receive(self, wishes: Sequence[Wish], parcels: Sequence[Parcel]) -> None:
+        """Takes in what was read for its `wishes`.
+
+        What is known already is left out: a snapshot may be older than the statement that finished a delivery.
+        """
+        counts = [0] * PRIORITIES
+        self._behind = self._behind or any(wish.after.next_at > BEGINNING for wish in wishes)
+        for parcel in parcels:
+            counts[parcel.priority] += 1
+            self._read[parcel.priority] = parcel.position
+            if parcel.event_id not in self._known:
+                self._known.add(parcel.event_id)
+                self._waiting[parcel.priority].append(parcel)
+            if parcel.stamp != self.stamp:
+                self.stamp = None
+        for wish in wishes:
+            self._more[wish.priority] = self._rung or counts[wish.priority] >= wish.room
+
+    def rewind(self) -> None:
+        """Reads from the beginning next time: what was committed late may lie before what was read."""
+        self._read = [Position()] * PRIORITIES
+        self._behind = False
+        self.look_again()
+
+    def look_again(self) -> None:
+        """There may be something new, also when a reading is under way: it may have begun before."""
+        self._more = [True] * PRIORITIES
+        self._rung = True
+
+    def stop(self) -> None:
+        """Nothing more is to be begun or read; what waits stays pending."""
+        self.stopped = True
+        self.drop_waiting()
+
+    def pop(self) -> Parcel | None:
+        """The next to be sent: the most urgent, the oldest first; now and then the least urgent."""
+        self._popped += 1
+        ranks = self._waiting if self._popped % LEAST_SHARE else self._waiting[::-1]
+        for waiting in ranks:
+            if waiting:
+                return waiting.popleft()
+        return None
+
+    def put_back(self, parcel: Parcel) -> None:
+        """This one was not sent after all."""
+        if self.stopped:
+            self._known.discard(parcel.event_id)
         else:
-            self._window = max(self._window // 2, 1)
-        self._stopped = self._stopped or step.gone or step.quiet_for is not None
+            self._waiting[parcel.priority].appendleft(parcel)
 
-    async def _finish(self, outcomes: Sequence[Outcome]) -> None:
-        """One transaction; tried again when the database is away for a moment: what is unwritten is sent twice."""
-        if not outcomes:
-            return
-        for _ in range(FINISH_TRIES - 1):
-            try:
-                await self._write(outcomes)
-            except Unavailable:
-                await asyncio.sleep(FINISH_PAUSE)
-            else:
-                return
-        await self._write(outcomes)
+    def drop_waiting(self) -> None:
+        """Forgets what waits; it stays pending."""
+        for waiting in self._waiting:
+            self._known.difference_update(parcel.event_id for parcel in waiting)
+            waiting.clear()
 
-    async def _write(self, outcomes: Sequence[Outcome]) -> None:
-        sum_of = health.judge([step for _, step in outcomes], failing_for=self._failing_for)
-        async with self._db.begin(self._caller) as session:
-            await health.lock(session, sum_of, self._claim)
-            await pending.finish(session, self._claim, [result for result, _ in outcomes], signers=self._signers)
-            await health.note(session, self._caller, self._claim, sum_of, was_failing=self._failing_for is not None)
-        self._signers.clear()
-        if sum_of.succeeded:
-            self._failing_for = None
-        elif sum_of.failed and self._failing_for is None:
-            self._failing_for = timedelta(0)
-
-    async def _settle(self) -> None:
-        """Ends the lease; the lane is due again when its next delivery is, or at once if more came meanwhile."""
-        async with self._db.begin(self._caller) as session:
-            wait = await pending.again_in(session, self._claim)
-            await due.settle(session, self._claim, again_in=wait)
-
-
-async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancels tasks and waits until they have stopped."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    def written(self, event_ids: Sequence[UUID]) -> None:
+        """These results are in the database. They stay known until a reading that began later has come in."""
+        self.unwritten -= len(event_ids)
+        self._written.extend(event_ids)

@@ -7,7 +7,8 @@ from broker.caller import Caller
 from broker.db import Database
 from broker.errors import Conflict
 from broker.idempotency import remember
-from broker.webhooks.endpoints import find, view, wake
+from broker.webhooks.endpoints import find, wake
+from broker.webhooks.portrait import view
 from broker.webhooks.views import EndpointView
 
 

@@ -1,50 +1,144 @@
-"""The two statements of the delivery engine: what a lane has to send, and how its results are written.
+"""The statements of the delivery engine, each one round trip for any number of lanes.
 
-Text SQL on purpose: this is the hot path. Reading costs one round trip for up to a whole batch, writing one more.
+Text SQL on purpose: this is the hot path. What is due are rows of `deliveries`; a lane (a row of `lanes`) says which
+pump sends them, until when, and under which fence. Nothing is written under an old fence.
 """
 
+import asyncio
+import random
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Uuid, text
-from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, SMALLINT, TIMESTAMP
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.sql import bindparam
 
-from broker.due import Claim, Superseded
+from broker.db import Role
+from broker.direct import Direct, Line
 from broker.ids import new_id
-from broker.webhooks.events import Event
+from broker.webhooks.events import Event, Shape
 from broker.webhooks.retries import Verdict
 
+BEACONS = 7
+"""The space of advisory locks in which each pump holds its own number for as long as it lives."""
 
-class Target(msgspec.Struct, frozen=True):
-    """Where a lane leads. `failing_for`: how long there was nothing but failures, or None.
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+FIRST_ID = UUID(int=0)
+PRIORITIES = 4
 
-    `secrets` are sealed, with their ids, the newest first; so are `headers` (None: there are none). Not `open`: nothing
-    may be sent now, since the endpoint is paused, disabled or deleted.
+# Rows come and go so fast that the planner's figures are always wrong; after one bad guess it would read and sort a
+# whole table instead of walking along the index. So each statement is written in the order in which it is to be done:
+# from a short list of ours, by index, to the rows. A LATERAL with OFFSET 0 cannot be turned round: what is inside
+# depends on what is outside.
+AS_WRITTEN = {
+    "join_collapse_limit": "1",
+    "from_collapse_limit": "1",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+}
+
+
+class Lines:
+    """The connections of one pump, which goes by a `number` of its own.
+
+    All have their plans pinned. `leases` holds the beacon, `reading` and `writing` go on side by side.
     """
 
+    def __init__(self, url: str) -> None:
+        self.number = random.SystemRandom().randrange(1, 2**31)
+        # Waits: whoever looks whether this pump is alive holds the lock for a moment.
+        beacon = f"SELECT pg_advisory_lock({BEACONS}, {self.number})"
+        self.leases = Direct(url, role=Role.PUMP, settings=AS_WRITTEN, first=beacon)
+        self.reading = Direct(url, role=Role.PUMP, settings=AS_WRITTEN)
+        self.writing = Direct(url, role=Role.PUMP, settings=AS_WRITTEN)
+
+    async def close(self) -> None:
+        """Closes them; the beacon goes out."""
+        for line in (self.leases, self.reading, self.writing):
+            await line.close()
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A lane that a pump has claimed."""
+
+    id: UUID
+    tenant_id: UUID
+    fence: int
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A lane with something to send: the pump that holds or held it, and the stamp of its endpoint."""
+
+    owner: int | None
+    stamp: int
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a lane leads, as read at one moment; `stamp` changes with every change of its endpoint.
+
+    `secrets` are sealed, with their ids, the newest first; so are `headers` (None: there are none). `rate_limit` in
+    deliveries per second. `failing_for`: how long there was nothing but failures, or None. `ends_in`: when one of the
+    secrets ends, or None.
+    """
+
+    id: UUID
+    stamp: int
     url: str
+    shape: Shape
+    rate_limit: int | None
     secrets: Mapping[UUID, bytes]
     headers: bytes | None
     failing_for: timedelta | None
-    open: bool
+    ends_in: timedelta | None
 
 
-class Parcel(msgspec.Struct, frozen=True):
-    """One delivery that is due: its event (None: no longer kept) and the number of the attempt to come, from 1."""
+class Position(msgspec.Struct, frozen=True):
+    """How far a lane was read in one priority."""
 
+    next_at: datetime = BEGINNING
+    event_id: UUID = FIRST_ID
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What to read: up to `room` due deliveries of one priority of a lane, after `after`."""
+
+    lane_id: UUID
+    priority: int
+    after: Position
+    room: int
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery that is due: its event (None: no longer kept) and the number of the attempt to come, from 1.
+
+    `stamp` is that of its endpoint. When it was read, by the clock of the database, it was `waited` for so long since
+    it was made (or to be sent again), and had been tried for so long (`tried_for`, None: not yet). `read_at`: when the
+    reading began, by the event loop's clock.
+    """
+
+    lane_id: UUID
+    priority: int
+    next_at: datetime
     event_id: UUID
-    event: Event | None
     number: int
+    stamp: int
+    waited: timedelta
+    tried_for: timedelta | None
+    read_at: float
+    event: Event | None
+
+    @property
+    def position(self) -> Position:
+        return Position(self.next_at, self.event_id)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What one attempt came to. `again_in` for `Verdict.RETRY`; `status` None: there was no answer, see `error`."""
 
+    lane_id: UUID
     event_id: UUID
     number: int
     at: datetime
@@ -56,175 +150,261 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     answer: str | None = None
 
 
-# One row for each due delivery, or one without event_id when there is none; no row when the fence has moved on. Each
-# of the four priorities is one walk along the ordered index: rows that are due later are never looked at. The headers
-# can be 10 KB: they stand in the first row only.
-_FETCH = text(
-    """
-    SELECT p.url, p.state, now() - p.failing_since AS failing_for, signers.ids AS secret_ids, signers.sealed,
-      CASE WHEN row_number() OVER (ORDER BY d.priority, d.next_at, d.event_id) = 1 THEN p.headers END AS headers,
-      d.event_id, d.attempts,
-      e.id, e.at, e.type, e.source, e.owner_id, e.delegate_id, e.grant_id, e.owner_view, e.delegate_view,
-      e.recipient_hash, e.data
-    FROM lanes l
-    JOIN endpoints p ON p.tenant_id = l.tenant_id AND p.id = l.id
+# One look-up for each endpoint that has anything pending, whatever the number of rows (a loose index scan), and four to
+# tell whether one of them is due.
+_DUE = """
+    WITH RECURSIVE walk AS (
+      (SELECT d.endpoint_id AS id FROM deliveries d ORDER BY d.endpoint_id LIMIT 1)
+      UNION ALL
+      SELECT (SELECT d.endpoint_id FROM deliveries d WHERE d.endpoint_id > walk.id ORDER BY d.endpoint_id LIMIT 1)
+      FROM walk WHERE walk.id IS NOT NULL
+    )
+    SELECT l.id, l.owner, p.xmin::text::bigint AS stamp FROM walk
+    CROSS JOIN LATERAL (SELECT * FROM lanes l WHERE l.id = walk.id OFFSET 0) l
+    CROSS JOIN LATERAL (SELECT p.xmin FROM endpoints p WHERE p.id = walk.id AND p.state = 'active' OFFSET 0) p
+    WHERE (l.quiet_until IS NULL OR l.quiet_until <= now()) AND ($1::uuid[] IS NULL OR l.id = ANY ($1))
+      AND EXISTS (
+        SELECT FROM generate_series(0, 3) AS rank CROSS JOIN LATERAL (
+          SELECT FROM deliveries q WHERE q.endpoint_id = walk.id AND q.priority = rank AND q.next_at <= now() LIMIT 1
+        ) x
+      )
+"""
+
+# A lane is free when nobody holds it, when its lease is over, or when the beacon of its owner has gone out: Postgres
+# lets go of the lock within milliseconds of the death of the process.
+_CLAIM = """
+    WITH free AS MATERIALIZED (
+      SELECT l.id FROM lanes l
+      WHERE l.id = ANY ($1) AND (l.quiet_until IS NULL OR l.quiet_until <= now())
+        AND EXISTS (SELECT FROM endpoints p WHERE p.id = l.id AND p.state = 'active' OFFSET 0)
+        AND (l.owner IS NULL OR l.claimed_until <= now() OR pg_try_advisory_xact_lock(7, l.owner))
+      ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
+    )
+    UPDATE lanes SET owner = $2, fence = lanes.fence + 1, claimed_until = now() + $3
+    FROM free WHERE lanes.id = free.id RETURNING lanes.id, lanes.tenant_id, lanes.fence
+"""
+
+# Lanes are locked in the order of their ids, here as everywhere: a finish of the same lanes may run beside it.
+_RENEW = """
+    WITH held AS MATERIALIZED (
+      SELECT l.id FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS f (id, fence) ORDER BY id) f
+      CROSS JOIN LATERAL (
+        SELECT l.id FROM lanes l WHERE l.id = f.id AND l.fence = f.fence AND l.owner = $4 FOR NO KEY UPDATE
+      ) l
+    )
+    UPDATE lanes SET claimed_until = now() + $3 FROM held WHERE lanes.id = held.id RETURNING lanes.id
+"""
+
+_RELEASE = """
+    WITH held AS MATERIALIZED (
+      SELECT l.id FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS f (id, fence) ORDER BY id) f
+      CROSS JOIN LATERAL (
+        SELECT l.id FROM lanes l WHERE l.id = f.id AND l.fence = f.fence AND l.owner = $3 FOR NO KEY UPDATE
+      ) l
+    )
+    UPDATE lanes SET owner = NULL, claimed_until = NULL FROM held WHERE lanes.id = held.id
+"""
+
+_TARGETS = """
+    SELECT p.id, p.xmin::text::bigint AS stamp, p.url, p.shape, p.rate_limit, p.headers,
+      now() - p.failing_since AS failing_for, signers.ids, signers.sealed, signers.first_end - now() AS ends_in
+    FROM unnest($1::uuid[]) AS wanted (id)
+    CROSS JOIN LATERAL (SELECT p.xmin, p.* FROM endpoints p WHERE p.id = wanted.id AND p.state = 'active' OFFSET 0) p
     CROSS JOIN LATERAL (
       SELECT array_agg(s.id ORDER BY s.expires_at DESC NULLS FIRST) AS ids,
-        array_agg(s.sealed ORDER BY s.expires_at DESC NULLS FIRST) AS sealed
+        array_agg(s.sealed ORDER BY s.expires_at DESC NULLS FIRST) AS sealed, min(s.expires_at) AS first_end
       FROM endpoint_secrets s
       WHERE s.endpoint_id = p.id AND s.tenant_id = p.tenant_id AND (s.expires_at IS NULL OR s.expires_at > now())
     ) signers
-    LEFT JOIN LATERAL (
-      SELECT x.* FROM generate_series(0, 3) AS rank
-      CROSS JOIN LATERAL (
-        SELECT q.event_id, q.event_at, q.attempts, q.priority, q.next_at FROM deliveries q
-        WHERE q.endpoint_id = l.id AND q.priority = rank AND q.next_at <= now() AND q.tenant_id = l.tenant_id
-          AND q.event_id <> ALL (:busy)
-        ORDER BY q.next_at, q.event_id LIMIT :room
-      ) x ORDER BY x.priority, x.next_at, x.event_id LIMIT :room
-    ) d ON p.state = 'active' AND (l.quiet_until IS NULL OR l.quiet_until <= now())
-    LEFT JOIN events e ON e.at = d.event_at AND e.id = d.event_id AND l.tenant_id IN (e.owner_id, e.delegate_id)
-    WHERE l.id = :lane AND l.fence = :fence
-    ORDER BY d.priority, d.next_at, d.event_id
-    """
-).bindparams(bindparam("busy", type_=ARRAY(Uuid())))
-_FETCH_COLUMNS = _FETCH.columns(data=JSONB())
+"""
 
-# Nothing is written under an old fence; an attempt is logged only for a delivery that was still there. The last use of
-# a secret is written once a minute at most: else every finish of every lane would leave a dead row version.
-_FINISH = text(
-    """
+# Each wish is one walk along the ordered index: what is due later, and what was read before, is never looked at.
+_FETCH = """
+    SELECT d.endpoint_id, d.priority, d.next_at, d.event_id, d.attempts, p.xmin::text::bigint AS stamp,
+      now() - d.next_at AS waited, now() - d.first_at AS tried_for, e.id, e.at, e.type, e.source, e.owner_id,
+      e.delegate_id, e.grant_id, e.owner_view, e.delegate_view, e.recipient_hash, e.data::text
+    FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::uuid[], $5::integer[])
+      AS wish (id, priority, next_at, event_id, room)
+    CROSS JOIN LATERAL (
+      SELECT p.xmin, p.tenant_id FROM endpoints p WHERE p.id = wish.id AND p.state = 'active' OFFSET 0
+    ) p
+    CROSS JOIN LATERAL (
+      SELECT q.endpoint_id, q.priority, q.next_at, q.event_id, q.event_at, q.attempts, q.first_at
+      FROM deliveries q
+      WHERE q.endpoint_id = wish.id AND q.priority = wish.priority AND q.next_at <= now()
+        AND (q.next_at, q.event_id) > (wish.next_at, wish.event_id) AND q.tenant_id = p.tenant_id
+      ORDER BY q.next_at, q.event_id LIMIT wish.room
+    ) d
+    LEFT JOIN events e ON e.at = d.event_at AND e.id = d.event_id AND p.tenant_id IN (e.owner_id, e.delegate_id)
+"""
+
+# An attempt is logged only for a delivery that was still there, and once: what was written already, over a connection
+# that was lost before it could say so, changes nothing when it is written again. The last use of a secret is written
+# once a minute at most: else every finish of every lane would leave a dead row version. Lanes are only shared, not
+# changed: batches of one lane do not wait for each other, and none waits for ingest. Only what `held` shows counts: a
+# lane that was taken over while this waited for it is seen here, in the snapshot of the beginning, as it was before.
+_FINISH = """
     WITH held AS MATERIALIZED (
-      SELECT id, tenant_id FROM lanes WHERE id = :lane AND fence = :fence FOR UPDATE
+      SELECT l.id FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS f (id, fence) ORDER BY id) f
+      CROSS JOIN LATERAL (
+        SELECT l.id FROM lanes l WHERE l.id = f.id AND l.fence = f.fence AND l.owner = $3 FOR SHARE
+      ) l
     ), result AS MATERIALIZED (
-      SELECT r.*, held.id AS endpoint_id, held.tenant_id
-      FROM unnest(:ids, :event_ids, :numbers, CAST(:verdicts AS text[]), :waits)
-        AS r (id, event_id, number, verdict, wait) CROSS JOIN held
+      SELECT r.*, l.tenant_id FROM (SELECT array_agg(id) AS ids FROM held) locked
+      CROSS JOIN unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::smallint[], $8::text[], $9::interval[],
+        $10::timestamptz[], $11::smallint[], $12::integer[], $13::text[], $14::text[], $15::bigint[])
+        AS r (id, endpoint_id, event_id, number, verdict, wait, at, status, latency_ms, error, answer, fence)
+      CROSS JOIN LATERAL (
+        SELECT l.tenant_id FROM lanes l
+        WHERE l.id = r.endpoint_id AND l.fence = r.fence AND l.owner = $3 OFFSET 0
+      ) l
+      WHERE r.endpoint_id = ANY (locked.ids)
     ), gone AS (
       DELETE FROM deliveries d USING result r
       WHERE d.endpoint_id = r.endpoint_id AND d.event_id = r.event_id AND r.verdict <> 'retry'
-      RETURNING d.event_id, d.event_at
+      RETURNING r.*, d.event_at, d.replay_id
     ), later AS (
-      UPDATE deliveries d SET attempts = r.number, next_at = now() + r.wait FROM result r
-      WHERE d.endpoint_id = r.endpoint_id AND d.event_id = r.event_id AND r.verdict = 'retry'
-      RETURNING d.event_id, d.event_at
-    ), detail AS (
-      SELECT * FROM unnest(:ids, :ats, :statuses, CAST(:latencies AS integer[]), CAST(:errors AS text[]),
-        CAST(:answers AS text[])) AS t (id, at, status, latency_ms, error, answer)
+      UPDATE deliveries d SET attempts = r.number, next_at = now() + r.wait,
+        first_at = coalesce(d.first_at, now() - r.latency_ms * interval '1 ms') FROM result r
+      WHERE d.endpoint_id = r.endpoint_id AND d.event_id = r.event_id AND r.verdict = 'retry' AND d.attempts < r.number
+      RETURNING r.*, d.event_at, d.replay_id
+    ), was AS MATERIALIZED (
+      SELECT * FROM gone UNION ALL SELECT * FROM later
     ), dead AS (
-      INSERT INTO dead_deliveries (endpoint_id, event_id, event_at, tenant_id, attempts, reason)
-      SELECT r.endpoint_id, r.event_id, gone.event_at, r.tenant_id, r.number,
-        coalesce(t.error, 'The endpoint answered ' || t.status || '.')
-      FROM result r JOIN gone USING (event_id) JOIN detail t USING (id) WHERE r.verdict = 'dead'
+      INSERT INTO dead_deliveries (endpoint_id, event_id, event_at, tenant_id, attempts, reason, replay_id)
+      SELECT endpoint_id, event_id, event_at, tenant_id, number,
+        coalesce(error, 'The endpoint answered ' || status || '.'), replay_id
+      FROM was WHERE verdict = 'dead'
       ON CONFLICT DO NOTHING
     ), logged AS (
       INSERT INTO attempts
         (id, at, tenant_id, endpoint_id, event_id, event_at, number, status, latency_ms, error, answer)
-      SELECT r.id, t.at, r.tenant_id, r.endpoint_id, r.event_id, was.event_at, r.number,
-        t.status, t.latency_ms, t.error, t.answer
-      FROM result r JOIN detail t USING (id)
-      JOIN (SELECT * FROM gone UNION ALL SELECT * FROM later) was USING (event_id)
+      SELECT id, at, tenant_id, endpoint_id, event_id, event_at, number, status, latency_ms, error, answer FROM was
+    ), counted AS (
+      INSERT INTO delivery_deltas (tenant_id, day, delivered, dead)
+      SELECT tenant_id, (event_at AT TIME ZONE 'UTC')::date, count(*) FILTER (WHERE verdict = 'delivered'),
+        count(*) FILTER (WHERE verdict = 'dead')
+      FROM was WHERE verdict <> 'retry' GROUP BY 1, 2
     ), used AS (
-      UPDATE endpoint_secrets s SET last_used_at = now() FROM held
-      WHERE s.endpoint_id = held.id AND s.tenant_id = held.tenant_id AND s.id = ANY (:signers)
+      UPDATE endpoint_secrets s SET last_used_at = now()
+      WHERE s.id = ANY ($16::uuid[]) AND s.endpoint_id IN (SELECT id FROM held)
         AND (s.last_used_at IS NULL OR s.last_used_at <= now() - interval '1 minute')
     )
-    SELECT count(*) FROM held
-    """
-).bindparams(
-    bindparam("signers", type_=ARRAY(Uuid())),
-    bindparam("ids", type_=ARRAY(Uuid())),
-    bindparam("event_ids", type_=ARRAY(Uuid())),
-    bindparam("numbers", type_=ARRAY(SMALLINT)),
-    bindparam("waits", type_=ARRAY(INTERVAL)),
-    bindparam("ats", type_=ARRAY(TIMESTAMP(timezone=True))),
-    bindparam("statuses", type_=ARRAY(SMALLINT)),
-)
-
-# One row, four look-ups in the ordered index. Empty when nothing is pending or nothing may be sent.
-_AGAIN = text(
-    """
-    SELECT CASE WHEN p.state = 'active' AND soonest.at IS NOT NULL
-      THEN greatest(soonest.at, l.quiet_until, now()) - now() END AS again_in
-    FROM lanes l
-    JOIN endpoints p ON p.tenant_id = l.tenant_id AND p.id = l.id
-    CROSS JOIN LATERAL (
-      SELECT min(x.next_at) AS at FROM generate_series(0, 3) AS rank
-      CROSS JOIN LATERAL (
-        SELECT q.next_at FROM deliveries q WHERE q.endpoint_id = l.id AND q.priority = rank
-        ORDER BY q.next_at, q.event_id LIMIT 1
-      ) x
-    ) soonest
-    WHERE l.id = :lane
-    """
-)
+    SELECT id FROM held
+"""
 
 
-async def fetch(
-    session: AsyncSession, lane: Claim, *, busy: Collection[UUID], room: int
-) -> tuple[Target, list[Parcel]]:
-    """Up to `room` due deliveries of a lane, but for those already `busy`; `Superseded` under an old fence."""
-    named = {"lane": lane.id, "fence": lane.fence, "busy": list(busy), "room": room}
-    rows = (await session.execute(_FETCH_COLUMNS, named)).all()
-    if not rows:
-        raise Superseded(f"Lane {lane.id} was claimed by another worker.")
-    first = rows[0]
-    target = Target(
-        url=first.url,
-        secrets=dict(zip(first.secret_ids or (), first.sealed or (), strict=True)),
-        headers=first.headers,
-        failing_for=first.failing_for,
-        open=first.state == "active",
+async def find_due(line: Line, *, only: Sequence[UUID] | None = None) -> dict[UUID, Due]:
+    """Lanes with something to send now (of `only` these)."""
+    return {row["id"]: Due(row["owner"], row["stamp"]) for row in await line.fetch(_DUE, only)}
+
+
+async def claim(line: Line, ids: Collection[UUID], *, pump: int, lease: timedelta) -> list[Held]:
+    """Claims those of these lanes that are free and may be sent to."""
+    rows = await line.fetch(_CLAIM, list(ids), pump, lease)
+    return [Held(row["id"], row["tenant_id"], row["fence"]) for row in rows]
+
+
+async def renew(line: Line, lanes: Sequence[Held], *, pump: int, lease: timedelta) -> set[UUID]:
+    """Prolongs leases; the ids of those lanes that are still this pump's."""
+    rows = await line.fetch(_RENEW, [lane.id for lane in lanes], [lane.fence for lane in lanes], lease, pump)
+    return {row["id"] for row in rows}
+
+
+async def release(line: Line, lanes: Sequence[Held], *, pump: int) -> None:
+    """Lets go of lanes."""
+    await line.fetch(_RELEASE, [lane.id for lane in lanes], [lane.fence for lane in lanes], pump)
+
+
+async def targets(line: Line, ids: Collection[UUID]) -> dict[UUID, Target]:
+    """Where these lanes lead, as far as their endpoints are active."""
+    rows = await line.fetch(_TARGETS, list(ids))
+    return {row["id"]: _target(row) for row in rows}
+
+
+def _target(row: Any) -> Target:
+    return Target(
+        id=row["id"],
+        stamp=row["stamp"],
+        url=row["url"],
+        shape=Shape(row["shape"]),
+        rate_limit=row["rate_limit"],
+        secrets=dict(zip(row["ids"] or (), row["sealed"] or (), strict=True)),
+        headers=row["headers"],
+        failing_for=row["failing_for"],
+        ends_in=row["ends_in"],
     )
-    return target, [_parcel(row) for row in rows if row.event_id is not None]
 
 
-def _parcel(row: Any) -> Parcel:
-    event = None
-    if row.id is not None:
-        event = Event(
-            id=row.id,
-            at=row.at,
-            type=row.type,
-            source=row.source,
-            data=row.data,
-            owner_id=row.owner_id,
-            delegate_id=row.delegate_id,
-            grant_id=row.grant_id,
-            owner_view=row.owner_view,
-            delegate_view=row.delegate_view,
-            recipient_hash=row.recipient_hash,
-        )
-    return Parcel(row.event_id, event, row.attempts + 1)
+async def fetch(line: Line, wishes: Sequence[Wish]) -> list[Parcel]:
+    """What is due of these, each wish in the order in which it is to be sent."""
+    read_at = asyncio.get_running_loop().time()
+    rows = await line.fetch(
+        _FETCH,
+        [wish.lane_id for wish in wishes],
+        [wish.priority for wish in wishes],
+        [wish.after.next_at for wish in wishes],
+        [wish.after.event_id for wish in wishes],
+        [wish.room for wish in wishes],
+    )
+    return [_parcel(row, read_at) for row in rows]
+
+
+def _parcel(row: Any, read_at: float) -> Parcel:
+    (lane_id, priority, next_at, event_id, attempts, stamp, waited, tried_for, event, at, kind, source, owner_id,
+     delegate_id, grant_id, owner_view, delegate_view, recipient_hash, data) = row  # fmt: skip
+    found = event and Event(
+        id=event,
+        at=at,
+        type=kind,
+        source=source,
+        data=msgspec.json.decode(data),
+        owner_id=owner_id,
+        delegate_id=delegate_id,
+        grant_id=grant_id,
+        owner_view=owner_view,
+        delegate_view=delegate_view,
+        recipient_hash=recipient_hash,
+    )
+    return Parcel(
+        lane_id=lane_id,
+        priority=priority,
+        next_at=next_at,
+        event_id=event_id,
+        number=attempts + 1,
+        stamp=stamp,
+        waited=waited,
+        tried_for=tried_for,
+        read_at=read_at,
+        event=found,
+    )
 
 
 async def finish(
-    session: AsyncSession, lane: Claim, results: Sequence[Result], *, signers: Collection[UUID] = ()
-) -> None:
-    """Writes what the attempts came to, and logs each; `Superseded` (and nothing written) under an old fence.
+    line: Line, lanes: Sequence[Held], results: Sequence[Result], *, pump: int, signers: Collection[UUID]
+) -> set[UUID]:
+    """Writes what the attempts came to, and logs each; the ids of the lanes that are still this pump's.
 
-    `signers` are the ids of the secrets that signed them.
+    Of the others nothing is written. `signers` are the ids of the secrets that signed.
     """
-    named = {
-        "signers": list(signers),
-        "lane": lane.id,
-        "fence": lane.fence,
-        "ids": [new_id() for _ in results],
-        "event_ids": [result.event_id for result in results],
-        "numbers": [result.number for result in results],
-        "verdicts": [result.verdict.value for result in results],
-        "waits": [result.again_in for result in results],
-        "ats": [result.at for result in results],
-        "statuses": [result.status for result in results],
-        "latencies": [result.latency_ms for result in results],
-        "errors": [result.error for result in results],
-        "answers": [result.answer for result in results],
-    }
-    if not (await session.execute(_FINISH, named)).scalar_one():
-        raise Superseded(f"Lane {lane.id} was claimed by another worker.")
-
-
-async def again_in(session: AsyncSession, lane: Claim) -> timedelta | None:
-    """How long until the lane has something to send; zero: at once; None: nothing is pending."""
-    wait: timedelta | None = (await session.execute(_AGAIN, {"lane": lane.id})).scalar_one()
-    return wait
+    fences = {lane.id: lane.fence for lane in lanes}
+    rows = await line.fetch(
+        _FINISH,
+        [lane.id for lane in lanes],
+        [lane.fence for lane in lanes],
+        pump,
+        [new_id() for _ in results],
+        [result.lane_id for result in results],
+        [result.event_id for result in results],
+        [result.number for result in results],
+        [result.verdict.value for result in results],
+        [result.again_in for result in results],
+        [result.at for result in results],
+        [result.status for result in results],
+        [result.latency_ms for result in results],
+        [result.error for result in results],
+        [result.answer for result in results],
+        [fences[result.lane_id] for result in results],
+        list(signers),
+    )
+    return {row["id"] for row in rows}

@@ -1,4 +1,4 @@
-"""What a party sees of an event: an allow-list of fields for each view. Pure."""
+"""What a party sees of an event, an allow-list of fields for each view, and the body that carries it. Pure."""
 
 import re
 from datetime import datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.webhooks.events import Event, View
+from broker.webhooks.events import Event, Shape, View
 
 
 class Party(StrEnum):
@@ -17,12 +17,40 @@ class Party(StrEnum):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """The body of a webhook (Standard Webhooks 1.0, "Payload structure")."""
+    """The body of a webhook in the shape `standard` (Standard Webhooks 1.0, "Payload structure")."""
 
     type: str
     timestamp: datetime
     data: dict[str, Any]
 
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The body in the shape `cloudevents`: structured mode of CloudEvents 1.0 (its JSON event format).
+
+    `type` has the reverse-DNS prefix that the specification recommends, so that it collides with nobody else's where
+    the events of many producers meet; `source` says who vouches for the event, and `source` + `id` is unique. `subject`
+    is what the event is about: the id of the grant, else the ARN of the identity, else the id of the connection or of
+    the endpoint. No extension attributes.
+    """
+
+    specversion: str = "1.0"
+    id: UUID
+    source: str
+    type: str
+    subject: str | msgspec.UnsetType = msgspec.UNSET
+    time: datetime
+    datacontenttype: str = "application/json"
+    data: dict[str, Any]
+
+
+TYPE_PREFIX = "dev.ses-delegation-broker."
+SOURCES = "https://ses-delegation-broker.dev/sources/"
+
+_CONTENT_TYPES = {
+    Shape.STANDARD: "application/json",
+    Shape.CLOUDEVENTS: "application/cloudevents+json; charset=utf-8",
+}
+_SUBJECTS = ("grant_id", "identity", "connection_id", "endpoint_id")
 
 # What a mail event may show to a party that may not see the recipient, and what it shows as null: diagnostic texts,
 # subject, From, tags, user agent and the recipient's mail server can all hold the address or a part of it. Any field
@@ -36,53 +64,94 @@ _HIDDEN = (
     "recipient", "recipient_hash", "diagnostic_code", "remote_mta", "user_agent", "smtp_response", "from", "subject",
     "tags",
 )  # fmt: skip
+_NOTHING: dict[str, Any] = dict.fromkeys((*_SHOWN, *_HIDDEN))
 
 # An ARN of an address identity holds the *sender's* address, which both parties have agreed on.
 _MAY_HOLD_ADDRESS = frozenset({"identity"})
 _STATUS_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
-_BY_VIEW = {View.FULL: 2, View.HASHED: 1, View.NONE: 0}
+_PLAIN = (str, int, float, bool, datetime, UUID)
+_WIDTH: dict[str | None, int] = {None: 0, View.NONE: 1, View.HASHED: 2, View.FULL: 3}
+_ENCODER = msgspec.json.Encoder()
 
 
 def party_of(event: Event, tenant_id: UUID) -> Party | None:
     """As which party this tenant hears of the event; as both, the one that sees more; None: it does not hear of it."""
-    views = {}
-    if event.owner_id == tenant_id and event.owner_view is not None:
-        views[Party.OWNER] = _BY_VIEW[View(event.owner_view)]
-    if event.delegate_id == tenant_id and event.delegate_view is not None:
-        views[Party.DELEGATE] = _BY_VIEW[View(event.delegate_view)]
-    return max(views, key=lambda party: views[party], default=None)
+    owner = _width(event.owner_view) if event.owner_id == tenant_id else 0
+    delegate = _width(event.delegate_view) if event.delegate_id == tenant_id else 0
+    if not owner and not delegate:
+        return None
+    return Party.OWNER if owner >= delegate else Party.DELEGATE
 
 
 def shown(event: Event, party: Party) -> Shown:
     """The event as `party` may see it; `ValueError` when that party must not hear of it."""
+    return Shown(type=event.type, timestamp=event.at, data=_data(event, party))
+
+
+def render(event: Event, party: Party, shape: Shape = Shape.STANDARD) -> bytes:
+    """The body that is signed and sent: the event as `party` may see it; `ValueError` as in `shown`."""
+    if shape == Shape.STANDARD:
+        return _ENCODER.encode(shown(event, party))
+    data = _data(event, party)
+    body = CloudEvent(
+        id=event.id,
+        source=SOURCES + event.source,
+        type=TYPE_PREFIX + event.type,
+        subject=_subject(data),
+        time=event.at,
+        data=data,
+    )
+    return _ENCODER.encode(body)
+
+
+def content_type(shape: Shape) -> str:
+    """The media type of a body in this shape."""
+    return _CONTENT_TYPES[shape]
+
+
+def _subject(data: dict[str, Any]) -> str | msgspec.UnsetType:
+    """Taken from what is shown: it can tell no more than the data does. Control characters would be against the rules.
+
+    (CloudEvents 1.0.2, "Type System": String.)
+    """
+    for name in _SUBJECTS:
+        value = data.get(name)
+        if value:
+            text = str(value)
+            return text if text.isprintable() else msgspec.UNSET
+    return msgspec.UNSET
+
+
+def _data(event: Event, party: Party) -> dict[str, Any]:
     view = event.owner_view if party == Party.OWNER else event.delegate_view
-    if view is None:
+    if not _width(view):
         raise ValueError(f"The {party} does not hear of event {event.id}.")
-    return Shown(type=event.type, timestamp=event.at, data=_data(event, View(view)))
-
-
-def render(event: Event, party: Party) -> bytes:
-    """The JSON of `shown`: what is signed and sent."""
-    return msgspec.json.encode(shown(event, party))
-
-
-def _data(event: Event, view: View) -> dict[str, Any]:
-    data = {**event.data, "event_id": str(event.id)}
-    if view is View.FULL or not event.type.startswith("email."):
-        return data
-    narrow: dict[str, Any] = {name: _safe(name, data.get(name)) for name in _SHOWN} | dict.fromkeys(_HIDDEN)
-    narrow["recipient_hash"] = _hash_of(event) if view is View.HASHED else None
+    if view == View.FULL or not event.type.startswith("email."):
+        return {**event.data, "event_id": event.id}
+    data = event.data
+    narrow = _NOTHING.copy()
+    for name in _SHOWN:
+        value = data.get(name)
+        if value is not None and _safe(name, value):
+            narrow[name] = value
+    narrow["event_id"] = event.id
+    if view == View.HASHED:
+        narrow["recipient_hash"] = event.recipient_hash or data.get("recipient_hash")
     return narrow
 
 
-def _hash_of(event: Event) -> object:
-    return event.recipient_hash or event.data.get("recipient_hash")
+def _width(view: str | None) -> int:
+    """How much a view shows, 0 for a party that does not hear of the event; `ValueError` for one that is none."""
+    width = _WIDTH.get(view)
+    if width is None:
+        raise ValueError(f"There is no view {view!r}.")
+    return width
 
 
-def _safe(name: str, value: object) -> object:
+def _safe(name: str, value: object) -> bool:
     """Reports are written by strangers: an address may stand where a code belongs (RFC 3464 fields are free text)."""
     if name == "status" and not (isinstance(value, str) and _STATUS_CODE.fullmatch(value)):
-        return None
+        return False
     if isinstance(value, str) and "@" in value and name not in _MAY_HOLD_ADDRESS:
-        return None
-    return value if isinstance(value, str | int | float | bool | datetime | UUID) else None
+        return False
+    return isinstance(value, _PLAIN)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 
 class Answer(Protocol):
@@ -22,7 +23,10 @@ class Answer(Protocol):
 
 
 class Sender(Protocol):
-    """Posts to a tenant's URL, and nowhere that is not public; raises only `Unavailable` or `Refused`."""
+    """Posts to a tenant's URL, and nowhere that is not public; raises only `Unavailable` or `Refused`.
+
+    `tenant_id` is whose URL it is: a connection serves one tenant only.
+    """
 
     async def post(
         self,
@@ -31,4 +35,5 @@ class Sender(Protocol):
         body: bytes,
         *,
         timeout: timedelta,  # noqa: ASYNC109 - the total deadline belongs to the client
+        tenant_id: UUID,
     ) -> Answer: ...

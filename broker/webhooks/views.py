@@ -9,6 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from broker.webhooks.events import Shape
+
 Url = Annotated[
     str,
     Meta(
@@ -57,6 +59,24 @@ Headers = Annotated[
     ),
 ]
 
+RateLimit = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=1000,
+        description="Deliveries per second at most, retries among them; what is above waits; null or absent: no limit",
+        examples=[50],
+    ),
+]
+BodyShape = Annotated[
+    Shape,
+    Meta(
+        description="How the body is written: `standard` is {type, timestamp, data} as in Standard Webhooks 1.0,"
+        " `cloudevents` is CloudEvents 1.0 in structured mode; both are signed alike",
+        examples=["standard"],
+    ),
+]
+
 
 class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new webhook endpoint."""
@@ -67,6 +87,8 @@ class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grant_ids: GrantIds | None = None
     identity_arns: IdentityArns | None = None
     headers: Headers | None = None
+    rate_limit: RateLimit | None = None
+    shape: BodyShape = Shape.STANDARD
 
 
 class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +100,8 @@ class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grant_ids: GrantIds | msgspec.UnsetType | None = msgspec.UNSET
     identity_arns: IdentityArns | msgspec.UnsetType | None = msgspec.UNSET
     headers: Headers | msgspec.UnsetType | None = msgspec.UNSET
+    rate_limit: RateLimit | msgspec.UnsetType | None = msgspec.UNSET
+    shape: BodyShape | msgspec.UnsetType = msgspec.UNSET
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +141,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     grant_ids: Sequence[UUID] | None
     identity_arns: Sequence[str] | None
     header_names: Annotated[Sequence[str], Meta(description="Of your own headers; their values are never shown")]
+    rate_limit: Annotated[int | None, Meta(description="Deliveries per second; null: no limit", examples=[50])]
+    shape: BodyShape
     secrets: Annotated[Sequence[SecretView], Meta(description="Those that sign, the newest first")]
     state: Annotated[str, Meta(description="active, paused or disabled", examples=["active"])]
     reason: str | None
@@ -134,6 +160,8 @@ class EndpointMade(msgspec.Struct, frozen=True, kw_only=True):
     grant_ids: Sequence[UUID] | None
     identity_arns: Sequence[str] | None
     header_names: Sequence[str]
+    rate_limit: int | None
+    shape: BodyShape
     state: str
     secret: Annotated[str, Meta(description="`whsec_` and base64", examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])]
     created_at: datetime

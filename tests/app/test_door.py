@@ -15,6 +15,7 @@ from broker.feedback.door import Door
 from broker.feedback.receive import Receiver
 from broker.parts import Parts
 from broker.settings import Settings
+from broker.webhooks.ledger.ledger import Ledger
 from tests.app.conftest import transport_to
 
 PATH = "/v1/feedback/sns"
@@ -63,7 +64,7 @@ async def client(
 
 def door_to(app: Any, receiver: Any, settings: Settings) -> Door:
     """The door in front of an application."""
-    return Door(app, receiver, body_limit=settings.body_limit)
+    return Door(app, receiver, body_limit=settings.body_limit, ledger=Ledger())
 
 
 async def test_a_message_that_was_stored_is_answered_with_200(client: httpx.AsyncClient, receiver: Scripted) -> None:

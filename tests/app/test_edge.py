@@ -1,5 +1,6 @@
 """The HTTP edge: problems, scopes, idempotency, and what every route owes a stranger."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from broker.clock import now
 from broker.ids import new_id
 from tests.app.conftest import Register
 
@@ -53,7 +55,8 @@ async def test_nobody_gets_in_without_a_key(app: Litestar, anonymous: httpx.Asyn
 async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: Register) -> None:
     """404 on every route with an id, before anything is said about the body."""
     client = await register()
-    reason: dict[str, Any] = {"/prove": PROOF}
+    hour_ago = (now() - timedelta(hours=1)).isoformat()
+    reason: dict[str, Any] = {"/prove": PROOF, "/replay": {"from": hour_ago}, "/recover": {"since": hour_ago}}
     answers = {}
     for method, path, guarded in routes_of(app):
         if not guarded or not any(len(part) >= 36 for part in path.split("/")):

@@ -1,20 +1,22 @@
 """An owner with an identity and a topic, two delegates with a grant each, and an endpoint for everybody."""
 
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.caller import Caller
+from broker.caller import NOBODY, Caller
 from broker.connections.models import Connection
 from broker.db import Database, Role
-from broker.feedback.envelope import Envelope
+from broker.feedback.envelope import Arrival, Envelope
 from broker.feedback.models import Route, Topic
 from broker.grants.lifecycle import Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
@@ -79,8 +81,28 @@ def as_envelope(fields: dict[str, Any]) -> Envelope:
     return msgspec.json.decode(sns.body(sns.signed(fields)), type=Envelope)
 
 
+def arrived(*envelopes: Envelope) -> list[Arrival]:
+    """They have just come."""
+    return [Arrival(envelope, sns.NOW, time.monotonic()) for envelope in envelopes]
+
+
 def ingest_role(db: Database) -> Database:
     return db.as_role(Role.INGEST)
+
+
+class Savepoint:
+    """A line inside the transaction of a test, under the role of ingest."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = ingest_role(db)
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with self._db.begin(NOBODY) as session:
+            connection = await (await session.connection()).get_raw_connection()
+            driver = connection.driver_connection
+            assert isinstance(driver, asyncpg.Connection)
+            found: list[asyncpg.Record] = await driver.fetch(statement, *arguments)
+            return found
 
 
 async def make_world(

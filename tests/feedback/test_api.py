@@ -20,11 +20,12 @@ from broker.db import Database
 from broker.errors import BrokerError, Unauthenticated
 from broker.feedback.api import RouteController, SnsController
 from broker.feedback.flusher import Flusher
-from broker.feedback.ingest import ingest
+from broker.feedback.ingest import Ingest
+from broker.feedback.known import KnownTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
 from tests.feedback import sns
-from tests.feedback.conftest import World, ingest_role, route_of
+from tests.feedback.conftest import Savepoint, World, ingest_role, route_of
 from tests.feedback.examples import bounce, notified
 from tests.feedback.test_receive import Confirmer
 
@@ -43,9 +44,9 @@ class ByHeader(AbstractAuthenticationMiddleware):
 @pytest_asyncio.fixture
 async def http(db: Database, keyring: Keyring) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application with these two controllers."""
-    flusher = Flusher(partial(ingest, ingest_role(db), keyring=keyring, now=sns.NOW))
+    flusher = Flusher(partial(Ingest(Savepoint(db), keyring).take, now=sns.NOW))
     verifier = Verifier(Certificates(sns.Certificates()), partition="aws", endpoint_origin=None)
-    receiver = Receiver(ingest_role(db), verifier, flusher, Confirmer(), body_limit=50_000)
+    receiver = Receiver(ingest_role(db), KnownTopics(Savepoint(db)), verifier, flusher, Confirmer(), body_limit=50_000)
     app: Any = Litestar(
         route_handlers=[RouteController, SnsController],
         middleware=[ByHeader],

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from broker.errors import Unavailable
-from broker.feedback.envelope import Envelope
+from broker.feedback.envelope import Arrival, Envelope
 from broker.feedback.flusher import Flusher
 from tests.feedback.conftest import as_envelope
 from tests.feedback.sns import notification
@@ -22,18 +23,19 @@ class Store:
         self.stored: list[str] = []
         self.down = False
 
-    async def __call__(self, batch: Sequence[Envelope]) -> None:
-        self.batches.append([each.message for each in batch])
+    async def __call__(self, batch: Sequence[Arrival]) -> None:
+        self.batches.append([each.envelope.message for each in batch])
         await self.go.wait()
         if self.down:
             raise Unavailable("The database cannot be reached.")
-        if any(each.message == "bad" for each in batch):
+        if any(each.envelope.message == "bad" for each in batch):
             raise ValueError("this cannot be stored")
-        self.stored += [each.message for each in batch]
+        self.stored += [each.envelope.message for each in batch]
 
 
-def message(number: object) -> Envelope:
-    return as_envelope(notification(str(number)))
+def message(number: object, *, topic: str = "one") -> Envelope:
+    envelope = as_envelope(notification(str(number)))
+    return msgspec.structs.replace(envelope, topic_arn=f"arn:aws:sns:eu-west-1:999999999999:{topic}")
 
 
 @pytest.fixture
@@ -43,16 +45,16 @@ def store() -> Store:
 
 @pytest_asyncio.fixture
 async def flusher(store: Store) -> AsyncIterator[Flusher]:
-    flusher = Flusher(store, most=3, room=5)
+    flusher = Flusher(store, most=3, room=10)
     await flusher.start()
     yield flusher
     store.go.set()
     await flusher.stop()
 
 
-async def adding(flusher: Flusher, *numbers: object) -> list[asyncio.Task[None]]:
+async def adding(flusher: Flusher, *numbers: object, topic: str = "one") -> list[asyncio.Task[None]]:
     """Tasks that have all had their turn."""
-    tasks = [asyncio.create_task(flusher.add(message(number))) for number in numbers]
+    tasks = [asyncio.create_task(flusher.add(message(number, topic=topic))) for number in numbers]
     for _ in range(5):
         await asyncio.sleep(0)
     return tasks
@@ -79,10 +81,24 @@ async def test_what_arrives_during_a_commit_is_the_next_batch(flusher: Flusher, 
 
 async def test_a_full_queue_takes_no_more(flusher: Flusher) -> None:
     await adding(flusher, 0)
-    await adding(flusher, 1, 2, 3, 4, 5)
+    await adding(flusher, *range(1, 6), topic="two")
+    await adding(flusher, *range(6, 11))
 
     with pytest.raises(Unavailable):
-        await flusher.add(message(6))
+        await flusher.add(message(11, topic="three"))
+
+
+async def test_one_topic_does_not_take_all_the_room(flusher: Flusher, store: Store) -> None:
+    await adding(flusher, 0)
+    await adding(flusher, *range(1, 9))
+
+    with pytest.raises(Unavailable):
+        await flusher.add(message(9))
+    (other,) = await adding(flusher, "other", topic="two")
+    store.go.set()
+    await other
+
+    assert ["0", "1", "other", "2"] == store.stored[:4]
 
 
 async def test_one_bad_message_does_not_hold_up_the_others(flusher: Flusher, store: Store) -> None:

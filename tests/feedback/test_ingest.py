@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import random
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,9 +16,10 @@ from sqlalchemy.exc import DBAPIError
 from broker.caller import NOBODY
 from broker.crypto import Keyring
 from broker.db import Database, Role
+from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.feedback.envelope import Envelope
-from broker.feedback.ingest import Tally, ingest
+from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.keys import key_of
 from broker.feedback.models import EventKey
 from broker.feedback.payloads import Feedback, parse
@@ -26,7 +28,9 @@ from broker.policies.terms import FeedbackKind, FeedbackTerms, View
 from tests.feedback.conftest import (
     SECOND_ACCOUNT,
     ChangeGrant,
+    Savepoint,
     World,
+    arrived,
     as_envelope,
     ingest_role,
     make_world,
@@ -36,8 +40,18 @@ from tests.feedback.examples import MESSAGE_ID, OWNER_ACCOUNT, bounce, complaint
 from tests.feedback.sns import NOW, notification
 
 
+class Bell:
+    """Remembers for what it was rung."""
+
+    def __init__(self) -> None:
+        self.rung: dict[str, set[UUID]] = {}
+
+    async def ring(self, kind: str, ids: Iterable[UUID]) -> None:
+        self.rung.setdefault(kind, set()).update(ids)
+
+
 async def take(world: World, keyring: Keyring, *batch: Envelope) -> Tally:
-    return await ingest(ingest_role(world.db), batch, keyring, now=NOW)
+    return await Ingest(Savepoint(world.db), keyring).take(arrived(*batch), now=NOW)
 
 
 async def test_a_bounce_becomes_an_event_for_both_parties(world: World, keyring: Keyring) -> None:
@@ -245,21 +259,16 @@ async def test_the_first_event_is_told_to_the_delegates_route_only(world: World,
     assert other.live_at is None
 
 
-async def test_the_lanes_of_those_who_hear_are_due(world: World, keyring: Keyring) -> None:
-    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+async def test_the_bell_rings_for_those_who_hear(world: World, keyring: Keyring) -> None:
+    bell = Bell()
 
-    due: dict[UUID, bool] = {}
-    for caller in (world.owner, world.delegate, world.second):
-        async with world.db.read(caller) as session:
-            due |= {
-                row.id: row.due
-                for row in await session.execute(text("SELECT id, due_at IS NOT NULL AS due FROM lanes"))
-            }
-    assert {
-        world.endpoints[world.owner.tenant]: True,
-        world.endpoints[world.delegate.tenant]: True,
-        world.endpoints[world.second.tenant]: False,
-    } == due
+    await Ingest(Savepoint(world.db), keyring, bell=bell).take(
+        arrived(world.envelope(notified("Bounce", bounce()))), now=NOW
+    )
+
+    hearing = {world.endpoints[world.owner.tenant], world.endpoints[world.delegate.tenant]}
+    assert hearing == bell.rung["lanes"]
+    assert 1 == len(bell.rung["routes"])
 
 
 async def test_an_empty_batch_is_nothing(world: World, keyring: Keyring) -> None:
@@ -334,8 +343,9 @@ async def test_neither_order_nor_repetition_changes_what_is_delivered(
 
 
 async def test_a_connection_that_dies_before_the_commit_leaves_nothing_behind(
-    committed_db: Database, keyring: Keyring
+    committed_db: Database, keyring: Keyring, database_url: str
 ) -> None:
+    line = Direct(database_url, role=Role.INGEST)
     world = await make_world(committed_db)
     envelope = world.envelope(notified("Bounce", bounce()))
     parsed = parse(envelope.message)
@@ -344,20 +354,21 @@ async def test_a_connection_that_dies_before_the_commit_leaves_nothing_behind(
     blocking = insert(EventKey).values(day=key.day, key=key.digest, event_id=new_id())
     async with ingest_role(committed_db).read(NOBODY) as never_committed:
         await never_committed.execute(blocking)
-        waiting = asyncio.create_task(take(world, keyring, envelope))
+        waiting = asyncio.create_task(Ingest(line, keyring).take(arrived(envelope), now=NOW))
         await _terminate_who_waits(committed_db)
         with pytest.raises(Unavailable):
             await waiting
 
     assert [] == await world.events(world.owner)
-    assert Tally(stored=1) == await take(world, keyring, envelope)
+    assert Tally(stored=1) == await Ingest(line, keyring).take(arrived(envelope), now=NOW)
+    await line.close()
 
 
 async def _terminate_who_waits(db: Database) -> None:
     """Ends the connection that waits for somebody else's key."""
     kill = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO event_keys%'"
+        " AND wait_event_type = 'Lock' AND query LIKE '%WITH stale AS%'"
     )
     async with asyncio.timeout(10):
         while True:

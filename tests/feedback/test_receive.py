@@ -13,12 +13,13 @@ from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import BadRequest, BrokerError, Conflict, NotFound, Refused, TooLarge, Unavailable
 from broker.feedback.flusher import Flusher
-from broker.feedback.ingest import ingest
+from broker.feedback.ingest import Ingest
+from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import BadSignature, Certificates, Verifier
 from tests.feedback import sns
-from tests.feedback.conftest import World, ingest_role, route_of
+from tests.feedback.conftest import Savepoint, World, ingest_role, route_of
 from tests.feedback.examples import bounce, notified
 from tests.feedback.sns import NOW, body, confirmation, notification, signed
 
@@ -43,9 +44,11 @@ class Door:
     def __init__(self, db: Database, keyring: Keyring) -> None:
         self.source = sns.Certificates()
         self.confirmer = Confirmer()
-        self.flusher = Flusher(partial(ingest, ingest_role(db), keyring=keyring, now=NOW))
+        self.flusher = Flusher(partial(Ingest(Savepoint(db), keyring).take, now=NOW))
         verifier = Verifier(Certificates(self.source), partition="aws", endpoint_origin=None)
-        self.receiver = Receiver(ingest_role(db), verifier, self.flusher, self.confirmer, body_limit=100_000)
+        self.receiver = Receiver(
+            ingest_role(db), KnownTopics(Savepoint(db)), verifier, self.flusher, self.confirmer, body_limit=100_000
+        )
 
     async def take(self, fields: dict[str, Any], **headers: str) -> None:
         await self.receiver.receive(headers, body(fields), now=NOW)

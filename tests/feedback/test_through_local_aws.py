@@ -15,7 +15,8 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.feedback import routes, topics
 from broker.feedback.flusher import Flusher
-from broker.feedback.ingest import Tally, ingest
+from broker.feedback.ingest import Ingest, Tally
+from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
@@ -28,7 +29,7 @@ from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import start_in_thread
 from broker.settings import Settings
 from tests.connections.aws import EXTERNAL_ID, make_role
-from tests.feedback.conftest import World, ingest_role, make_world, route_of
+from tests.feedback.conftest import Savepoint, World, ingest_role, make_world, route_of
 from tests.sandbox.aws import REGION, Account, Endpoint, allow, endpoint, simple
 from tests.sandbox.aws import Aws as LocalAws
 
@@ -80,12 +81,12 @@ async def here(
     tallies: list[Tally] = []
 
     async def store(batch: Any) -> None:
-        tallies.append(await ingest(ingest_role(db), batch, keyring, now=clock.now()))
+        tallies.append(await Ingest(Savepoint(db), keyring).take(batch, now=clock.now()))
 
     flusher = Flusher(store)
     await flusher.start()
     verifier = Verifier(Certificates(sns), partition="aws", endpoint_origin=local.url)
-    receiver = Receiver(ingest_role(db), verifier, flusher, sns, body_limit=1_000_000)
+    receiver = Receiver(ingest_role(db), KnownTopics(Savepoint(db)), verifier, flusher, sns, body_limit=1_000_000)
     yield Here(mine, ses, sns, receiver, tallies, listener, [])
     await flusher.stop()
     await fetcher.close()

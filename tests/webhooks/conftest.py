@@ -15,9 +15,11 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.gateways.http import HttpSender
 from broker.ids import new_id
-from broker.webhooks import endpoints, engine
+from broker.webhooks import endpoints
+from broker.webhooks.engine import Engine
 from broker.webhooks.events import Event
 from broker.webhooks.fanout import publish
+from broker.webhooks.pending import Lines
 from broker.webhooks.views import EndpointMade, NewEndpoint
 from tests.conftest import new_tenant
 from tests.webhooks.receiver import Receiver, receiving
@@ -64,14 +66,27 @@ def pump(committed_db: Database) -> Database:
     return committed_db.as_role(Role.PUMP)
 
 
-@pytest.fixture
-def run(pump: Database, sender: HttpSender, keyring: Keyring) -> Run:
+@pytest_asyncio.fixture
+async def lines(database_url: str) -> AsyncIterator[Lines]:
+    """The connections of a pump."""
+    one = Lines(database_url)
+    yield one
+    await one.close()
+
+
+@pytest_asyncio.fixture
+async def run(pump: Database, database_url: str, sender: HttpSender, keyring: Keyring) -> AsyncIterator[Run]:
     """`await run(endpoint_id, …)` delivers what is due for these endpoints only."""
+    engines: list[Engine] = []
 
     async def once(*only: UUID, deadline: float = 2.0) -> int:
-        return await engine.run(pump, sender, keyring, timeout=timedelta(seconds=deadline), only=only, dice=lambda: 0.5)
+        timeout = timedelta(seconds=deadline)
+        engines.append(Engine(database_url, pump, sender, keyring, timeout=timeout, dice=lambda: 0.5))
+        return await engines[-1].burst(only)
 
-    return once
+    yield once
+    for engine in engines:
+        await engine.close()
 
 
 async def make_endpoint(db: Database, caller: Caller, keyring: Keyring, url: str, **wants: Any) -> EndpointMade:
@@ -110,7 +125,7 @@ async def make_due(db: Database, caller: Caller, *endpoint_ids: UUID) -> None:
             text("UPDATE deliveries SET next_at = now() WHERE endpoint_id = ANY (:ids)"), {"ids": ids}
         )
         await session.execute(
-            text("UPDATE lanes SET due_at = now(), claimed_until = NULL, quiet_until = NULL WHERE id = ANY (:ids)"),
+            text("UPDATE lanes SET owner = NULL, claimed_until = NULL, quiet_until = NULL WHERE id = ANY (:ids)"),
             {"ids": ids},
         )
 

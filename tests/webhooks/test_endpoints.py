@@ -15,7 +15,7 @@ from broker.db import Database
 from broker.errors import Conflict, Invalid, NotFound
 from broker.idempotency import Replayed
 from broker.ids import new_id
-from broker.webhooks import deliveries, endpoints, pauses, rotation
+from broker.webhooks import deliveries, enabling, endpoints, pauses, rotation
 from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.models import DeliveryRow
 from broker.webhooks.urls import flaw_of
@@ -34,7 +34,7 @@ ASKS: dict[str, Callable[[Database, Caller, EndpointMade], Awaitable[object]]] =
         db, caller, made.id, wanted=EndpointChange(), keyring=KEYRING, allow_loopback=True
     ),
     "remove": lambda db, caller, made: endpoints.remove(db, caller, made.id),
-    "enable": lambda db, caller, made: endpoints.enable(db, caller, made.id),
+    "enable": lambda db, caller, made: enabling.enable(db, caller, made.id),
     "pause": lambda db, caller, made: pauses.pause(db, caller, made.id),
     "resume": lambda db, caller, made: pauses.resume(db, caller, made.id),
     "rotate": lambda db, caller, made: rotation.rotate(db, caller, made.id, overlap_hours=24, keyring=KEYRING),

@@ -5,16 +5,19 @@ from datetime import timedelta
 
 from standardwebhooks import Webhook
 
-from broker import due
 from broker.caller import Caller
 from broker.crypto import Keyring
-from broker.db import Database, Role
-from broker.webhooks import deliveries, endpoints, pending
+from broker.db import Database
+from broker.webhooks import deliveries, enabling, endpoints, pending
 from broker.webhooks.deliveries import DeliveryId
+from broker.webhooks.lane import Lane
+from broker.webhooks.pacing import Pace
+from broker.webhooks.pending import Held, Lines
 from broker.webhooks.retries import SCHEDULE
 from broker.webhooks.views import DeliveryState
 from tests.webhooks.conftest import Run, an_event, happened, make_due, make_endpoint, rows
 from tests.webhooks.receiver import Reaction, Receiver
+from tests.webhooks.replaying import finish, the_catch_up
 from tests.webhooks.waiting import until
 
 
@@ -59,7 +62,7 @@ async def test_a_receiver_that_fails_gets_it_again_under_the_same_id(
     assert (await endpoints.show(committed_db, tenant, endpoint.id)).failing_since is None
 
 
-async def test_a_failed_lane_is_due_when_its_next_attempt_is(
+async def test_a_failed_delivery_is_due_when_its_next_attempt_is(
     committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
 ) -> None:
     endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
@@ -68,14 +71,8 @@ async def test_a_failed_lane_is_due_when_its_next_attempt_is(
 
     await run(endpoint.id)
 
-    (lane,) = await rows(
-        committed_db,
-        tenant,
-        "SELECT l.due_at - d.next_at AS apart, d.next_at - now() AS wait FROM lanes l JOIN deliveries d"
-        " ON d.endpoint_id = l.id",
-    )
-    assert timedelta(0) == lane.apart
-    assert timedelta(seconds=3) < lane.wait <= SCHEDULE[1]
+    (delivery,) = await rows(committed_db, tenant, "SELECT next_at - now() AS wait FROM deliveries")
+    assert timedelta(seconds=3) < delivery.wait <= SCHEDULE[1]
     assert 0 == await run(endpoint.id)
 
 
@@ -129,10 +126,11 @@ async def test_a_disabled_endpoint_gets_what_is_pending_once_it_is_enabled(
     await make_due(committed_db, tenant, endpoint.id)
 
     before = await run(endpoint.id)
-    await endpoints.enable(committed_db, tenant, endpoint.id)
+    await enabling.enable(committed_db, tenant, endpoint.id)
+    await finish(committed_db, tenant, (await the_catch_up(committed_db, tenant, endpoint.id)).id)
     after = await run(endpoint.id)
 
-    assert (0, 1) == (before, after)
+    assert (0, 2) == (before, after)  # and what it missed: that it was disabled
 
 
 async def test_five_days_of_nothing_but_failures_disable_the_endpoint(
@@ -161,7 +159,7 @@ async def test_retry_after_leaves_the_whole_endpoint_alone(
     await happened(committed_db, tenant, an_event(owner=tenant))
     made = await run(endpoint.id)
 
-    (lane,) = await rows(committed_db, tenant, "SELECT due_at - now() AS wait FROM lanes")
+    (lane,) = await rows(committed_db, tenant, "SELECT quiet_until - now() AS wait FROM lanes")
     assert 0 == made
     assert timedelta(minutes=59) < lane.wait <= timedelta(hours=1)
 
@@ -190,20 +188,21 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(
 
 
 async def test_complaints_and_bounces_go_before_everything_else(
-    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver
+    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines
 ) -> None:
-    """Seen in what a lane reads: what it sends side by side may reach a receiver in any order."""
-    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    """Seen in what a lane pops: what it sends side by side may reach a receiver in any order."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, "https://hooks.example.com")
     kinds = ["email.opened", "email.delivered", "grant.revoked", "email.bounced"]
     events = {kind: an_event(owner=tenant, type=kind) for kind in kinds}
     await happened(committed_db, tenant, *events.values())
-    pump = committed_db.as_role(Role.PUMP)
-    (lane,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
+    lane = Lane(Held(endpoint.id, tenant.tenant, 1), until=1.0, pace=Pace())
 
-    async with pump.begin(Caller.system(lane.tenant_id, job="test")) as session:
-        _, parcels = await pending.fetch(session, lane, busy=(), room=10)
+    wishes = lane.wishes()
+    lane.receive(wishes, await pending.fetch(lines.reading, wishes))
 
-    assert [events[kind].id for kind in reversed(kinds)] == [parcel.event_id for parcel in parcels]
+    assert [events[kind].id for kind in reversed(kinds)] == [
+        parcel.event_id for parcel in iter(lane.pop, None) if parcel
+    ]
 
 
 async def test_an_unreachable_receiver_is_an_attempt_with_its_reason(

@@ -1,72 +1,178 @@
-"""Crashes, races and leases: nothing is lost, and only the holder of a lease writes."""
+"""Crashes, races and leases: nothing is lost, only the holder of a lane writes, and only a crash sends twice."""
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
-import pytest
-from sqlalchemy import update
+import asyncpg
+import pytest_asyncio
+from sqlalchemy import text, update
 
-from broker import due
-from broker.caller import Caller
+from broker.caller import NOBODY, Caller
 from broker.crypto import Keyring
 from broker.db import Database
-from broker.due import Superseded
+from broker.direct import Direct
+from broker.errors import Unavailable
 from broker.gateways.http import HttpSender
-from broker.webhooks import deliveries, endpoints, engine
-from broker.webhooks.attempt import Attempts
-from broker.webhooks.lane import Lane
+from broker.webhooks import deliveries, endpoints, pending
+from broker.webhooks.leases import LEASE
 from broker.webhooks.models import DeliveryRow
+from broker.webhooks.pending import Lines
+from broker.webhooks.pump import Pump
 from broker.webhooks.views import DeliveryState
-from tests.webhooks.conftest import Run, an_event, happened, make_due, make_endpoint, rows
+from tests.operating import end, operating
+from tests.webhooks.conftest import Run, an_event, happened, make_endpoint, rows
+from tests.webhooks.pumping import Deaf, Scripted, a_pump, resident, stop
 from tests.webhooks.receiver import Delivered, Reaction, Receiver
-from tests.webhooks.waiting import until
+from tests.webhooks.test_counts import became, told
+from tests.webhooks.waiting import until, until_told
+
+HOOK = "https://hooks.example.com/"
 
 
-async def test_a_superseded_worker_writes_nothing(
-    committed_db: Database, pump: Database, keyring: Keyring, sender: HttpSender, tenant: Caller, receiver: Receiver
+@pytest_asyncio.fixture
+async def other_lines(database_url: str) -> AsyncIterator[Lines]:
+    """The connections of another pump."""
+    one = Lines(database_url)
+    yield one
+    await one.close()
+
+
+async def beacon_of(lines: Lines) -> int:
+    """The session that keeps this pump's beacon alight."""
+    (row,) = await lines.leases.fetch("SELECT pg_backend_pid() AS pid")
+    return int(row["pid"])
+
+
+async def dark(url: str, lines: Lines) -> None:
+    """Until nobody holds the lock of this pump's number."""
+    query = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7 AND objid = $1)"
+    async with operating(url) as connection:
+        await until_told(lambda: connection.fetchval(query, lines.number))
+
+
+# Who holds a lane.
+
+
+async def test_a_live_pumps_lane_is_not_claimed(
+    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines, other_lines: Lines
+) -> None:
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    held = await pending.claim(lines.leases, [endpoint.id], pump=lines.number, lease=LEASE)
+    taken = await pending.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
+
+    assert ([endpoint.id], []) == ([lane.id for lane in held], taken)
+
+
+async def test_a_dead_pumps_lane_is_claimed_at_once_though_its_lease_is_not_over(
+    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines, other_lines: Lines, database_url: str
+) -> None:
+    """Its beacon goes out with its connection."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    (held,) = await pending.claim(lines.leases, [endpoint.id], pump=lines.number, lease=LEASE)
+    await end(database_url, await beacon_of(lines))
+    await dark(database_url, lines)
+
+    (taken,) = await pending.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
+
+    assert held.fence + 1 == taken.fence
+
+
+async def test_a_pump_that_hangs_loses_its_lane_when_the_lease_is_over(
+    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines, other_lines: Lines
+) -> None:
+    """Its process is stopped, but its connection stands."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    (held,) = await pending.claim(lines.leases, [endpoint.id], pump=lines.number, lease=timedelta(0))
+
+    (taken,) = await pending.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
+    kept = await pending.renew(lines.leases, [held], pump=lines.number, lease=LEASE)
+    await pending.release(lines.leases, [held], pump=lines.number)
+
+    (lane,) = await rows(committed_db, tenant, "SELECT owner, fence FROM lanes")
+    assert set() == kept
+    assert (other_lines.number, taken.fence) == (lane.owner, lane.fence)
+
+
+async def test_a_beacon_is_lit_though_somebody_looks_at_it_in_that_moment(
+    committed_db: Database, keyring: Keyring, tenant: Caller, database_url: str
+) -> None:
+    """Who looks whether a pump is alive holds its lock for a moment; a pump that gave up then would seem dead."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    late, other = Lines(database_url), Lines(database_url)
+    async with operating(database_url) as looking:
+        async with looking.transaction():
+            await looking.fetch("SELECT pg_advisory_xact_lock(7, $1)", late.number)
+            claiming = asyncio.create_task(pending.claim(late.leases, [endpoint.id], pump=late.number, lease=LEASE))
+            waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND classid = 7 AND objid = $1)"
+            await until_told(lambda: looking.fetchval(waiting, late.number))
+        held = await claiming
+
+    taken = await pending.claim(other.leases, [endpoint.id], pump=other.number, lease=LEASE)
+    await late.close()
+    await other.close()
+
+    assert ([endpoint.id], []) == ([lane.id for lane in held], taken)
+
+
+async def test_lanes_are_renewed_and_finished_side_by_side(
+    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines
+) -> None:
+    """Both lock many lanes: in one order, else each of the two would wait for the other."""
+    ids = [(await make_endpoint(committed_db, tenant, keyring, HOOK)).id for _ in range(20)]
+    held = await pending.claim(lines.leases, ids, pump=lines.number, lease=LEASE)
+    backwards = held[::-1]
+
+    async def renew() -> None:
+        for _ in range(30):
+            await pending.renew(lines.leases, held, pump=lines.number, lease=LEASE)
+
+    async def finish() -> None:
+        for _ in range(30):
+            await pending.finish(lines.writing, backwards, [], pump=lines.number, signers=[])
+
+    assert [None, None] == await asyncio.gather(renew(), finish())
+
+
+# What a crash costs.
+
+
+async def test_a_superseded_pump_writes_nothing(
+    committed_db: Database,
+    pump: Database,
+    lines: Lines,
+    sender: HttpSender,
+    keyring: Keyring,
+    tenant: Caller,
+    receiver: Receiver,
 ) -> None:
     gate = asyncio.Event()
     receiver.react = lambda _: Reaction(gate=gate)
     endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
     await happened(committed_db, tenant, an_event(owner=tenant))
-    (claim,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
-    attempts = Attempts(sender, timeout=timedelta(seconds=5), dice=lambda: 0.5)
-    until_when = asyncio.get_running_loop().time() + 10
-    working = asyncio.create_task(Lane(pump, keyring, attempts, claim, start_until=until_when).work())
-    await until(lambda: len(receiver.delivered) == 1)
+    async with resident(a_pump(Deaf, lines, pump, sender, keyring)) as zombie:
+        zombie.ring([endpoint.id])
+        await until(lambda: len(receiver.delivered) == 1)
+        async with pump.begin(NOBODY) as heir:
+            named = {"id": endpoint.id}
+            await heir.execute(text("UPDATE lanes SET owner = 1, fence = fence + 1 WHERE id = :id"), named)
+        gate.set()
 
-    await make_due(committed_db, tenant, endpoint.id)
-    (taken,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
-    gate.set()
-    with pytest.raises(Superseded):
-        await working
-
-    (pending,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
-    assert claim.fence + 1 == taken.fence
-    assert 0 == pending.attempts
+    (left,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+    (lane,) = await rows(committed_db, tenant, "SELECT owner FROM lanes")
+    assert (0, 1) == (left.attempts, lane.owner)
     assert [] == await rows(committed_db, tenant, "SELECT id FROM attempts")
+    assert became(created=1, pending=1) == await told(committed_db, tenant)
 
 
-async def test_nothing_is_sent_when_the_lease_is_too_short_for_it(
-    committed_db: Database, pump: Database, keyring: Keyring, sender: HttpSender, tenant: Caller, receiver: Receiver
-) -> None:
-    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
-    await happened(committed_db, tenant, an_event(owner=tenant))
-    (claim,) = await due.claim(pump, "lanes", most=1, lease=timedelta(seconds=30), only=[endpoint.id])
-    attempts = Attempts(sender, timeout=timedelta(seconds=5), dice=lambda: 0.5)
-
-    too_late = asyncio.get_running_loop().time() - 1
-    made = await Lane(pump, keyring, attempts, claim, start_until=too_late).work()
-
-    (lane,) = await rows(committed_db, tenant, "SELECT due_at <= now() AS due FROM lanes")
-    assert (0, [], True) == (made, receiver.delivered, lane.due)
-
-
-async def test_a_worker_that_dies_between_post_and_finish_costs_a_second_post_and_no_event(
+async def test_a_pump_that_dies_between_post_and_finish_costs_a_second_post_and_no_event(
     committed_db: Database,
     pump: Database,
-    keyring: Keyring,
+    database_url: str,
     sender: HttpSender,
+    keyring: Keyring,
     tenant: Caller,
     receiver: Receiver,
     run: Run,
@@ -75,22 +181,200 @@ async def test_a_worker_that_dies_between_post_and_finish_costs_a_second_post_an
     receiver.react = lambda _: Reaction(gate=gate)
     endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
     await happened(committed_db, tenant, an_event(owner=tenant))
-    dying = asyncio.create_task(engine.run(pump, sender, keyring, only=[endpoint.id]))
+    dying = Lines(database_url)
+    working = asyncio.create_task(a_pump(Deaf, Dead(dying), pump, sender, keyring).burst([endpoint.id]))
     await until(lambda: len(receiver.delivered) == 1)
 
-    dying.cancel()
-    await asyncio.gather(dying, return_exceptions=True)
-    gate.set()
     leased = await run(endpoint.id)
-    await make_due(committed_db, tenant, endpoint.id)
+    await stop(working)
+    await dying.close()
+    await dark(database_url, dying)
+    gate.set()
     after = await run(endpoint.id)
 
     assert (0, 1) == (leased, after)
-    assert 2 == len(receiver.delivered)
-    assert 1 == len(set(receiver.ids()))
+    assert Counter(receiver.ids()).most_common() == [(receiver.ids()[0], 2)]
+    assert became(created=1, delivered=1) == await told(committed_db, tenant)
 
 
-async def test_what_arrives_while_the_lane_is_leased_is_sent_in_the_same_run(
+class Dead(Lines):
+    """The connections of a pump that writes nothing more, as after SIGKILL: no result, no release."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.number = lines.number
+        self.leases = Mute(lines.leases, "SET owner = NULL")
+        self.reading = lines.reading
+        self.writing = Mute(lines.writing, "DELETE FROM deliveries")
+
+
+class Mute(Direct):
+    """Says nothing more of a kind."""
+
+    def __init__(self, line: Direct, words: str) -> None:
+        self._line = line
+        self._words = words
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        if self._words in statement:
+            raise Unavailable("This process is dead.")
+        return await self._line.fetch(statement, *arguments)
+
+
+async def test_two_pumps_at_once_send_each_event_once(
+    committed_db: Database,
+    pump: Database,
+    lines: Lines,
+    other_lines: Lines,
+    sender: HttpSender,
+    keyring: Keyring,
+    tenant: Caller,
+    receiver: Receiver,
+) -> None:
+    """Both are rung for everything, while it is still coming in."""
+    ids = [(await make_endpoint(committed_db, tenant, keyring, f"{receiver.url}/{n}")).id for n in range(3)]
+    events = [an_event(owner=tenant) for _ in range(100)]
+    async with (
+        resident(a_pump(Pump, lines, pump, sender, keyring, linger=0.02)) as one,
+        resident(a_pump(Pump, other_lines, pump, sender, keyring, linger=0.02)) as other,
+    ):
+        for first in range(0, 100, 10):
+            await happened(committed_db, tenant, *events[first : first + 10])
+            one.ring(ids)
+            other.ring(ids)
+        await until(lambda: len(receiver.delivered) >= 300, seconds=15.0)
+
+    assert {str(event.id): 3 for event in events} == dict(Counter(receiver.ids()))
+    assert became(created=300, delivered=300) == await told(committed_db, tenant)
+
+
+async def test_a_pump_that_is_stopped_lets_attempts_end_and_hands_its_lanes_over(
+    committed_db: Database,
+    pump: Database,
+    lines: Lines,
+    sender: HttpSender,
+    keyring: Keyring,
+    tenant: Caller,
+    receiver: Receiver,
+    run: Run,
+) -> None:
+    gate = asyncio.Event()
+
+    def first_wait(_: Delivered) -> Reaction:
+        return Reaction(gate=gate if len(receiver.delivered) <= 4 else None)
+
+    receiver.react = first_wait
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
+    await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(10)))
+    working = a_pump(Deaf, lines, pump, sender, keyring)
+    task = asyncio.create_task(working.run())
+    working.ring([endpoint.id])
+    await until(lambda: len(receiver.delivered) == 4)
+
+    stopping = asyncio.create_task(stop(task))
+    gate.set()
+    await stopping
+    (lane,) = await rows(committed_db, tenant, "SELECT owner FROM lanes")
+    stopped = await told(committed_db, tenant)
+    made = await run(endpoint.id)
+
+    assert (None, 6) == (lane.owner, made)
+    assert became(created=10, delivered=4, pending=6) == stopped
+    assert 10 == len(receiver.delivered) == len(set(receiver.ids()))
+    assert became(created=10, delivered=10) == await told(committed_db, tenant)
+
+
+async def test_stopping_leaves_no_task_behind(
+    committed_db: Database, pump: Database, lines: Lines, keyring: Keyring, tenant: Caller
+) -> None:
+    """What never answers is given up, and stays pending."""
+    sender = Scripted(lambda _: None)
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(10)))
+    before = asyncio.all_tasks()
+    async with resident(a_pump(Deaf, lines, pump, sender, keyring)) as working:
+        working.ring([endpoint.id])
+        await until(lambda: len(sender.sent) == 4)
+
+    assert before == asyncio.all_tasks()
+    assert became(created=10, pending=10) == await told(committed_db, tenant)
+
+
+# Trouble of the database.
+
+
+class Away(Direct):
+    """A line that fails the next `times`."""
+
+    def __init__(self, line: Direct) -> None:
+        self.times = 0
+        self._line = line
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        if self.times:
+            self.times -= 1
+            raise Unavailable("The database is away.")
+        return await self._line.fetch(statement, *arguments)
+
+    async def close(self) -> None:
+        await self._line.close()
+
+
+async def test_a_database_that_is_away_for_a_moment_is_waited_for(
+    committed_db: Database, pump: Database, lines: Lines, keyring: Keyring, tenant: Caller
+) -> None:
+    """While it is asked for work, while a lane is claimed, while it is read, and while results are written."""
+    sender = Scripted()
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    lines.leases, lines.reading, lines.writing = (Away(one) for one in (lines.leases, lines.reading, lines.writing))
+    for line in (lines.leases, lines.reading, lines.writing):
+        line.times = 1
+    await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(10)))
+    async with resident(a_pump(Pump, lines, pump, sender, keyring)) as working:
+        working.ring([endpoint.id])
+        await until(lambda: len(sender.ids()) >= 10, seconds=10)
+        await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(10)))
+        await until(lambda: len(sender.ids()) >= 20, seconds=10)
+
+    assert 20 == len(sender.ids()) == len(set(sender.ids()))
+    assert became(created=20, delivered=20) == await told(committed_db, tenant)
+
+
+async def test_every_session_of_a_pump_may_be_ended_while_it_works(
+    committed_db: Database,
+    pump: Database,
+    lines: Lines,
+    keyring: Keyring,
+    tenant: Caller,
+    database_url: str,
+) -> None:
+    """One pump alone: its lanes stay its own, so nothing is sent twice, and each result is written once."""
+    sender = Scripted()
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    events = [an_event(owner=tenant) for _ in range(200)]
+    pids = [(await line.fetch("SELECT pg_backend_pid() AS pid"))[0]["pid"] for line in every(lines)]
+    async with resident(a_pump(Pump, lines, pump, sender, keyring)) as working:
+        for number, first in enumerate(range(0, 200, 20)):
+            await happened(committed_db, tenant, *events[first : first + 20])
+            working.ring([endpoint.id])
+            await until(lambda first=first: len(sender.sent) > first, seconds=10)
+            if number < len(pids):
+                await end(database_url, pids[number])
+        await until(lambda: len(set(sender.ids())) == 200, seconds=10)
+
+    logged = await rows(committed_db, tenant, "SELECT event_id FROM attempts")
+    assert {str(event.id): 1 for event in events} == dict(Counter(sender.ids()))
+    assert Counter(event.id for event in events) == Counter(row.event_id for row in logged)
+    assert became(created=200, delivered=200) == await told(committed_db, tenant)
+
+
+def every(lines: Lines) -> tuple[Direct, ...]:
+    return lines.writing, lines.reading, lines.leases
+
+
+# What is not a crash.
+
+
+async def test_what_arrives_while_an_attempt_is_under_way_is_sent_in_the_same_burst(
     committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
 ) -> None:
     gate = asyncio.Event()
@@ -112,19 +396,6 @@ async def test_what_arrives_while_the_lane_is_leased_is_sent_in_the_same_run(
     assert 2 == len(set(receiver.ids()))
 
 
-async def test_two_workers_at_once_send_each_event_once(
-    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
-) -> None:
-    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
-    events = [an_event(owner=tenant) for _ in range(150)]
-    await happened(committed_db, tenant, *events)
-
-    made = await asyncio.gather(*(run(endpoint.id) for _ in range(3)))
-
-    assert 150 == sum(made)
-    assert sorted(str(event.id) for event in events) == sorted(receiver.ids())
-
-
 async def test_an_event_that_is_no_longer_kept_ends_as_dead_and_is_not_held_against_the_endpoint(
     committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
 ) -> None:
@@ -139,4 +410,20 @@ async def test_an_event_that_is_no_longer_kept_ends_as_dead_and_is_not_held_agai
     (dead,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.DEAD)
     assert "The event is no longer kept." == dead.reason
     assert [] == receiver.delivered
+    assert (await endpoints.show(committed_db, tenant, endpoint.id)).failing_since is None
+
+
+async def test_a_client_that_stumbles_is_our_trouble_and_the_delivery_is_tried_again_later(
+    committed_db: Database, pump: Database, lines: Lines, keyring: Keyring, tenant: Caller
+) -> None:
+    def stumble(_: str) -> int | None:
+        raise ZeroDivisionError
+
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    await happened(committed_db, tenant, an_event(owner=tenant))
+
+    made = await a_pump(Deaf, lines, pump, Scripted(stumble), keyring).burst([endpoint.id])
+
+    (left,) = await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+    assert (1, 1) == (made, left.attempts)
     assert (await endpoints.show(committed_db, tenant, endpoint.id)).failing_since is None

@@ -13,7 +13,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role, sessions
 from broker.ids import new_id
 from broker.webhooks import deliveries, endpoints
-from broker.webhooks.events import EVENT_TYPES
+from broker.webhooks.events import EVENT_TYPES, FAMILIES
 from broker.webhooks.fanout import publish
 from broker.webhooks.feed import feed
 from broker.webhooks.views import DeliveryState, DeliveryView, EndpointChange
@@ -80,6 +80,24 @@ async def test_an_endpoint_gets_the_types_that_it_asked_for(
     await happened(committed_db, tenant, an_event(owner=tenant, type="email.bounced"))
 
     assert heard == bool(await pending(committed_db, tenant))
+
+
+async def test_every_type_is_heard_under_its_name_and_its_family_and_no_other(
+    committed_db: Database, tenant: Caller, keyring: Keyring
+) -> None:
+    named = [*sorted(FAMILIES), "email.bounced", "grant.revoked"]
+    made = {name: await make_endpoint(committed_db, tenant, keyring, URL, event_types=[name]) for name in named}
+    events = {type_: an_event(owner=tenant, type=type_) for type_ in EVENT_TYPES}
+
+    await happened(committed_db, tenant, *events.values())
+
+    got = {(one.endpoint_id, one.event_id) for one in await pending(committed_db, tenant)}
+    assert {
+        (made[name].id, events[type_].id)
+        for name in named
+        for type_ in EVENT_TYPES
+        if name in (type_, f"{type_.partition('.')[0]}.*")
+    } == got
 
 
 ARN = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"

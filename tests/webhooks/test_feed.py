@@ -1,8 +1,11 @@
 """The cursor feed: every event once, in order, as the tenant may see it."""
 
+from datetime import timedelta
+
 import pytest
 
 from broker.caller import Caller
+from broker.clock import now
 from broker.db import Database
 from broker.errors import BadRequest
 from broker.webhooks.fanout import publish
@@ -66,3 +69,35 @@ async def test_a_cursor_that_we_did_not_give_out_is_refused(
 ) -> None:
     with pytest.raises(BadRequest):
         await feed(committed_db, tenant, after=cursor, limit=10)
+
+
+async def test_after_now_comes_what_happens_from_now_on(committed_db: Database, tenant: Caller) -> None:
+    before, after = an_event(owner=tenant), an_event(owner=tenant)
+    await happened(committed_db, tenant, before)
+
+    end = await feed(committed_db, tenant, after="now", limit=10)
+    await happened(committed_db, tenant, after)
+    found = await feed(committed_db, tenant, after=end.cursor, limit=10)
+
+    assert ([], False) == (end.items, end.more)
+    assert [after.id] == [one.id for one in found.items]
+
+
+async def test_what_is_under_way_comes_after_now(committed_db: Database, tenant: Caller) -> None:
+    event = an_event(owner=tenant)
+
+    async with committed_db.begin(tenant) as session:
+        await publish(session, [event])
+        end = await feed(committed_db, tenant, after="now", limit=10)
+    found = await feed(committed_db, tenant, after=end.cursor, limit=10)
+
+    assert [event.id] == [one.id for one in found.items]
+
+
+async def test_since_leaves_out_what_happened_before(committed_db: Database, tenant: Caller) -> None:
+    old, new = an_event(owner=tenant, at=now() - timedelta(hours=2)), an_event(owner=tenant)
+    await happened(committed_db, tenant, old, new)
+
+    found = await feed(committed_db, tenant, after=None, since=now() - timedelta(hours=1), limit=10)
+
+    assert [new.id] == [one.id for one in found.items]

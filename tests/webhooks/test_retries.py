@@ -88,6 +88,8 @@ def test_only_410_means_gone(number: int, chance: float) -> None:
         ("", None),
         ("\u0665", None),
         ("Sun, 99 Mar 2026 12:05:00 GMT", None),
+        ("Sun, 01 Mar 2026 12:05:00 +99999999999999", None),
+        (f"Sun, 01 Mar {9 * 10**30} 12:05:00 GMT", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, expected: timedelta | None) -> None:

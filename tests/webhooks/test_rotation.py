@@ -11,13 +11,13 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from broker.caller import Caller, IdempotencyRequest
+from broker.caller import NOBODY, Caller, IdempotencyRequest
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.idempotency import Replayed
 from broker.ids import new_id
 from broker.migrate import migrate
-from broker.webhooks import endpoints, rotation
+from broker.webhooks import endpoints, keys, rotation
 from broker.webhooks.views import SecretMade
 from tests.conftest import MakeTenant
 from tests.servers import Postgres
@@ -249,3 +249,30 @@ async def _run(url: str, *statements: str, **named: object) -> object:
             value = result.scalar() if result.returns_rows else None
     await engine.dispose()
     return value
+
+
+async def test_housekeeping_deletes_secrets_a_day_after_they_ended(
+    committed_db: Database, tenant: Caller, third: Caller, keyring: Keyring
+) -> None:
+    """Of all tenants; those that sign, and those whose end may still be asked about, stay."""
+    callers = (tenant, third)
+    made = [await make_endpoint(committed_db, caller, keyring, "https://hooks.example.com/") for caller in callers]
+    for caller, one in zip(callers, made, strict=True):
+        await rotate(committed_db, caller, one.id, keyring)
+    await age(committed_db, tenant, "expires_at = now() - interval '25 hours'")
+    await age(committed_db, third, "expires_at = now() - interval '23 hours'")
+
+    async with committed_db.as_role(Role.WORKER).begin(NOBODY) as session:
+        gone = await keys.forget_ended(session)
+
+    left = [await rows(committed_db, caller, "SELECT expires_at FROM endpoint_secrets") for caller in callers]
+    assert gone >= 1
+    assert [1, 2] == [len(secrets) for secrets in left]
+    assert left[0][0].expires_at is None
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.PUMP, Role.INGEST])
+async def test_only_housekeeping_deletes_secrets_of_others(db: Database, role: Role) -> None:
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        async with db.as_role(role).begin(NOBODY) as session:
+            await keys.forget_ended(session)

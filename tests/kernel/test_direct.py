@@ -1,0 +1,202 @@
+"""The line of the hot statements: one connection, made again when it is lost, its role and settings for good."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from sqlalchemy import make_url
+
+from broker.db import Role
+from broker.direct import Direct
+from broker.errors import Unavailable
+from broker.roundtrips import ROUND_TRIPS
+from tests.operating import end, operating
+from tests.webhooks.waiting import until_told
+
+PID = "SELECT pg_backend_pid() AS pid"
+
+Make = Callable[..., Direct]
+
+
+class Proxy:
+    """A way to the server that can be closed for a while: what is sent then is neither answered nor refused."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._there = (host, port)
+        self._open = asyncio.Event()
+        self._open.set()
+        self._pipes: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        """Its port."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        yield server.sockets[0].getsockname()[1]
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+        server.close()
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(*self._there)
+        for one, other in ((reader, there_writer), (there_reader, writer)):
+            self._pipes.add(asyncio.create_task(self._pipe(one, other)))
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await self._open.wait()
+                writer.write(data)
+        finally:
+            writer.close()
+
+
+@pytest_asyncio.fixture
+async def make(database_url: str) -> AsyncIterator[Make]:
+    """`make(…)` gives a line that is closed at the end."""
+    lines: list[Direct] = []
+
+    def one(url: str = database_url, **wants: Any) -> Direct:
+        lines.append(Direct(url, role=Role.PUMP, **wants))
+        return lines[-1]
+
+    yield one
+    for line in lines:
+        await line.close()
+
+
+async def pid_of(line: Direct) -> int:
+    (row,) = await line.fetch(PID)
+    return int(row["pid"])
+
+
+async def pid_after_a_loss(line: Direct) -> int:
+    """One statement may meet the loss: it was not done, and says that it may be tried again."""
+    try:
+        return await pid_of(line)
+    except Unavailable:
+        return await pid_of(line)
+
+
+async def at_work(database_url: str, pid: int) -> None:
+    """Waits until this session has begun a statement."""
+    query = "SELECT coalesce(bool_or(state = 'active'), false) FROM pg_stat_activity WHERE pid = $1"
+    async with operating(database_url) as connection:
+        await until_told(lambda: connection.fetchval(query, pid))
+
+
+async def test_a_line_keeps_its_role_and_settings_on_one_connection(make: Make) -> None:
+    line = make(settings={"enable_seqscan": "off"})
+    pids = {await pid_of(line) for _ in range(3)}
+    (row,) = await line.fetch("SELECT current_user AS role, current_setting('enable_seqscan') AS scan")
+
+    assert ("broker_pump", "off", 1) == (row["role"], row["scan"], len(pids))
+
+
+async def test_a_connection_that_is_lost_is_made_again(make: Make, database_url: str) -> None:
+    line = make()
+    first = await pid_of(line)
+    await end(database_url, first)
+
+    assert first != await pid_after_a_loss(line)
+
+
+async def test_a_statement_that_is_cut_off_is_unavailable(make: Make, database_url: str) -> None:
+    line = make()
+    pid = await pid_of(line)
+    sleeping = asyncio.create_task(line.fetch("SELECT pg_sleep(60)"))
+    await at_work(database_url, pid)
+    await end(database_url, pid)
+
+    with pytest.raises(Unavailable):
+        await sleeping
+    assert pid != await pid_of(line)
+
+
+async def test_a_server_that_cannot_be_heard_any_more_is_given_up(make: Make, database_url: str) -> None:
+    """Nothing refuses and nothing answers: without a limit of its own, a loop of the engine would wait for ever."""
+    parts = make_url(database_url)
+    proxy = Proxy(parts.host or "127.0.0.1", parts.port or 5432)
+    async with proxy.serving() as port:
+        line = make(parts.set(host="127.0.0.1", port=port).render_as_string(hide_password=False), patience=0.2)
+        await pid_of(line)
+        proxy.close()
+        with pytest.raises(Unavailable):
+            await pid_of(line)
+        proxy.open()
+
+        assert 0 < await pid_of(line)
+        await line.close()
+
+
+async def test_a_caller_that_gives_up_leaves_a_line_that_works(make: Make, database_url: str) -> None:
+    """The answer of a statement that was given up is not taken for that of the next."""
+    line = make()
+    pid = await pid_of(line)
+    sleeping = asyncio.create_task(line.fetch("SELECT 'the wrong answer' AS pid, pg_sleep(60)"))
+    await at_work(database_url, pid)
+    sleeping.cancel()
+    await asyncio.gather(sleeping, return_exceptions=True)
+
+    assert 0 < await pid_of(line)
+
+
+async def test_an_error_of_a_statement_is_no_trouble_of_the_database(make: Make) -> None:
+    line = make()
+    pid = await pid_of(line)
+
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await line.fetch("SELECT 1 / 0")
+    with pytest.raises(asyncpg.DataError):
+        await line.fetch("SELECT $1::smallint", 100_000)
+    assert pid == await pid_of(line)
+
+
+async def test_a_line_that_cannot_begin_as_it_must_is_not_used(make: Make) -> None:
+    """A pump whose beacon is not lit holds nothing."""
+    line = make(first="SELECT 1 / 0")
+
+    for _ in range(2):
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await pid_of(line)
+
+
+async def test_the_first_statement_is_said_on_every_connection(make: Make, database_url: str) -> None:
+    line = make(first="SET application_name = 'beacon'")
+    told = []
+    for _ in range(2):
+        (row,) = await line.fetch("SELECT current_setting('application_name') AS name, pg_backend_pid() AS pid")
+        told.append(row["name"])
+        await end(database_url, row["pid"])
+        await pid_after_a_loss(line)
+
+    assert ["beacon", "beacon"] == told
+
+
+async def test_a_line_can_be_closed_when_its_server_is_gone(make: Make, database_url: str) -> None:
+    line = make()
+    await end(database_url, await pid_of(line))
+
+    await line.close()
+
+    assert 0 < await pid_after_a_loss(line)
+
+
+async def test_a_statement_is_one_round_trip(make: Make) -> None:
+    line = make()
+    await pid_of(line)
+    before = ROUND_TRIPS.count
+    for _ in range(3):
+        await pid_of(line)
+
+    assert 3 == ROUND_TRIPS.count - before
