@@ -18,6 +18,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from broker import log, openapi, web
 from broker.audit.api import AuditController
@@ -40,6 +41,7 @@ from broker.webhooks.ledger.ledger import Count, Ledger
 from broker.webhooks.replays.api import ReplayController, ReplayMoves
 
 ASSETS = "/schema/assets"
+LOOPBACK = "127.0.0.1"
 CONTROLLERS = (
     TenantController,
     ApiKeyController,
@@ -122,7 +124,10 @@ def create() -> Door:
     settings = load(os.environ)
     log.configure(log_format=settings.log_format, level=settings.log_level)
     parts = Parts(settings)
-    return Door(build(parts), parts.receiver, body_limit=settings.body_limit, ledger=parts.ledger)
+    # Who asked is of interest to the API alone; uvicorn would look at the headers of every SNS message, too.
+    application: Any = build(parts)  # ASGI as Litestar and as uvicorn type it differ
+    behind_proxies: Any = ProxyHeadersMiddleware(application, os.environ.get("FORWARDED_ALLOW_IPS", LOOPBACK))
+    return Door(behind_proxies, parts.receiver, body_limit=settings.body_limit, ledger=parts.ledger)
 
 
 def _count_refused(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:

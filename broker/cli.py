@@ -143,6 +143,7 @@ def api(*, host: str, port: int) -> None:
         lifespan="on",
         log_config=None,  # our own logs, which `create` sets up
         server_header=False,
+        proxy_headers=False,  # `create` sees to it where it is needed
         access_log=False,  # a line per SNS message would cost as much as the message; proxies in front write their own
     )
 

@@ -1,7 +1,7 @@
 """Python's garbage collector, set for a server that makes many short-lived objects and few cycles.
 
-By default it looks through the young objects after every 700 new ones: at thousands of messages a second that was a fifth
-of all work. What was loaded at the start is never garbage, so it is left out altogether.
+By default it looks through the young objects after every 700 new ones: at thousands of messages a second that was a
+fifth of all work. What was loaded at the start is never garbage, so it is left out altogether.
 """
 
 import gc

@@ -7,6 +7,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from broker.errors import BrokerError
 
+MOST_DERIVED = 10_000  # kept at a time
+
 
 class Keyring:
     """Encrypts with the first key and decrypts with any (MultiFernet), so that keys can be rotated.
@@ -17,6 +19,7 @@ class Keyring:
     def __init__(self, keys: tuple[str, ...], *, pepper: str) -> None:
         self._fernet = MultiFernet([Fernet(key) for key in keys])
         self._pepper = pepper.encode()
+        self._derived: dict[tuple[str, str], bytes] = {}
 
     def seal(self, secret: bytes) -> bytes:
         """Encrypted form, safe to store."""
@@ -35,4 +38,10 @@ class Keyring:
 
     def derive(self, label: str, context: str) -> bytes:
         """A 32-byte key of its own for one use (`label`) and one thing (`context`); the same again each time."""
-        return hmac.new(self._pepper, f"{label}\n{context}".encode(), hashlib.sha256).digest()
+        key = self._derived.get((label, context))
+        if key is None:
+            if len(self._derived) >= MOST_DERIVED:
+                self._derived.clear()
+            key = hmac.digest(self._pepper, f"{label}\n{context}".encode(), hashlib.sha256)
+            self._derived[label, context] = key
+        return key

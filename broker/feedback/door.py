@@ -24,6 +24,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
+SNS_HEADERS = b"x-amz-sns-"
+
 logger = log.get(__name__)
 
 
@@ -47,7 +49,11 @@ class Door:
             return
         try:
             body = await self._read(receive)
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            headers = {
+                name.decode("latin-1"): value.decode("latin-1")
+                for name, value in scope["headers"]
+                if name.startswith(SNS_HEADERS)
+            }
             await self._receiver.receive(headers, body, now=clock.now())
         except Disconnected:
             return

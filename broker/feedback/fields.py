@@ -21,7 +21,8 @@ def clean(value: Any) -> str | None:
 
 
 def text(of: Json, name: str) -> str | None:
-    return clean(of.get(name))
+    value = of.get(name)
+    return None if value is None else clean(value)
 
 
 def whole(of: Json, name: str) -> int | None:

@@ -16,6 +16,7 @@ from broker.feedback.envelope import Arrival, Envelope
 
 MOST = 500
 ROOM = 5000
+NOT_WITHIN = 0.01  # seconds between two batches, unless one is full; a message after a silence goes at once
 SHARE = 0.8  # of the room, for one topic
 
 logger = log.get(__name__)
@@ -78,7 +79,10 @@ class Flusher:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
+                again_at = asyncio.get_running_loop().time() + NOT_WITHIN
                 await self._flush(self._take())
+                if self._open and self._count < self._most:
+                    await asyncio.sleep(again_at - asyncio.get_running_loop().time())
 
     def _take(self) -> list[_Waiting]:
         """The next batch: one message of each topic in turn, until there are no more or enough."""

@@ -33,7 +33,7 @@ def key_of(mail: Mail, occurrence: Occurrence) -> Key:
 
 def recipient_hash(key: bytes, address: str) -> str:
     """HMAC-SHA-256, in hex, of the trimmed, lower-cased address; `key` is the grant's own."""
-    return hmac.new(key, comparable(address).encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key, comparable(address).encode(), hashlib.sha256).hex()
 
 
 def comparable(address: str) -> str:

@@ -120,7 +120,7 @@ class Leases:
         """Lets go of it soon, and leaves it alone for a while: the trouble is ours."""
         lane.pace = Pace(1, PATIENCE)
         lane.not_before = _now() + LONGEST_PAUSE
-        lane.drop_waiting()
+        lane.stop()
 
     def _remember(self, lane: Lane) -> None:
         self._paused[lane.held.id] = (lane.pace, lane.not_before)

@@ -16,7 +16,7 @@ from broker.webhooks.lane import Lane
 from broker.webhooks.pending import Result
 from broker.webhooks.retries import Next
 
-WRITE_EVERY = 0.03  # seconds
+WRITE_EVERY = 0.05  # seconds
 MOST = 300
 MOST_AT_ONCE = 5_000
 AGAIN_AFTER = 0.5  # seconds

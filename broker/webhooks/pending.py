@@ -235,7 +235,8 @@ _FETCH = """
         AND (q.next_at, q.event_id) > (wish.next_at, wish.event_id) AND q.tenant_id = p.tenant_id
       ORDER BY q.next_at, q.event_id LIMIT wish.room
     ) d
-    LEFT JOIN events e ON e.at = d.event_at AND e.id = d.event_id AND p.tenant_id IN (e.owner_id, e.delegate_id)
+    LEFT JOIN events e ON e.at = d.event_at AND (e.at, e.id) BETWEEN (d.event_at, d.event_id) AND (d.event_at, d.event_id)
+      AND p.tenant_id IN (e.owner_id, e.delegate_id)
 """
 
 # An attempt is logged only for a delivery that was still there, and once: what was written already, over a connection

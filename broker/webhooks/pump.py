@@ -32,7 +32,7 @@ LINGER = timedelta(seconds=0.25)
 RENEW_EVERY = 3.0  # seconds
 TEND_EVERY = 0.1
 SWEEP_EVERY = 1.0
-READ_EVERY = 0.01
+READ_EVERY = 0.02
 
 logger = log.get(__name__)
 

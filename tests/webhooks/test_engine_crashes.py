@@ -323,8 +323,9 @@ async def test_a_database_that_is_away_for_a_moment_is_waited_for(
     committed_db: Database, pump: Database, lines: Lines, keyring: Keyring, tenant: Caller
 ) -> None:
     """While it is asked for work, while a lane is claimed, while it is read, and while results are written."""
-    sender = Scripted()
-    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    hook = f"{HOOK}{tenant.tenant}"
+    sender = Scripted(mine=hook)
+    endpoint = await make_endpoint(committed_db, tenant, keyring, hook)
     lines.leases, lines.reading, lines.writing = (Away(one) for one in (lines.leases, lines.reading, lines.writing))
     for line in (lines.leases, lines.reading, lines.writing):
         line.times = 1
@@ -348,8 +349,9 @@ async def test_every_session_of_a_pump_may_be_ended_while_it_works(
     database_url: str,
 ) -> None:
     """One pump alone: its lanes stay its own, so nothing is sent twice, and each result is written once."""
-    sender = Scripted()
-    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    hook = f"{HOOK}{tenant.tenant}"
+    sender = Scripted(mine=hook)
+    endpoint = await make_endpoint(committed_db, tenant, keyring, hook)
     events = [an_event(owner=tenant) for _ in range(200)]
     pids = [(await line.fetch("SELECT pg_backend_pid() AS pid"))[0]["pid"] for line in every(lines)]
     async with resident(a_pump(Pump, lines, pump, sender, keyring)) as working:
