@@ -40,9 +40,9 @@ class Flights:
 
     def start(self, lane: Lane) -> None:
         """Begins what may begin for a lane: nothing that could outlast its lease, or goes beyond its pace."""
-        while lane.waiting and self._open and not lane.stopped:
+        while len(lane.flying) < lane.pace.window and lane.waiting and self._open and not lane.stopped:
             now = _now()
-            if now >= lane.until or lane.needs_aim(now) or len(lane.flying) >= lane.pace.window:
+            if now >= lane.until or lane.needs_aim(now):
                 return
             if not self._may_begin(lane, now):
                 return

@@ -23,7 +23,8 @@ class Pace(msgspec.Struct, frozen=True):
 def learn(pace: Pace, *, delivered: bool) -> Pace:
     """One wider with every success, half as wide with every failure."""
     if delivered:
-        return Pace(min(pace.window + 1, WIDEST_WINDOW), 0)
+        widest = pace.window == WIDEST_WINDOW and not pace.failures
+        return pace if widest else Pace(min(pace.window + 1, WIDEST_WINDOW), 0)
     return Pace(max(pace.window // 2, 1), pace.failures + 1)
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 L = TypeVar("L", bound=Hashable)
 
-MOST = 1024
-MOST_OF_ONE = 256
+MOST = 512
+MOST_OF_ONE = 128
 
 
 class Shares(Generic[L]):

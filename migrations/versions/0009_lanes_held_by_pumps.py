@@ -80,8 +80,9 @@ FROM (SELECT tenant_id, event_at, false AS is_dead FROM deliveries
 GROUP BY 1, 2
 """
 
-# As in 0008, but that it writes no lane, and counts. The endpoints touched are for the bell only. Its plan is made once in
-# a session, maybe while the tables are empty: so it is done in the order in which it is written, by index.
+# As in 0008, but that it writes no lane, and counts. The endpoints touched are for the bell only. Its plan is made once
+# in a session, maybe while the tables are empty: so it is done in the order in which it is written, by index, and
+# events are compared with their whole key at once, which no other index of theirs can do.
 FAN_OUT = """
 CREATE OR REPLACE FUNCTION fan_out(ids uuid[], ats timestamptz[]) RETURNS TABLE (endpoint_id uuid)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp

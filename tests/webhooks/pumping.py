@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from broker.crypto import Keyring
@@ -79,7 +80,7 @@ async def resident(pump: Pump) -> AsyncIterator[Pump]:
         await stop(working)
 
 
-async def stop(working: "asyncio.Task[None]") -> None:
+async def stop(working: "asyncio.Task[Any]") -> None:
     """Cancels and waits for the end."""
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)

@@ -133,7 +133,9 @@ async def test_lanes_are_renewed_and_finished_side_by_side(
         for _ in range(30):
             await pending.finish(lines.writing, backwards, [], pump=lines.number, signers=[])
 
-    assert [None, None] == await asyncio.gather(renew(), finish())
+    await asyncio.gather(renew(), finish())
+
+    assert {one.id for one in held} == await pending.renew(lines.leases, held, pump=lines.number, lease=LEASE)
 
 
 # What a crash costs.
@@ -358,7 +360,7 @@ async def test_every_session_of_a_pump_may_be_ended_while_it_works(
         for number, first in enumerate(range(0, 200, 20)):
             await happened(committed_db, tenant, *events[first : first + 20])
             working.ring([endpoint.id])
-            await until(lambda first=first: len(sender.sent) > first, seconds=10)
+            await sent(sender, first + 1)
             if number < len(pids):
                 await end(database_url, pids[number])
         await until(lambda: len(set(sender.ids())) == 200, seconds=10)
@@ -367,6 +369,11 @@ async def test_every_session_of_a_pump_may_be_ended_while_it_works(
     assert {str(event.id): 1 for event in events} == dict(Counter(sender.ids()))
     assert Counter(event.id for event in events) == Counter(row.event_id for row in logged)
     assert became(created=200, delivered=200) == await told(committed_db, tenant)
+
+
+async def sent(sender: Scripted, number: int) -> None:
+    """Until so many were sent."""
+    await until(lambda: len(sender.sent) >= number, seconds=10)
 
 
 def every(lines: Lines) -> tuple[Direct, ...]:

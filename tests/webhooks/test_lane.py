@@ -107,7 +107,7 @@ def read(lane: Lane, table: Table) -> int:
 
 def fly(lane: Lane, *, most: int = 10_000) -> list[UUID]:
     """Begins what waits."""
-    begun = []
+    begun: list[UUID] = []
     while lane.waiting and len(begun) < most:
         if parcel := lane.pop():
             lane.flying[parcel.event_id] = 0.0
@@ -268,7 +268,7 @@ def test_memory_is_bounded_by_what_is_not_written(lane: Lane, table: Table) -> N
     """The database takes no results: then nothing more is read."""
     for number in range(1000):
         table.add(number)
-    begun = []
+    begun: list[UUID] = []
     while read(lane, table):
         some = fly(lane)
         land(lane, *some)

@@ -242,7 +242,8 @@ def rows_read(plan: Node, table: str) -> int:
     """How many rows of a table were looked at, those that did not fit included."""
     found = [node for node in nodes(plan) if table_of(node) == table and node["Node Type"] != "ModifyTable"]
     kinds = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
-    return round(sum(node["Actual Loops"] * node.get(kind, 0) for node in found for kind in kinds))
+    total: float = sum(node["Actual Loops"] * node.get(kind, 0) for node in found for kind in kinds)
+    return round(total)
 
 
 def read_whole(plan: Node) -> set[str]:
@@ -253,7 +254,7 @@ def read_whole(plan: Node) -> set[str]:
 def ways(plan: Node, table: str) -> set[str]:
     """How a table is reached: by which indexes, or by which other kind of node."""
     found = [node for node in nodes(plan) if table_of(node) == table and node["Node Type"] != "ModifyTable"]
-    return {node.get("Index Name", node["Node Type"]) for node in found}
+    return {str(node.get("Index Name", node["Node Type"])) for node in found}
 
 
 def sorts(plan: Node, table: str) -> bool:
@@ -328,7 +329,7 @@ async def _feed(login: str) -> Node:
     statement, parameters = next(one for one in sent if "UNION ALL" in one[0])
     async with api.read(caller) as session:
         connection = await session.connection()
-        for before, values in sent:
+        for before, values in sent.copy():
             if "set_config" in before:
                 await connection.exec_driver_sql(before, tuple(values))
         answer = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", tuple(parameters))

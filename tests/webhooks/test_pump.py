@@ -1,6 +1,7 @@
 """The resident pump: when it sends, what it obeys while it holds a lane, and who takes room from whom."""
 
 import asyncio
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -33,6 +34,11 @@ from tests.webhooks.waiting import until, until_told
 HOOK = "https://hooks.example.com/"
 
 
+async def sent(sender: Scripted, number: int) -> None:
+    """Until so many were sent."""
+    await until(lambda: len(sender.sent) >= number)
+
+
 # When it sends.
 
 
@@ -46,7 +52,7 @@ async def test_a_ring_is_answered_at_once(
         for number in range(1, 4):
             await happened(committed_db, tenant, an_event(owner=tenant))
             working.ring([endpoint.id])
-            await until(lambda number=number: len(sender.sent) == number)
+            await sent(sender, number)
 
     assert became(created=3, delivered=3) == await told(committed_db, tenant)
 
@@ -248,6 +254,28 @@ async def test_an_endpoint_whose_secret_cannot_be_read_does_not_stop_the_others(
 
     assert {f"{HOOK}sound"} == {url for url, _ in sender.sent}
     assert became(created=1, pending=1) == await told(committed_db, tenant)
+
+
+async def test_a_rate_limit_outlives_the_idle_moments_between_deliveries(
+    committed_db: Database, pump: Database, lines: Lines, keyring: Keyring, tenant: Caller
+) -> None:
+    """A lane that was let go of and claimed again would begin with a full bucket each time."""
+    sender = Scripted()
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK, rate_limit=1)
+    times = []
+    async with resident(a_pump(Deaf, lines, pump, sender, keyring, linger=0.01)) as working:
+        for number in range(1, 3):
+            await happened(committed_db, tenant, an_event(owner=tenant))
+            working.ring([endpoint.id])
+            await sent(sender, number)
+            times.append(time.monotonic())
+            await until_told(lambda: nothing_pending(committed_db, tenant))
+
+    assert times[1] - times[0] > 0.5
+
+
+async def nothing_pending(db: Database, tenant: Caller) -> bool:
+    return not await rows(db, tenant, "SELECT event_id FROM deliveries")
 
 
 # Failing ones.
