@@ -38,6 +38,8 @@ AS_WRITTEN = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_material": "off",
+    "enable_sort": "off",
+    "enable_incremental_sort": "off",
 }
 
 
@@ -219,8 +221,8 @@ _TARGETS = """
 """
 
 # Each wish is one walk along the ordered index: what is due later, and what was read before, is never looked at. Events
-# are compared with their whole key at once, which no index but that of the key can do: of a day that was still empty
-# when the plan was made, the planner would take any index that has the id somewhere, and the plan is kept.
+# are asked for in the order of their key, which no index but that of the key has: of a day that was still empty when the
+# plan was made, the planner would take any index that has the id somewhere, and the plan is kept.
 _FETCH = """
     SELECT d.endpoint_id, d.priority, d.next_at, d.event_id, d.attempts, p.xmin::text::bigint AS stamp,
       now() - d.next_at AS waited, now() - d.first_at AS tried_for, e.id, e.at, e.type, e.source, e.owner_id,
@@ -237,8 +239,10 @@ _FETCH = """
         AND (q.next_at, q.event_id) > (wish.next_at, wish.event_id) AND q.tenant_id = p.tenant_id
       ORDER BY q.next_at, q.event_id LIMIT wish.room
     ) d
-    LEFT JOIN events e ON e.at = d.event_at AND p.tenant_id IN (e.owner_id, e.delegate_id)
-      AND (e.at, e.id) BETWEEN (d.event_at, d.event_id) AND (d.event_at, d.event_id)
+    LEFT JOIN LATERAL (
+      SELECT e.* FROM events e WHERE e.at = d.event_at AND e.id >= d.event_id AND e.id <= d.event_id
+      ORDER BY e.at, e.id LIMIT 1
+    ) e ON p.tenant_id IN (e.owner_id, e.delegate_id)
 """
 
 # An attempt is logged only for a delivery that was still there, and once: what was written already, over a connection

@@ -27,7 +27,7 @@ async def rotate(
     async with db.begin(caller) as session:
         endpoint = await find(session, caller, endpoint_id, locked=True)
         endpoint.secret = None
-        None  # a pump that holds the lane sees that the endpoint is another one now
+        flag_modified(endpoint, "secret")  # a pump that holds the lane sees that the endpoint is another one now
         until = await keys.retire(session, caller, endpoint_id, after=timedelta(hours=overlap_hours))
         new = await keys.add(session, caller, endpoint_id, sealed=keyring.seal(secret))
         await record(

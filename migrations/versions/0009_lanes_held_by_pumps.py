@@ -5,8 +5,8 @@ events therefore writes no lane, so that ingest and delivery never wait for each
 touches no index. `due_at` and `attempts` of lanes are no longer read; a later migration drops them. Delivery workers of
 the version before find nothing to do under this schema: restart them; nothing is lost meanwhile.
 
-`delivery_deltas` count in the transaction that changes deliveries: created = delivered + pending + dead + cancelled must
-hold for each tenant and day at any moment (I1). Rows are only added, so that no two batches wait for one counter;
+`delivery_deltas` count in the transaction that changes deliveries: created = delivered + pending + dead + cancelled
+must hold for each tenant and day at any moment (I1). Rows are only added, so that no two batches wait for one counter;
 housekeeping sums them up in `delivery_counts`.
 """
 
@@ -82,17 +82,21 @@ GROUP BY 1, 2
 
 # As in 0008, but that it writes no lane, and counts. The endpoints touched are for the bell only. Its plan is made once
 # in a session, maybe while the tables are empty: so it is done in the order in which it is written, by index, and
-# events are compared with their whole key at once, which no other index of theirs can do.
+# events are asked for in the order of their key, which no other index of theirs has.
 FAN_OUT = """
 CREATE OR REPLACE FUNCTION fan_out(ids uuid[], ats timestamptz[]) RETURNS TABLE (endpoint_id uuid)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
 SET join_collapse_limit = 1 SET from_collapse_limit = 1 SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_sort = off
+SET enable_incremental_sort = off AS $$
   WITH made AS (
     INSERT INTO deliveries (endpoint_id, event_id, event_at, tenant_id, priority)
     SELECT p.id, e.id, e.at, p.tenant_id, event_priority(e.type)
     FROM unnest(ids, ats) AS wanted (id, at)
-    JOIN events e ON e.at = wanted.at AND (e.at, e.id) BETWEEN (wanted.at, wanted.id) AND (wanted.at, wanted.id)
+    CROSS JOIN LATERAL (
+      SELECT * FROM events WHERE events.at = wanted.at AND events.id >= wanted.id AND events.id <= wanted.id
+      ORDER BY events.at, events.id LIMIT 1
+    ) e
     CROSS JOIN LATERAL (VALUES (e.owner_id, e.owner_view), (e.delegate_id, e.delegate_view)) AS party (tenant_id, view)
     JOIN endpoints p ON p.tenant_id = party.tenant_id AND p.state IN ('active', 'paused')
       AND (p.event_types IS NULL OR e.type = ANY (p.event_types)

@@ -18,6 +18,7 @@ from broker.webhooks import endpoints, pauses, rotation
 from broker.webhooks.attempt import Addressee, Attempts
 from broker.webhooks.flights import SLOW_AFTER, Flights
 from broker.webhooks.lane import Lane
+from broker.webhooks.leases import Leases
 from broker.webhooks.models import EndpointRow, LaneRow, SecretRow
 from broker.webhooks.pacing import PATIENCE, Bucket, Pace
 from broker.webhooks.pending import BEGINNING, Held, Lines, Parcel, Result, Wish
@@ -256,26 +257,24 @@ async def test_an_endpoint_whose_secret_cannot_be_read_does_not_stop_the_others(
     assert became(created=1, pending=1) == await told(committed_db, tenant)
 
 
-async def test_a_rate_limit_outlives_the_idle_moments_between_deliveries(
-    committed_db: Database, pump: Database, lines: Lines, keyring: Keyring, tenant: Caller
+async def test_a_lane_with_a_rate_limit_is_kept_until_it_may_send_again(
+    committed_db: Database, lines: Lines, keyring: Keyring, tenant: Caller
 ) -> None:
-    """A lane that was let go of and claimed again would begin with a full bucket each time."""
-    sender = Scripted()
-    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK, rate_limit=1)
-    times = []
-    async with resident(a_pump(Deaf, lines, pump, sender, keyring, linger=0.01)) as working:
-        for number in range(1, 3):
-            await happened(committed_db, tenant, an_event(owner=tenant))
-            working.ring([endpoint.id])
-            await sent(sender, number)
-            times.append(time.monotonic())
-            await until_told(lambda: nothing_pending(committed_db, tenant))
+    """Whoever claims it next begins with a full bucket: letting go of it at once would be no limit at all."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
+    leases = Leases(lines, linger=timedelta(0))
+    await leases.claim([endpoint.id])
+    lane = leases.lanes[endpoint.id]
+    lane.receive(lane.wishes(), [])
+    lane.bucket = Bucket(1)
+    lane.bucket.wait(time.monotonic())
+    lane.bucket.take()
+    await leases.release_idle()
+    kept = set(leases.lanes)
+    lane.bucket = Bucket(1)
+    await leases.release_idle()
 
-    assert times[1] - times[0] > 0.5
-
-
-async def nothing_pending(db: Database, tenant: Caller) -> bool:
-    return not await rows(db, tenant, "SELECT event_id FROM deliveries")
+    assert ({endpoint.id}, set()) == (kept, set(leases.lanes))
 
 
 # Failing ones.
