@@ -82,9 +82,9 @@ def headers(mail: Json) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for entry in (*_objects(items(mail, "headers")), *_objects(items(mail, "commonHeaders"))):
-        pair = clean(entry.get("name"))
-        for name, value in ((pair, entry.get("value")),) if pair else entry.items():
-            if (known := name.lower()) in _WANTED_HEADERS:
+        pair = entry.get("name")
+        for name, value in ((pair, entry.get("value")),) if isinstance(pair, str) and pair else entry.items():
+            if (known := name.strip().lower()) in _WANTED_HEADERS:
                 first = clean(next(iter(value), None) if isinstance(value, list) else value)
                 if first:
                     found[known] = first

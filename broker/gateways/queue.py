@@ -69,29 +69,30 @@ class ArqBell:
     def __init__(self, url: str) -> None:
         self._pools = {queue: connect(url, queue) for queue in (POLICIES, CONTROL, DELIVERIES)}
         self._pending: dict[str, set[UUID]] = {}
-        self._flush: asyncio.Task[None] | None = None
+        self._flushes: dict[str, asyncio.Task[None]] = {}
 
     async def ring(self, kind: str, ids: Iterable[UUID]) -> None:
-        """Never waits for Redis and never raises; rings within 20 ms of each other become one job."""
-        rung = set(ids)
+        """Never waits for Redis and never raises; rings of a queue within 20 ms of each other become one job.
+
+        Each queue by itself: a revocation does not wait for the rings of a thousand bounces.
+        """
+        rung, queue = set(ids), QUEUE_OF[kind]
         if not rung:
             return
-        self._pending.setdefault(QUEUE_OF[kind], set()).update(rung)
-        if self._flush is None or self._flush.done():
-            self._flush = asyncio.create_task(self._ring_all())
+        self._pending.setdefault(queue, set()).update(rung)
+        flush = self._flushes.get(queue)
+        if flush is None or flush.done():
+            self._flushes[queue] = asyncio.create_task(self._ring_on(queue))
 
     async def close(self) -> None:
         """Lets the last ring go out and closes the connections."""
-        if self._flush is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._flush
+        await asyncio.gather(*self._flushes.values(), return_exceptions=True)
         for pool in self._pools.values():
             await disconnect(pool)
 
-    async def _ring_all(self) -> None:
-        while self._pending:
-            pending, self._pending = self._pending, {}  # all of them: no queue waits for another to fall silent
-            await asyncio.gather(*(self._ring_queue(queue, ids) for queue, ids in pending.items()))
+    async def _ring_on(self, queue: str) -> None:
+        while ids := self._pending.pop(queue, None):
+            await self._ring_queue(queue, ids)
             await asyncio.sleep(COALESCE)
 
     async def _ring_queue(self, queue: str, ids: Collection[UUID]) -> None:

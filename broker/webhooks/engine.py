@@ -8,8 +8,8 @@ from uuid import UUID
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.webhooks.attempt import Attempts
+from broker.webhooks.holding import Lines
 from broker.webhooks.ledger.ledger import Ledger
-from broker.webhooks.pending import Lines
 from broker.webhooks.pump import LINGER, Pump
 from broker.webhooks.sender import Sender
 

@@ -14,8 +14,8 @@ from broker.db import Database
 from broker.ids import new_id
 from broker.webhooks.events import Event, View
 from broker.webhooks.fanout import publish
+from broker.webhooks.holding import Held
 from broker.webhooks.models import EndpointRow, LaneRow
-from broker.webhooks.pending import Held
 from broker.webhooks.retries import Next, Verdict, why_disabled
 
 # What is stored by an older transaction was fanned out before.

@@ -6,8 +6,9 @@ from datetime import timedelta
 from uuid import UUID
 
 from broker.webhooks.attempt import Addressee
+from broker.webhooks.holding import Held, Target
 from broker.webhooks.pacing import Bucket, Pace
-from broker.webhooks.pending import BEGINNING, PRIORITIES, Held, Parcel, Position, Target, Wish
+from broker.webhooks.pending import BEGINNING, PRIORITIES, Parcel, Position, Wish
 
 SMALLEST_BATCH = 16
 LARGEST_BATCH = 256

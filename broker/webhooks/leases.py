@@ -6,10 +6,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from broker import log
-from broker.webhooks import pending
+from broker.webhooks import holding
+from broker.webhooks.holding import Lines
 from broker.webhooks.lane import Lane
 from broker.webhooks.pacing import LONGEST_PAUSE, PATIENCE, Pace
-from broker.webhooks.pending import Lines
 
 MOST_LANES = 2000  # and as many more that are slow or failing, so that they keep nobody out
 MOST_REMEMBERED = 10_000
@@ -71,7 +71,7 @@ class Leases:
         if not ids:
             return set()
         until = _now() + LEASE.total_seconds() - MARGIN
-        claimed = await pending.claim(self._lines.leases, ids, pump=self._lines.number, lease=LEASE)
+        claimed = await holding.claim(self._lines.leases, ids, pump=self._lines.number, lease=LEASE)
         for held in claimed:
             pace, _ = self._paused.pop(held.id, (Pace(), 0.0))
             self.lanes[held.id] = Lane(held, until=until, pace=pace)
@@ -82,7 +82,7 @@ class Leases:
         lanes = list(self.lanes.values())
         until = _now() + LEASE.total_seconds() - MARGIN
         held = [lane.held for lane in lanes]
-        ours = await pending.renew(self._lines.leases, held, pump=self._lines.number, lease=LEASE)
+        ours = await holding.renew(self._lines.leases, held, pump=self._lines.number, lease=LEASE)
         for lane in lanes:
             if lane.held.id in ours:
                 lane.until = until
@@ -114,7 +114,7 @@ class Leases:
             if lane.pace.failing:
                 self._remember(lane)
         if lanes:
-            await pending.release(self._lines.leases, [lane.held for lane in lanes], pump=self._lines.number)
+            await holding.release(self._lines.leases, [lane.held for lane in lanes], pump=self._lines.number)
 
     def pause(self, lane: Lane) -> None:
         """Lets go of it soon, and leaves it alone for a while: the trouble is ours."""

@@ -17,15 +17,16 @@ from broker import log
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import BrokerError, Unavailable
-from broker.webhooks import custom_headers, pending
+from broker.webhooks import custom_headers, holding, pending
 from broker.webhooks.attempt import Addressee, Attempts
 from broker.webhooks.flights import Flights
+from broker.webhooks.holding import Held, Lines, Target
 from broker.webhooks.lane import Lane
 from broker.webhooks.leases import Leases
 from broker.webhooks.ledger import notes
 from broker.webhooks.ledger.ledger import Ledger
 from broker.webhooks.outbox import Outbox
-from broker.webhooks.pending import Held, Lines, Parcel, Result, Target, Wish
+from broker.webhooks.pending import Parcel, Result, Wish
 from broker.webhooks.retries import Next
 
 LINGER = timedelta(seconds=0.25)
@@ -77,7 +78,7 @@ class Pump:
         leases = self._leases
         async with self._working():
             while True:
-                due = await pending.find_due(self._lines.reading, only=only)
+                due = await holding.find_due(self._lines.reading, only=only)
                 new = [lane_id for lane_id in due if lane_id not in leases.lanes and not leases.is_paused(lane_id)]
                 claimed = await leases.claim(new)
                 if not leases.lanes and not any(
@@ -117,7 +118,7 @@ class Pump:
     async def sweep(self) -> None:
         """Finds what no ring told of: all that correctness needs."""
         held = list(self._leases.lanes.values())
-        due = await pending.find_due(self._lines.reading)
+        due = await holding.find_due(self._lines.reading)
         self._leases.ask(due, persist=False)
         for lane in held:
             found = due.get(lane.held.id)
@@ -178,7 +179,7 @@ class Pump:
         lanes = [lane for lane in self._leases.lanes.values() if not lane.stopped and lane.needs_aim(now)]
         if not lanes:
             return
-        targets = await pending.targets(self._lines.reading, [lane.held.id for lane in lanes])
+        targets = await holding.targets(self._lines.reading, [lane.held.id for lane in lanes])
         for lane in lanes:
             target = targets.get(lane.held.id)
             to = self._addressee(lane.held, target) if target is not None else None

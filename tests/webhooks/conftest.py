@@ -19,7 +19,7 @@ from broker.webhooks import endpoints
 from broker.webhooks.engine import Engine
 from broker.webhooks.events import Event
 from broker.webhooks.fanout import publish
-from broker.webhooks.pending import Lines
+from broker.webhooks.holding import Lines
 from broker.webhooks.views import EndpointMade, NewEndpoint
 from tests.conftest import new_tenant
 from tests.webhooks.receiver import Receiver, receiving

@@ -12,8 +12,8 @@ from broker.db import Database
 from broker.errors import Unavailable
 from broker.gateways.http import Answer
 from broker.webhooks.attempt import Attempts
+from broker.webhooks.holding import Lines
 from broker.webhooks.ledger.ledger import Ledger
-from broker.webhooks.pending import Lines
 from broker.webhooks.pump import Pump
 from broker.webhooks.sender import Sender
 

@@ -10,9 +10,9 @@ from broker.crypto import Keyring
 from broker.db import Database
 from broker.webhooks import deliveries, enabling, endpoints, pending
 from broker.webhooks.deliveries import DeliveryId
+from broker.webhooks.holding import Held, Lines
 from broker.webhooks.lane import Lane
 from broker.webhooks.pacing import Pace
-from broker.webhooks.pending import Held, Lines
 from broker.webhooks.retries import SCHEDULE
 from broker.webhooks.views import DeliveryState
 from tests.webhooks.conftest import Run, an_event, happened, make_due, make_endpoint, rows

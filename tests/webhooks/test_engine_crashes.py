@@ -16,10 +16,10 @@ from broker.db import Database
 from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.gateways.http import HttpSender
-from broker.webhooks import deliveries, endpoints, pending
+from broker.webhooks import deliveries, endpoints, holding, pending
+from broker.webhooks.holding import Lines
 from broker.webhooks.leases import LEASE
 from broker.webhooks.models import DeliveryRow
-from broker.webhooks.pending import Lines
 from broker.webhooks.pump import Pump
 from broker.webhooks.views import DeliveryState
 from tests.operating import end, operating
@@ -60,8 +60,8 @@ async def test_a_live_pumps_lane_is_not_claimed(
     committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines, other_lines: Lines
 ) -> None:
     endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
-    held = await pending.claim(lines.leases, [endpoint.id], pump=lines.number, lease=LEASE)
-    taken = await pending.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
+    held = await holding.claim(lines.leases, [endpoint.id], pump=lines.number, lease=LEASE)
+    taken = await holding.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
 
     assert ([endpoint.id], []) == ([lane.id for lane in held], taken)
 
@@ -71,11 +71,11 @@ async def test_a_dead_pumps_lane_is_claimed_at_once_though_its_lease_is_not_over
 ) -> None:
     """Its beacon goes out with its connection."""
     endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
-    (held,) = await pending.claim(lines.leases, [endpoint.id], pump=lines.number, lease=LEASE)
+    (held,) = await holding.claim(lines.leases, [endpoint.id], pump=lines.number, lease=LEASE)
     await end(database_url, await beacon_of(lines))
     await dark(database_url, lines)
 
-    (taken,) = await pending.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
+    (taken,) = await holding.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
 
     assert held.fence + 1 == taken.fence
 
@@ -85,11 +85,11 @@ async def test_a_pump_that_hangs_loses_its_lane_when_the_lease_is_over(
 ) -> None:
     """Its process is stopped, but its connection stands."""
     endpoint = await make_endpoint(committed_db, tenant, keyring, HOOK)
-    (held,) = await pending.claim(lines.leases, [endpoint.id], pump=lines.number, lease=timedelta(0))
+    (held,) = await holding.claim(lines.leases, [endpoint.id], pump=lines.number, lease=timedelta(0))
 
-    (taken,) = await pending.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
-    kept = await pending.renew(lines.leases, [held], pump=lines.number, lease=LEASE)
-    await pending.release(lines.leases, [held], pump=lines.number)
+    (taken,) = await holding.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
+    kept = await holding.renew(lines.leases, [held], pump=lines.number, lease=LEASE)
+    await holding.release(lines.leases, [held], pump=lines.number)
 
     (lane,) = await rows(committed_db, tenant, "SELECT owner, fence FROM lanes")
     assert set() == kept
@@ -105,12 +105,12 @@ async def test_a_beacon_is_lit_though_somebody_looks_at_it_in_that_moment(
     async with operating(database_url) as looking:
         async with looking.transaction():
             await looking.fetch("SELECT pg_advisory_xact_lock(7, $1)", late.number)
-            claiming = asyncio.create_task(pending.claim(late.leases, [endpoint.id], pump=late.number, lease=LEASE))
+            claiming = asyncio.create_task(holding.claim(late.leases, [endpoint.id], pump=late.number, lease=LEASE))
             waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND classid = 7 AND objid = $1)"
             await until_told(lambda: looking.fetchval(waiting, late.number))
         held = await claiming
 
-    taken = await pending.claim(other.leases, [endpoint.id], pump=other.number, lease=LEASE)
+    taken = await holding.claim(other.leases, [endpoint.id], pump=other.number, lease=LEASE)
     await late.close()
     await other.close()
 
@@ -122,12 +122,12 @@ async def test_lanes_are_renewed_and_finished_side_by_side(
 ) -> None:
     """Both lock many lanes: in one order, else each of the two would wait for the other."""
     ids = [(await make_endpoint(committed_db, tenant, keyring, HOOK)).id for _ in range(20)]
-    held = await pending.claim(lines.leases, ids, pump=lines.number, lease=LEASE)
+    held = await holding.claim(lines.leases, ids, pump=lines.number, lease=LEASE)
     backwards = held[::-1]
 
     async def renew() -> None:
         for _ in range(30):
-            await pending.renew(lines.leases, held, pump=lines.number, lease=LEASE)
+            await holding.renew(lines.leases, held, pump=lines.number, lease=LEASE)
 
     async def finish() -> None:
         for _ in range(30):
@@ -135,7 +135,7 @@ async def test_lanes_are_renewed_and_finished_side_by_side(
 
     await asyncio.gather(renew(), finish())
 
-    assert {one.id for one in held} == await pending.renew(lines.leases, held, pump=lines.number, lease=LEASE)
+    assert {one.id for one in held} == await holding.renew(lines.leases, held, pump=lines.number, lease=LEASE)
 
 
 # What a crash costs.

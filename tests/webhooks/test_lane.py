@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from broker.ids import new_id
 from broker.webhooks.attempt import Addressee
 from broker.webhooks.events import Shape
+from broker.webhooks.holding import Held, Target
 from broker.webhooks.lane import LARGEST_BATCH, LEAST_SHARE, SMALLEST_BATCH, Lane
 from broker.webhooks.pacing import PATIENCE, Pace
-from broker.webhooks.pending import BEGINNING, PRIORITIES, Held, Parcel, Target, Wish
+from broker.webhooks.pending import BEGINNING, PRIORITIES, Parcel, Wish
 
 STAMP = 7
 

@@ -20,13 +20,14 @@ from broker.db import Database, Role, sessions
 from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.ids import new_id
-from broker.webhooks import endpoints, health, pending
+from broker.webhooks import endpoints, health, holding
 from broker.webhooks.health import judge
+from broker.webhooks.holding import Held, Lines
 from broker.webhooks.lane import Lane
 from broker.webhooks.leases import LEASE
 from broker.webhooks.outbox import MOST_AT_ONCE, Outbox
 from broker.webhooks.pacing import Pace
-from broker.webhooks.pending import Held, Lines, Result
+from broker.webhooks.pending import Result
 from broker.webhooks.retries import Next, Verdict, decide
 from tests.operating import end, operating
 from tests.webhooks.conftest import an_event, happened, make_endpoint, rows
@@ -69,7 +70,7 @@ class Case:
         self._lines = lines
 
     async def hold(self, endpoint_id: UUID) -> Lane:
-        (held,) = await pending.claim(self._lines.leases, [endpoint_id], pump=self._lines.number, lease=LEASE)
+        (held,) = await holding.claim(self._lines.leases, [endpoint_id], pump=self._lines.number, lease=LEASE)
         return Lane(held, until=1e9, pace=Pace())
 
     def put(self, lane: Lane, event_id: UUID, step: Next = DELIVERED, *, number: int = 1, **changes: Any) -> None:

@@ -27,8 +27,9 @@ from broker.feedback.sort import Sorted
 from broker.ids import new_id
 from broker.migrate import migrate
 from broker.webhooks import feed as feeds
-from broker.webhooks import pending
-from broker.webhooks.pending import BEGINNING, FIRST_ID, Held, Lines, Position, Wish
+from broker.webhooks import holding, pending
+from broker.webhooks.holding import Held, Lines
+from broker.webhooks.pending import BEGINNING, FIRST_ID, Position, Wish
 from broker.webhooks.retries import Verdict
 from tests.servers import Postgres
 
@@ -124,14 +125,14 @@ async def cases(lines: Lines, ingest: Line, definer: Line, body: str) -> dict[st
     new = [new_id() for _ in range(ROOM)]
     ats = [NOON + timedelta(days=number % 4, seconds=number) for number in range(ROOM)]
     calls: dict[str, tuple[Line, Callable[[Any], Awaitable[object]]]] = {
-        "find_due": (lines.reading, pending.find_due),
+        "find_due": (lines.reading, holding.find_due),
         "claim": (
             lines.leases,
-            lambda line: pending.claim(line, ENDPOINTS, pump=7, lease=timedelta(seconds=10)),
+            lambda line: holding.claim(line, ENDPOINTS, pump=7, lease=timedelta(seconds=10)),
         ),
-        "renew": (lines.leases, lambda line: pending.renew(line, held, pump=5, lease=timedelta(seconds=10))),
-        "release": (lines.leases, lambda line: pending.release(line, held, pump=5)),
-        "targets": (lines.reading, lambda line: pending.targets(line, ENDPOINTS)),
+        "renew": (lines.leases, lambda line: holding.renew(line, held, pump=5, lease=timedelta(seconds=10))),
+        "release": (lines.leases, lambda line: holding.release(line, held, pump=5)),
+        "targets": (lines.reading, lambda line: holding.targets(line, ENDPOINTS)),
         "fetch": (lines.reading, lambda line: pending.fetch(line, wishes)),
         "fetch from the beginning": (lines.reading, lambda line: pending.fetch(line, first)),
         "finish": (

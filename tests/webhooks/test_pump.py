@@ -17,11 +17,12 @@ from broker.ids import new_id
 from broker.webhooks import endpoints, pauses, rotation
 from broker.webhooks.attempt import Addressee, Attempts
 from broker.webhooks.flights import SLOW_AFTER, Flights
+from broker.webhooks.holding import Held, Lines
 from broker.webhooks.lane import Lane
 from broker.webhooks.leases import Leases
 from broker.webhooks.models import EndpointRow, LaneRow, SecretRow
 from broker.webhooks.pacing import PATIENCE, Bucket, Pace
-from broker.webhooks.pending import BEGINNING, Held, Lines, Parcel, Result, Wish
+from broker.webhooks.pending import BEGINNING, Parcel, Result, Wish
 from broker.webhooks.pump import Pump
 from broker.webhooks.retries import Next
 from broker.webhooks.shares import MOST, MOST_OF_ONE
