@@ -10,24 +10,26 @@ from typing import Any
 
 import aioboto3
 import msgspec
-from botocore.config import Config
+from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
 from broker import log
 from broker.errors import Refused, Unavailable
+from broker.gateways.aws_http import SharedTlsSession, tls_context
 from broker.settings import Settings
 
 logger = log.get(__name__)
 
 MOST_CLIENTS = 256
-_CONFIG = Config(
+_CONFIG = AioConfig(
     # Who calls us decides about trying again; the SDK would do it inside the deadline and hide it.
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=3,
     read_timeout=5,
     max_pool_connections=20,
     user_agent_extra="ses-delegation-broker",
+    http_session_cls=SharedTlsSession,
 )
 _SUFFIXES = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
 # Codes that pass by themselves (AWS General Reference, common errors; SES, STS and SNS API references).
@@ -101,7 +103,8 @@ class Aws:
         self._making = asyncio.Lock()
 
     async def warm(self, region: str) -> None:
-        """Loads the service models, which takes about 0.1 s each the first time, before anybody waits for a call."""
+        """Loads certificates and service models, about 0.1 s each the first time, before anybody waits for a call."""
+        tls_context(verify=True)
         for service in ("sts", "sesv2", "ses", "sns"):
             async with self._client(service, region, self._own):
                 pass

@@ -12,6 +12,7 @@ from broker.connections.permissions import session_policy
 from broker.errors import Refused, Unavailable
 from broker.gateways import ses as ses_gateway
 from broker.gateways.aws import Aws, Credentials, SessionEnded, translated
+from broker.gateways.aws_http import SharedTlsSession, tls_context
 from broker.gateways.ses import KINDS, SesGateway
 from broker.gateways.sts import StsGateway
 from tests.connections.aws import EXTERNAL_ID, Gateways, cloud, foreign_policy, gateways, owner_access
@@ -236,3 +237,13 @@ async def test_a_notification_topic_is_set_and_cleared(gateways: Gateways, cloud
 
     assert {"bounce": topic, "complaint": None, "delivery": None} == held
     assert (await gateways.ses.notification_topics(access, "example.com"))["bounce"] is None
+
+
+async def test_clients_share_one_tls_context() -> None:
+    """Making one takes tens of milliseconds, in which the whole process would stand still."""
+    async with SharedTlsSession() as one, SharedTlsSession() as other:
+        made = [session._create_connector(None) for session in (one, other)]  # noqa: SLF001 - where the SDK makes it
+
+    assert made[0]._ssl is made[1]._ssl is tls_context(verify=True)  # noqa: SLF001
+    for connector in made:
+        await connector.close()
