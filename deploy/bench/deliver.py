@@ -13,7 +13,7 @@ from broker.local.options import data_directory
 
 OPEN_RATES = (500.0, 2_000.0, 5_000.0)
 MANY = 2_000  # endpoints
-CLOSED = 256  # connections
+CLOSED = 512  # connections
 FAULT_RATE = 1_000.0
 GROWN_EVENTS, GROWN_PENDING = 1_000_000, 200_000
 
