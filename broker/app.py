@@ -108,7 +108,7 @@ def build(parts: Parts) -> Litestar:
             UnicodeDecodeError: web.answer_unreadable,
             Exception: web.answer_crash,
         },
-        before_request=web.refuse_nul,
+        before_request=web.begin,
         before_send=[_count_refused(parts.ledger)],
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),

@@ -114,6 +114,12 @@ def needs(scope: Scope) -> Guard:
     return guard
 
 
+async def begin(request: BrokerRequest) -> None:
+    """Before anything is read from a request: a line in the log, without the query, which may hold what is private."""
+    logger.info("request", method=request.method, path=request.url.path)
+    await refuse_nul(request)
+
+
 async def refuse_nul(request: BrokerRequest) -> None:
     """Before anything is read from a request: what the database cannot keep. SNS's own texts are kept without it."""
     reads = request.method in {"POST", "PATCH"} and not request.route_handler.opt.get("any_text")

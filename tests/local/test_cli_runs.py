@@ -25,7 +25,7 @@ def test_up_serves_shows_all_logs_and_leaves_nothing_behind(tmp_path: Path) -> N
         answer = httpx.post(
             f"http://127.0.0.1:{port}/v1/tenants", json={"name": "Example AG", "roles": ["owner"]}, trust_env=False
         )
-        program.wait_until_it_says(r"api │ .*POST /v1/tenants")
+        program.wait_until_it_says(r"api │ .*request .*/v1/tenants")
         program.wait_until_it_says(r"policy-worker │ .*worker ready")
         children = everything_of(program)
         code = program.end(signal.SIGINT)
