@@ -19,7 +19,7 @@ def wait_for(condition: Callable[[], bool], deadline_s: float = 20) -> None:
 
 def is_gone(pid: int) -> bool:
     """Tell whether no such process runs; one that is only waiting to be reaped counts as gone."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):  # gone before the look, or during it
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     try:
         os.kill(pid, 0)
