@@ -22,11 +22,13 @@ from sqlalchemy import (
     TypeDecorator,
     Uuid,
     bindparam,
+    event,
     func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -183,7 +185,6 @@ def connect(url: str, *, pool_size: int = 10, pool_wait: float = 10.0) -> AsyncE
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=pool_wait,
-        pool_pre_ping=True,
         hide_parameters=True,  # errors are logged, and parameters are addresses, digests and secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
@@ -198,7 +199,14 @@ def connect(url: str, *, pool_size: int = 10, pool_wait: float = 10.0) -> AsyncE
         },
     )
     ROUND_TRIPS.watch(engine)
+    event.listen(engine.sync_engine, "checkout", _replace_if_closed)
     return engine
+
+
+def _replace_if_closed(connection: AdaptedConnection, _record: object, _proxy: object) -> None:
+    """The driver knows when the server has closed a connection: no round trip is needed to ask, as a ping would."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:

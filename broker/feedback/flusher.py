@@ -14,7 +14,7 @@ from broker import clock, log
 from broker.errors import Unavailable
 from broker.feedback.envelope import Arrival, Envelope
 
-MOST = 500
+MOST = 250  # half of what a busy SNS has open: while one batch is stored, the next is read and its signatures checked
 ROOM = 5000
 NOT_WITHIN = 0.01  # seconds between two batches, unless one is full; a message after a silence goes at once
 SHARE = 0.8  # of the room, for one topic

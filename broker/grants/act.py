@@ -58,8 +58,10 @@ class Acting:
     async def run(self, reserve: Reserve) -> Reading:
         """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.
 
-        `reserve` names the next version of a slot, on paper before it is written to SES.
+        `reserve` names the next version of a slot, on paper before it is written to SES. What is known to have to go
+        goes before anything is read: whoever takes access back waits for one call, not for two.
         """
+        await self._delete(self._work.doomed)
         observed = await self._read()
         drifted = frozenset(
             grant.slot
@@ -74,9 +76,8 @@ class Acting:
             if (document := grant.document) and grant.slot not in drifted
         }
         todo = plan(self._desired, observed)
-        unseen = [name for name in self._work.unseen if name not in observed]
-        if not todo.empty or unseen:
-            observed = await self._carry_out(todo, unseen, observed, reserve)
+        if not todo.empty:
+            observed = await self._carry_out(todo, observed, reserve)
         return Reading(observed, self._refused, drifted, self._desired)
 
     def _document(self, grant: Wanted, document: str, observed: Mapping[str, str]) -> str:
@@ -92,10 +93,10 @@ class Acting:
         return unguarded if without else document
 
     async def _carry_out(
-        self, todo: Plan, unseen: Sequence[str], observed: Mapping[str, str], reserve: Reserve
+        self, todo: Plan, observed: Mapping[str, str], reserve: Reserve
     ) -> Mapping[str, str]:
         """Removals first; old versions go once the new ones were read. Returns the last read."""
-        await self._delete([*todo.delete_first, *unseen])
+        await self._delete(todo.delete_first)
         for slot, document in todo.create:
             await self._put(slot, document, observed, reserve)
         observed = await self._read()

@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
+from broker.connections.models import Connection
 from broker.db import Database
 from broker.due import Claim
 from broker.grants.events import announce
@@ -21,7 +22,7 @@ from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
 from broker.grants.written import unseen, written
 from broker.identities.models import Identity
-from broker.identities.service import access_of
+from broker.identities.service import access
 from broker.policies.compile import document, statements
 from broker.policies.plan import parse_name
 from broker.policies.terms import Terms
@@ -51,9 +52,9 @@ class Wanted(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, frozen=True):
     """All that a sync needs to know before it talks to SES. `access` None: there is no role to act with.
 
-    `written` are documents by name as we wrote them, of grants that may have to do without the guard. `unseen` are
-    names that have to go although no read has shown them yet. `held` are the slots that the last read showed: one of
-    them that is gone now was taken away by somebody else.
+    `written` are documents by name as we wrote them, of grants that may have to do without the guard. `doomed` are
+    names of ended grants that SES holds, by the last read, or may hold although no read has shown them yet. `held` are
+    the slots that the last read showed: one of them that is gone now was taken away by somebody else.
     """
 
     claim: Claim
@@ -62,7 +63,7 @@ class Work(msgspec.Struct, frozen=True):
     access: RoleAccess | None
     grants: tuple[Wanted, ...]
     written: Mapping[str, str]
-    unseen: tuple[str, ...]
+    doomed: tuple[str, ...]
     held: frozenset[int]
 
     @property
@@ -75,11 +76,11 @@ async def load(db: Database, claim: Claim) -> Work:
     """Brings the paper up to the clock, gives new grants their slots, and says what the identity should hold."""
     caller = Caller.system(claim.tenant_id, job="sync")
     async with db.begin(caller) as session:
-        identity = await session.get_one(Identity, claim.id)
-        now: datetime = (await session.execute(select(func.now()))).scalar_one()
-        await _lock(session, identity.id)
-        await _lapse(session, caller, identity.id, now)
-        grants = await _unsettled(session, identity.id)
+        identity, connection, now = await _identity(session, claim.id)
+        grants = await _lock(session, identity.id)
+        if any(grant.paper in NEGOTIABLE for grant in grants):
+            await _lapse(session, caller, identity.id, now)
+        grants = [grant for grant in grants if grant.paper in LIVE | ENDED]
         for grant in grants:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
                 await _expire(session, caller, grant)
@@ -89,10 +90,10 @@ async def load(db: Database, claim: Claim) -> Work:
             claim=claim,
             name=identity.name,
             arn=identity.arn,
-            access=await access_of(session, identity.id),
+            access=access(identity, connection),
             grants=wanted,
             written=await _written(session, identity, wanted),
-            unseen=await _unseen(session, identity, wanted),
+            doomed=await _doomed(session, identity, wanted),
             held=frozenset(name.slot for each in identity.policies if (name := parse_name(each))),
         )
 
@@ -129,14 +130,26 @@ def _from_now(date: ColumnElement[Any]) -> ColumnElement[timedelta | None]:
     return type_coerce(date - func.now(), Interval())
 
 
-async def _lock(session: AsyncSession, identity_id: UUID) -> None:
-    """All grants that this transaction may change, in one order and before anybody is told of the first."""
-    await session.execute(
-        select(Grant.id)
-        .where(Grant.identity_id == identity_id, Grant.paper.in_(NEGOTIABLE | ENDED), Grant.effect != Effect.REMOVED)
+async def _identity(session: AsyncSession, identity_id: UUID) -> tuple[Identity, Connection, datetime]:
+    """The identity, the connection that it came by, and the database's clock."""
+    query = select(Identity, Connection, func.now()).join(Connection, Connection.id == Identity.connection_id)
+    identity, connection, now = (await session.execute(query.where(Identity.id == identity_id))).one()
+    return identity, connection, now
+
+
+async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
+    """All grants that this transaction may change, in one order and before anybody is told of the first.
+
+    They are in negotiation, live, or ended and not yet proven to be gone.
+    """
+    rows = await session.scalars(
+        select(Grant)
+        .where(Grant.identity_id == identity_id)
+        .where(Grant.paper.in_(NEGOTIABLE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)))
         .order_by(Grant.id)
         .with_for_update(key_share=True)
     )
+    return list(rows)
 
 
 async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
@@ -154,18 +167,6 @@ async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: 
             grant.paper = Paper.LAPSED
         grant.version += 1
         await _note(session, caller, "grant.lapsed", grant)
-
-
-async def _unsettled(session: AsyncSession, identity_id: UUID) -> Sequence[Grant]:
-    """Grants that are live, or ended and not yet proven to be gone."""
-    rows = await session.scalars(
-        select(Grant)
-        .where(Grant.identity_id == identity_id)
-        .where(Grant.paper.in_(LIVE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)))
-        .order_by(Grant.id)
-        .with_for_update(key_share=True)
-    )
-    return rows.all()
 
 
 async def _expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
@@ -195,10 +196,13 @@ async def _written(session: AsyncSession, identity: Identity, grants: Sequence[W
     return await written(session, identity.id, slots=slots) if slots else {}
 
 
-async def _unseen(session: AsyncSession, identity: Identity, grants: Sequence[Wanted]) -> tuple[str, ...]:
+async def _doomed(session: AsyncSession, identity: Identity, grants: Sequence[Wanted]) -> tuple[str, ...]:
     """A grant may end before SES shows its policy: two reads without it would then prove nothing."""
-    slots = frozenset(grant.slot for grant in grants if grant.paper in ENDED and grant.removed_at is None)
-    return await unseen(session, identity.id, slots=slots, seen=identity.policies) if slots else ()
+    ended = {grant.slot: grant for grant in grants if grant.paper in ENDED}
+    shown = {name for name in identity.policies if (parsed := parse_name(name)) and parsed.slot in ended}
+    unproven = frozenset(slot for slot, grant in ended.items() if grant.removed_at is None)
+    hidden = await unseen(session, identity.id, slots=unproven, seen=identity.policies) if unproven else ()
+    return tuple(sorted(shown.union(hidden)))
 
 
 def _wanted(grant: Grant, now: datetime) -> Wanted:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
-from broker.connections.models import Connection
+from broker.connections.models import Connection, State
 from broker.db import Database
 from broker.due import wake
 from broker.errors import NotFound
@@ -77,18 +77,11 @@ async def find(session: AsyncSession, caller: Caller, identity_id: UUID, *, lock
     return row
 
 
-async def access_of(session: AsyncSession, identity_id: UUID) -> RoleAccess | None:
+def access(identity: Identity, connection: Connection) -> RoleAccess | None:
     """How to act on the identity; None where its connection has no role (the owner applies by hand) or was removed."""
-    query = (
-        select(Connection, Identity.region)
-        .join(Identity, Identity.connection_id == Connection.id)
-        .where(Identity.id == identity_id, Connection.state != "removed")
-    )
-    found = (await session.execute(query)).one_or_none()
-    if found is None or found[0].role_arn is None:
+    if connection.state == State.REMOVED or connection.role_arn is None:
         return None
-    connection, region = found
-    return connection.access(region)
+    return connection.access(identity.region)
 
 
 def apply_facts(identity: Identity, facts: Facts) -> None:

@@ -201,10 +201,10 @@ async def test_work_acts_through_the_role_of_the_connection(db: Database, owner:
     identity = (await discovered(db, owner, FakeSes({"example.com": {}}), connection_id))["example.com"]
 
     async with db.read(owner) as session:
-        access = await service.access_of(session, identity.id)
+        found = await service.find(session, owner, identity.id)
         row = await connections.find(session, owner, connection_id)
 
-    assert row.access(REGION) == access
+    assert row.access(REGION) == service.access(found, row)
 
 
 async def test_an_identity_is_retired_with_its_connection_and_may_come_back_with_another_tenant(
