@@ -22,6 +22,7 @@ from sqlalchemy.sql import bindparam
 from broker import log
 from broker.caller import NOBODY, Caller
 from broker.db import Database
+from broker.direct import Line
 from broker.errors import BrokerError
 
 logger = log.get(__name__)
@@ -59,20 +60,31 @@ def wake(session: AsyncSession, row: Any) -> None:
 
 
 # One row per claimed row, one round trip. A definer function: it crosses tenants, and returns ids only.
-_CLAIM = text("SELECT id, tenant_id, fence, attempts FROM claim_due(:kind, :most, :lease, :only)").bindparams(
-    bindparam("only", type_=ARRAY(PG_UUID(as_uuid=True)))
-)
+_CLAIM = "SELECT id, tenant_id, fence, attempts FROM claim_due($1, $2, $3, $4)"
+_CLAIM_IN_SESSION = text(
+    "SELECT id, tenant_id, fence, attempts FROM claim_due(:kind, :most, :lease, :only)"
+).bindparams(bindparam("only", type_=ARRAY(PG_UUID(as_uuid=True))))
 
 
 async def claim(
-    db: Database, kind: str, *, most: int, lease: timedelta, only: Sequence[UUID] | None = None
+    db: Database,
+    kind: str,
+    *,
+    most: int,
+    lease: timedelta,
+    only: Sequence[UUID] | None = None,
+    line: Line | None = None,
 ) -> list[Claim]:
-    """Leases up to `most` rows of table `kind` that are due, oldest first; `only` limits it to those ids."""
+    """Leases up to `most` rows of table `kind` that are due, oldest first; `only` limits it to those ids.
+
+    Over `line` (of the role broker_worker) it is one round trip instead of four, where every millisecond counts.
+    """
+    ids = list(only) if only is not None else None
+    if line is not None:
+        return [Claim(kind, *row) for row in await line.fetch(_CLAIM, kind, most, lease, ids)]
     async with db.begin(NOBODY) as session:
-        rows = await session.execute(
-            _CLAIM, {"kind": kind, "most": most, "lease": lease, "only": list(only) if only is not None else None}
-        )
-        return [Claim(kind, row.id, row.tenant_id, row.fence, row.attempts) for row in rows]
+        named = {"kind": kind, "most": most, "lease": lease, "only": ids}
+        return [Claim(kind, *row) for row in await session.execute(_CLAIM_IN_SESSION, named)]
 
 
 async def work(
@@ -83,12 +95,15 @@ async def work(
     most: int,
     lease: timedelta,
     only: Sequence[UUID] | None = None,
+    line: Line | None = None,
 ) -> int:
-    """Claims what is due of `kind` and does it side by side, one failure not touching the others; how many there were.
+    """Claims what is due of `kind` (over `line`, if given) and does it side by side; how many there were.
+
+    One failure does not touch the others.
 
     `do` settles its claim itself. What it raises is logged with its trace, and the row is tried again.
     """
-    claims = await claim(db, kind, most=most, lease=lease, only=only)
+    claims = await claim(db, kind, most=most, lease=lease, only=only, line=line)
     await asyncio.gather(*(_do(db, do, each) for each in claims))
     return len(claims)
 

@@ -60,6 +60,7 @@ class Parts:
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 
+        self._sync_line = Direct(settings.direct_url, role=Role.WORKER)
         self.arq = ArqBell(settings.redis_url)
         self.fast_path = FastPath("identities", self._sync)
         database = Database(db.sessions(self.engine), role=Role.API, bell=Bells(self.fast_path, self.arq))
@@ -135,6 +136,7 @@ class Parts:
         """Closes every connection."""
         await self.arq.close()
         await self.deliveries.close()
+        await self._sync_line.close()
         await self._ingest_line.close()
         await self._topics_line.close()
         await self.sender.close()
@@ -143,7 +145,9 @@ class Parts:
         await self.engine.dispose()
 
     async def _sync(self, only: Sequence[UUID] | None) -> int:
-        return await sync.run(self.worker, self.ses, self.pace, activated=requests.activated, only=only)
+        return await sync.run(
+            self.worker, self.ses, self.pace, activated=requests.activated, only=only, line=self._sync_line
+        )
 
     async def _store(self, batch: Sequence[Arrival]) -> Tally:
         return await self._ingest.take(batch, now=clock.now())

@@ -92,9 +92,7 @@ class Acting:
         )
         return unguarded if without else document
 
-    async def _carry_out(
-        self, todo: Plan, observed: Mapping[str, str], reserve: Reserve
-    ) -> Mapping[str, str]:
+    async def _carry_out(self, todo: Plan, observed: Mapping[str, str], reserve: Reserve) -> Mapping[str, str]:
         """Removals first; old versions go once the new ones were read. Returns the last read."""
         await self._delete(todo.delete_first)
         for slot, document in todo.create:

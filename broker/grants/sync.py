@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
 from broker.db import Database
+from broker.direct import Line
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Acting, IdentityPolicies, Reading
@@ -55,13 +56,14 @@ async def run(
     *,
     activated: Activated,
     only: Sequence[UUID] | None = None,
+    line: Line | None = None,
 ) -> int:
-    """Works on the identities that are due (of those in `only`, if given); returns how many."""
+    """Works on the identities that are due (of those in `only`, if given), claimed over `line`; returns how many."""
 
     async def make_equal(claim: Claim) -> None:
         await _sync(db, ses, pace, activated, claim)
 
-    return await due.work(db, KIND, make_equal, most=AT_ONCE, lease=LEASE, only=only)
+    return await due.work(db, KIND, make_equal, most=AT_ONCE, lease=LEASE, only=only, line=line)
 
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Activated, claim: Claim) -> None:

@@ -1,6 +1,6 @@
 """What an identity should hold right now, read from the paper: the first transaction of a sync."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from broker.grants.events import announce
 from broker.grants.lifecycle import LIVE, NEGOTIABLE, Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
-from broker.grants.written import unseen, written
+from broker.grants.written import lately, written
 from broker.identities.models import Identity
 from broker.identities.service import access
 from broker.policies.compile import document, statements
@@ -76,7 +76,7 @@ async def load(db: Database, claim: Claim) -> Work:
     """Brings the paper up to the clock, gives new grants their slots, and says what the identity should hold."""
     caller = Caller.system(claim.tenant_id, job="sync")
     async with db.begin(caller) as session:
-        identity, connection, now = await _identity(session, claim.id)
+        identity, connection, now, written_lately = await _identity(session, claim.id)
         grants = await _lock(session, identity.id)
         if any(grant.paper in NEGOTIABLE for grant in grants):
             await _lapse(session, caller, identity.id, now)
@@ -93,7 +93,7 @@ async def load(db: Database, claim: Claim) -> Work:
             access=access(identity, connection),
             grants=wanted,
             written=await _written(session, identity, wanted),
-            doomed=await _doomed(session, identity, wanted),
+            doomed=_doomed(identity.policies, written_lately, wanted),
             held=frozenset(name.slot for each in identity.policies if (name := parse_name(each))),
         )
 
@@ -130,11 +130,15 @@ def _from_now(date: ColumnElement[Any]) -> ColumnElement[timedelta | None]:
     return type_coerce(date - func.now(), Interval())
 
 
-async def _identity(session: AsyncSession, identity_id: UUID) -> tuple[Identity, Connection, datetime]:
-    """The identity, the connection that it came by, and the database's clock."""
-    query = select(Identity, Connection, func.now()).join(Connection, Connection.id == Identity.connection_id)
-    identity, connection, now = (await session.execute(query.where(Identity.id == identity_id))).one()
-    return identity, connection, now
+async def _identity(session: AsyncSession, identity_id: UUID) -> tuple[Identity, Connection, datetime, Sequence[str]]:
+    """The identity, the connection that it came by, the database's clock, and names that we wrote there of late."""
+    query = (
+        select(Identity, Connection, func.now(), lately())
+        .join(Connection, Connection.id == Identity.connection_id)
+        .where(Identity.id == identity_id)
+    )
+    identity, connection, now, names = (await session.execute(query)).one()
+    return identity, connection, now, names or ()
 
 
 async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
@@ -196,13 +200,14 @@ async def _written(session: AsyncSession, identity: Identity, grants: Sequence[W
     return await written(session, identity.id, slots=slots) if slots else {}
 
 
-async def _doomed(session: AsyncSession, identity: Identity, grants: Sequence[Wanted]) -> tuple[str, ...]:
-    """A grant may end before SES shows its policy: two reads without it would then prove nothing."""
-    ended = {grant.slot: grant for grant in grants if grant.paper in ENDED}
-    shown = {name for name in identity.policies if (parsed := parse_name(name)) and parsed.slot in ended}
-    unproven = frozenset(slot for slot, grant in ended.items() if grant.removed_at is None)
-    hidden = await unseen(session, identity.id, slots=unproven, seen=identity.policies) if unproven else ()
-    return tuple(sorted(shown.union(hidden)))
+def _doomed(shown: Collection[str], lately: Collection[str], grants: Sequence[Wanted]) -> tuple[str, ...]:
+    """What the last read showed; and what we wrote of late, until the first read without anything.
+
+    A grant may end before SES shows its policy: two reads without it would then prove nothing.
+    """
+    ended = {grant.slot: grant.removed_at is None for grant in grants if grant.paper in ENDED}
+    slots = {name: parsed.slot for name in {*shown, *lately} if (parsed := parse_name(name)) and parsed.slot in ended}
+    return tuple(sorted(name for name, slot in slots.items() if name in shown or ended[slot]))
 
 
 def _wanted(grant: Grant, now: datetime) -> Wanted:

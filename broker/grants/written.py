@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ScalarSelect, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.identities.models import PolicyDocument
+from broker.identities.models import Identity, PolicyDocument
 from broker.policies.plan import parse_name
 
 SHOWN_WITHIN = timedelta(minutes=10)
@@ -25,13 +25,18 @@ async def written(session: AsyncSession, identity_id: UUID, *, slots: frozenset[
     return found
 
 
-async def unseen(
-    session: AsyncSession, identity_id: UUID, *, slots: frozenset[int], seen: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Names that we wrote of late in these slots and that the last read, `seen`, does not show: SES may hold them."""
-    query = _ours(identity_id).where(PolicyDocument.seen_at > func.now() - SHOWN_WITHIN)
-    names = {name for name, _ in await session.execute(query)} - set(seen)
-    return tuple(sorted(name for name in names if (parsed := parse_name(name)) and parsed.slot in slots))
+def lately() -> ScalarSelect[list[str] | None]:
+    """For a query over identities: the names that we wrote of late on each, which SES may hold unseen."""
+    return (
+        select(func.array_agg(PolicyDocument.name))
+        .where(
+            PolicyDocument.identity_id == Identity.id,
+            PolicyDocument.ours,
+            PolicyDocument.seen_at > func.now() - SHOWN_WITHIN,
+        )
+        .correlate(Identity)
+        .scalar_subquery()
+    )
 
 
 def _ours(identity_id: UUID) -> Select[str, str]:
