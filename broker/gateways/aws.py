@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any
 
 import aioboto3
 import msgspec
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
@@ -21,13 +21,12 @@ from broker.settings import Settings
 
 logger = log.get(__name__)
 
-MOST_CLIENTS = 256
 _CONFIG = AioConfig(
     # Who calls us decides about trying again; the SDK would do it inside the deadline and hide it.
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=3,
     read_timeout=5,
-    max_pool_connections=20,
+    max_pool_connections=100,
     user_agent_extra="ses-delegation-broker",
     http_session_cls=SharedTlsSession,
 )
@@ -73,24 +72,12 @@ class SessionEnded(Unavailable):
     """The session behind the credentials is over (expired, or its role was made anew): open another and try again."""
 
 
-class _Client:
-    """One SDK client with the number of calls that are using it; closed when it is evicted and nobody does."""
-
-    def __init__(self, sdk: Any, stack: AsyncExitStack) -> None:
-        self.sdk = sdk
-        self._stack = stack
-        self.users = 0
-        self.evicted = False
-
-    async def close_if_idle(self) -> None:
-        if self.evicted and self.users == 0:
-            await self._stack.aclose()
-
-
 class Aws:
-    """All AWS calls of one process. One SDK session is shared, because each new one blocks the loop for 0.1 s.
+    """All AWS calls of one process: one SDK client for each service and Region, whoever's account a call is for.
 
-    `own` are the broker's own credentials; without them the SDK's usual chain finds them (environment, task role …).
+    A client takes milliseconds to make and its first call a TLS handshake; a revocation that is the first call in its
+    account for a while must wait for neither. So each call brings its own credentials to a shared client. `own` are
+    the broker's; without them the SDK's usual chain finds them (environment, task role …).
     """
 
     def __init__(self, settings: Settings, *, own: Credentials | None = None) -> None:
@@ -99,25 +86,20 @@ class Aws:
         self._suffix = _SUFFIXES[settings.aws_partition]
         self._deadline = settings.aws_call_timeout
         self._own = own
-        self._clients: OrderedDict[tuple[str, str, Credentials | None], _Client] = OrderedDict()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._open = AsyncExitStack()
         self._making = asyncio.Lock()
 
     async def warm(self, region: str) -> None:
         """Loads certificates and service models, about 0.1 s each the first time, before anybody waits for a call."""
         tls_context(verify=True)
         for service in ("sts", "sesv2", "ses", "sns"):
-            async with self._client(service, region, self._own):
-                pass
+            await self._client(service, region)
 
     async def close(self) -> None:
         """Closes every client."""
-        while self._clients:
-            await self._evict()
-
-    @property
-    def open_clients(self) -> int:
-        """SDK clients kept alive now; at most `MOST_CLIENTS`."""
-        return len(self._clients)
+        self._clients.clear()
+        await self._open.aclose()
 
     async def call(
         self,
@@ -136,10 +118,9 @@ class Aws:
         began = time.perf_counter()
         outcome = "ok"
         try:
-            async with (
-                asyncio.timeout(self._deadline.total_seconds()),
-                self._client(service, region, credentials or self._own) as sdk,
-            ):
+            async with asyncio.timeout(self._deadline.total_seconds()):
+                sdk = await self._client(service, region)
+                _SIGN_WITH.set(credentials)
                 answer: dict[str, Any] = await getattr(sdk, operation)(**parameters)
         except TimeoutError as error:
             outcome = "timeout"
@@ -171,43 +152,38 @@ class Aws:
         """STS of one Region: sessions of the global endpoint fail in opt-in Regions (IAM User Guide, STS Regions)."""
         return self._endpoint or f"https://sts.{region}.{self._suffix}"
 
-    @asynccontextmanager
-    async def _client(self, service: str, region: str, credentials: Credentials | None) -> AsyncIterator[Any]:
-        client = await self._held(service, region, credentials)
-        client.users += 1
-        try:
-            yield client.sdk
-        finally:
-            client.users -= 1
-            await client.close_if_idle()
-
-    async def _held(self, service: str, region: str, credentials: Credentials | None) -> _Client:
-        key = (service, region, credentials)
+    async def _client(self, service: str, region: str) -> Any:
         async with self._making:
-            if key not in self._clients:
-                self._clients[key] = await self._make(service, region, credentials)
-            if len(self._clients) > MOST_CLIENTS:
-                await self._evict()
-            self._clients.move_to_end(key)
-            return self._clients[key]
+            if (service, region) not in self._clients:
+                self._clients[service, region] = await self._make(service, region)
+        return self._clients[service, region]
 
-    async def _make(self, service: str, region: str, credentials: Credentials | None) -> _Client:
-        signing = {}
-        if credentials is not None:
-            signing = {
-                "aws_access_key_id": credentials.access_key_id,
-                "aws_secret_access_key": credentials.secret_access_key,
-                "aws_session_token": credentials.token,
-            }
+    async def _make(self, service: str, region: str) -> Any:
+        own = _signing(self._own) if self._own else {}
         url = self.regional_sts(region) if service == "sts" else self._endpoint
-        stack = AsyncExitStack()
-        made = self._session.client(service, region_name=region, endpoint_url=url, config=_CONFIG, **signing)
-        return _Client(await stack.enter_async_context(made), stack)
+        made = self._session.client(service, region_name=region, endpoint_url=url, config=_CONFIG, **own)
+        client = await self._open.enter_async_context(made)
+        client.meta.events.register("before-sign", _bring_credentials)
+        return client
 
-    async def _evict(self) -> None:
-        _, oldest = self._clients.popitem(last=False)
-        oldest.evicted = True
-        await oldest.close_if_idle()
+
+# A task's own: what is called side by side does not see each other's.
+_SIGN_WITH: ContextVar[Credentials | None] = ContextVar("sign_with", default=None)
+
+
+def _bring_credentials(request: Any, **_: Any) -> None:
+    """The SDK signs a request with these instead of its client's, as it does for S3 Express sessions."""
+    if credentials := _SIGN_WITH.get():
+        signer = AioCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.token)
+        request.context.setdefault("signing", {})["request_credentials"] = signer
+
+
+def _signing(credentials: Credentials) -> dict[str, str | None]:
+    return {
+        "aws_access_key_id": credentials.access_key_id,
+        "aws_secret_access_key": credentials.secret_access_key,
+        "aws_session_token": credentials.token,
+    }
 
 
 def translated(error: ClientError) -> Unavailable | Refused:

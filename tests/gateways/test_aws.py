@@ -22,6 +22,9 @@ from tests.sandbox.aws import Aws as LocalAws
 __all__ = ["cloud", "gateways"]
 
 
+DENY_NOTHING = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+
+
 def failed(code: str, status: int) -> ClientError:
     return ClientError(
         {"Error": {"Code": code, "Message": "AWS's words"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Any"
@@ -191,22 +194,22 @@ async def test_an_aws_that_cannot_be_reached_is_unavailable(gateways: Gateways) 
     await aws.close()
 
 
-async def test_old_clients_are_closed(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.gateways.aws.MOST_CLIENTS", 2)
-    aws = Aws(gateways.settings, own=Credentials("AKIAEXAMPLE", "secret"))
+async def test_accounts_share_a_client_and_never_their_credentials(gateways: Gateways, cloud: LocalAws) -> None:
+    """A hundred calls at once, each answered for the account whose credentials it brought."""
+    accounts = [cloud.account() for _ in range(20)]
+    sessions = [await gateways.sts.session(owner_access(each), DENY_NOTHING) for each in accounts]
 
-    for number in range(5):
-        with pytest.raises((Refused, Unavailable)):
-            await aws.call(
-                "sts",
-                "get_caller_identity",
-                region=REGION,
-                account_id="999999999999",
-                credentials=Credentials(f"AKIA{number}", "secret"),
-            )
+    async def who(credentials: Credentials | None) -> str:
+        answer = await gateways.aws.call(
+            "sts", "get_caller_identity", region=REGION, account_id="999999999999", credentials=credentials
+        )
+        return str(answer["Account"])
 
-    assert aws.open_clients == 2
-    await aws.close()
+    asked = [*sessions, None] * 5
+    said = await asyncio.gather(*(who(each) for each in asked))
+
+    own = await who(None)
+    assert [*(each.id for each in accounts), own] * 5 == said
 
 
 async def test_what_every_identity_needs_is_read(gateways: Gateways, cloud: LocalAws) -> None:
