@@ -12,14 +12,26 @@ from broker.due import Due
 
 
 class Topic(Due, Base):
-    """An SNS topic that feedback comes through. `accounts` are those whose identities may publish to it."""
+    """An SNS topic that feedback comes through. `accounts` are those whose identities may publish to it.
+
+    A `broker_topic` is in our account and made for one connection of its owner. A `tenant_topic` is in the account of
+    its tenant: of a delegate, for the route's `configuration_set`, or of an owner whose slot was taken (None).
+    `protocol`: whether it is delivered to our API or to our queue.
+    """
 
     __tablename__ = "topics"
     __table_args__ = (
         CheckConstraint("source IN ('broker_topic', 'tenant_topic')", name="source"),
         CheckConstraint("state IN ('pending', 'confirmed', 'lost')", name="state"),
         UniqueConstraint("arn", name="topics_arn_key"),
-        UniqueConstraint("tenant_id", "region", "source", name="topics_tenant_id_region_source_key"),
+        CheckConstraint("protocol IN ('https', 'sqs')", name="protocol"),
+        Index(
+            "topics_connection_id_region_key",
+            "connection_id",
+            "region",
+            unique=True,
+            postgresql_where=text("source = 'broker_topic'"),
+        ),
         Index("topics_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
@@ -31,11 +43,19 @@ class Topic(Due, Base):
     state: Mapped[str]
     reason: Mapped[str | None]
     subscription_arn: Mapped[str | None]
+    connection_id: Mapped[UUID | None] = mapped_column(ForeignKey("connections.id"))
+    configuration_set: Mapped[str | None]
+    protocol: Mapped[str] = mapped_column(server_default="https")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Route(Due, Base):
-    """How feedback about one grant reaches us. `tenant_id` is the owner; `previous` what was set before we came."""
+    """How feedback about one grant reaches us. `tenant_id` is the owner; `previous` what was set before we came.
+
+    `settings` is what its maker asked for, `found` what the last check saw, `choices` what can be done about `reason`.
+    `wanted` false: it is being removed. `live_at` is when the first event of the delegate's account came through,
+    `heard_at` about when the last one did.
+    """
 
     __tablename__ = "routes"
     __table_args__ = (
@@ -43,7 +63,8 @@ class Route(Due, Base):
         CheckConstraint(
             "state IN ('requested', 'configured', 'live', 'quiet', 'pending', 'broken', 'removed')", name="state"
         ),
-        UniqueConstraint("grant_id", "kind", name="routes_grant_id_kind_key"),
+        CheckConstraint("made_by IN ('owner', 'delegate')", name="made_by"),
+        Index("routes_grant_id_kind_key", "grant_id", "kind", unique=True, postgresql_where=text("state <> 'removed'")),
         Index("routes_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("routes_tenant_id_idx", "tenant_id", "id"),
         Index("routes_delegate_id_idx", "delegate_id", "id"),
@@ -60,6 +81,12 @@ class Route(Due, Base):
     reason: Mapped[str | None]
     previous: Mapped[dict[str, Any] | None]
     live_at: Mapped[datetime | None]
+    settings: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    found: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    choices: Mapped[list[str]] = mapped_column(server_default=text("'{}'"), default=list)
+    wanted: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    made_by: Mapped[str] = mapped_column(server_default="owner", default="owner")
+    heard_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.due import wake
 from broker.feedback.models import Route, Topic
 from broker.grants.models import Grant
+from broker.identities.models import Identity
 from broker.ids import new_id
 from broker.policies.arns import parse_identity_arn
 
@@ -37,12 +38,15 @@ async def request_route(
     region: str,
     account_id: str,
 ) -> None:
-    """Makes the `identity_topic` route of this grant, and the owner's topic in the Region if it has none; wakes both.
+    """Makes the `identity_topic` route of this grant, and its connection's topic if that has none in the Region.
 
-    Runs as the owner. Asking again changes nothing but makes them look again. `account_id` is the identity's account,
-    which the topic's policy has to admit.
+    Wakes both. Runs as the owner. Asking again makes them look again. `account_id` is the identity's account, which the
+    topic's policy has to admit.
     """
-    topic = await _topic(session, owner_id, region, account_id)
+    connection_id = await session.scalar(select(Identity.connection_id).where(Identity.id == identity_id))
+    if connection_id is None:
+        raise LookupError(f"There is no identity {identity_id}.")
+    topic = await _topic(session, owner_id, connection_id=connection_id, region=region, account_id=account_id)
     fresh = insert(Route).values(
         id=new_id(),
         tenant_id=owner_id,
@@ -54,20 +58,24 @@ async def request_route(
         state="requested",
     )
     await session.execute(fresh.on_conflict_do_nothing())
-    route = await session.scalars(select(Route).where(Route.grant_id == grant_id, Route.kind == "identity_topic"))
+    mine = (Route.grant_id == grant_id, Route.kind == "identity_topic", Route.state != "removed")
+    route = await session.scalars(select(Route).where(*mine))
     wake(session, route.one())
 
 
-async def _topic(session: AsyncSession, owner_id: UUID, region: str, account_id: str) -> Topic:
+async def _topic(session: AsyncSession, owner_id: UUID, *, connection_id: UUID, region: str, account_id: str) -> Topic:
     fresh = insert(Topic).values(
-        id=new_id(), tenant_id=owner_id, region=region, source="broker_topic", state="pending", accounts=[account_id]
+        id=new_id(),
+        tenant_id=owner_id,
+        connection_id=connection_id,
+        region=region,
+        source="broker_topic",
+        state="pending",
+        accounts=[account_id],
     )
     await session.execute(fresh.on_conflict_do_nothing())
-    mine = (Topic.tenant_id == owner_id, Topic.region == region, Topic.source == "broker_topic")
+    mine = (Topic.connection_id == connection_id, Topic.region == region, Topic.source == "broker_topic")
     topic = (await session.scalars(select(Topic).where(*mine).with_for_update())).one()
-    if account_id not in topic.accounts:
-        topic.accounts = [*topic.accounts, account_id]
-        wake(session, topic)
-    elif topic.state != "confirmed":
+    if topic.state != "confirmed":
         wake(session, topic)
     return topic

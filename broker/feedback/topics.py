@@ -51,9 +51,9 @@ class _Wanted(msgspec.Struct, frozen=True):
     confirmed: bool
 
 
-def topic_name(owner_id: UUID) -> str:
-    """What the topic of one owner is called in every Region."""
-    return f"ses-delegation-broker-{owner_id.hex}"
+def topic_name(connection_id: UUID) -> str:
+    """What the topic of one connection is called in every Region."""
+    return f"ses-delegation-broker-{connection_id.hex}"
 
 
 def topic_policy(topic_arn: str, accounts: Sequence[str]) -> str:
@@ -111,7 +111,8 @@ async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: 
 async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
     async with db.read(_caller(claimed)) as session:
         topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id))).one()
-    name = topic_name(topic.tenant_id)
+    # One that was made before topics belonged to connections keeps its name.
+    name = topic.arn.rpartition(":")[2] if topic.arn else topic_name(topic.connection_id or topic.tenant_id)
     arn = f"arn:{settings.aws_partition}:sns:{topic.region}:{settings.aws_account_id}:{name}"
     policy = topic_policy(arn, topic.accounts)
     return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed")

@@ -150,6 +150,7 @@ async def make_world(
             Topic(
                 id=topic_id,
                 tenant_id=owner.tenant,
+                connection_id=connection.id,
                 arn=topic_arn,
                 region="eu-west-1",
                 accounts=[owner_account],

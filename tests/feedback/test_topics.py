@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import select, text, update
 
 from broker.caller import Caller
+from broker.connections.models import Connection
 from broker.db import Database, Role
 from broker.errors import Refused, Unavailable
 from broker.feedback import topics
 from broker.feedback.models import Route, Topic
 from broker.feedback.requests import activated, request_route
 from broker.grants.models import Grant
+from broker.ids import new_id
 from broker.settings import Settings
 from tests.feedback.conftest import World, database_time, route_of
 from tests.feedback.examples import OWNER_ACCOUNT
@@ -95,7 +97,7 @@ async def test_a_topic_is_made_and_subscribed_to(world: World, reachable: Settin
     assert 1 == await run(world, sns, reachable)
 
     topic = await topic_of(world, topic_id)
-    arn = f"arn:aws:sns:us-east-1:999999999999:ses-delegation-broker-{world.owner.tenant.hex}"
+    arn = f"arn:aws:sns:us-east-1:999999999999:{topics.topic_name(topic.connection_id or topic_id)}"
     assert [arn] == list(sns.made)
     assert [(arn, f"{PUBLIC}/v1/feedback/sns")] == sns.subscribed
     assert (arn, "pending") == (topic.arn, topic.state)
@@ -203,8 +205,22 @@ async def test_asking_twice_makes_one_route_and_one_topic(world: World) -> None:
     assert [world.topic_id] == list(found)
 
 
-async def test_a_further_account_of_the_owner_is_admitted(world: World, reachable: Settings) -> None:
+async def test_each_account_of_an_owner_has_a_topic_of_its_own(world: World, reachable: Settings) -> None:
+    """Its policy admits that one account, so a mistake about one connection opens no other's topic."""
+    further = Connection(
+        id=new_id(),
+        tenant_id=world.owner.tenant,
+        kind="role",
+        account_id="444444444444",
+        regions=["eu-west-1"],
+        external_id="external",
+        state="verified",
+    )
     async with world.db.begin(world.owner) as session:
+        session.add(further)
+        await session.flush()
+        named = {"connection": further.id, "identity": world.identity_id}
+        await session.execute(text("UPDATE identities SET connection_id = :connection WHERE id = :identity"), named)
         await request_route(
             session,
             grant_id=world.grant_id,
@@ -214,7 +230,10 @@ async def test_a_further_account_of_the_owner_is_admitted(world: World, reachabl
             region="eu-west-1",
             account_id="444444444444",
         )
-    sns = Sns(answer=f"{world.topic_arn}:1")
+    sns = Sns()
     await run(world, sns, reachable)
 
-    assert '["111111111111", "444444444444"]' in sns.made[world.topic_arn]
+    (arn,) = sns.made
+    assert arn.endswith(further.id.hex)
+    assert "444444444444" in sns.made[arn]
+    assert "111111111111" not in sns.made[arn]
