@@ -39,8 +39,7 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--workers", type=click.IntRange(1, 8), default=1, show_default=True,
                          help="Delivery workers."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
-            click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None,
-                         help="Write the JSON and a plot (SVG) into this directory."),
+            report.out_option,
         )
     ):  # fmt: skip
         function = option(function)
@@ -58,7 +57,7 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--fault", "faults", multiple=True, type=click.Choice([*breaking.NAMES, "all"]),
               help="Break this every three seconds, in turn; may be given several times.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Draw flame graphs of API and workers (needs py-spy) into --out.")
-def deliver(*, seconds: float, workers: int, as_json: bool, out: Path | None, profile: bool, **shape: Any) -> None:
+def deliver(*, seconds: float, workers: int, as_json: bool, out: Path, profile: bool, **shape: Any) -> None:
     """Deliver events: generator (signed SNS posts), API, Postgres (fsync on), Redis, workers and sink, all here.
 
     Without options that shape the load, a set of scenarios is run: closed loop with fan-out 1, 3 and 10 and with 2,000
@@ -74,7 +73,7 @@ def deliver(*, seconds: float, workers: int, as_json: bool, out: Path | None, pr
     """
     chosen = {name: value for name, value in shape.items() if value}
     scenarios = [_scenario(seconds, workers, chosen)] if chosen or profile else standard(seconds, workers)
-    flames = (out or data_directory() / "bench" / "profile") if profile else None
+    flames = out if profile else None
     options = Options(data_dir=data_directory() / "bench", say=report.say, profile=flames)
     results = [run(scenario, options) for scenario in scenarios]
     if flames is not None:
@@ -89,7 +88,7 @@ def deliver(*, seconds: float, workers: int, as_json: bool, out: Path | None, pr
 @click.option("--events", type=click.IntRange(0), default=GROWN_EVENTS, show_default=True, help="Events before.")
 @click.option("--pending", type=click.IntRange(0), default=GROWN_PENDING, show_default=True, help="Pending before.")
 def growth(
-    *, seconds: float, workers: int, as_json: bool, out: Path | None, rate: float | None, events: int, pending: int
+    *, seconds: float, workers: int, as_json: bool, out: Path, rate: float | None, events: int, pending: int
 ) -> None:
     """Deliver into empty tables, and into tables of a long life; tells the ratio of the two."""
     options = Options(data_dir=data_directory() / "bench", say=report.say)
