@@ -108,7 +108,7 @@ def _flood(rate: float, load: Load, data_dir: Path, say: Say) -> tuple[Against, 
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only these kinds of trouble.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=15, show_default=True,
               help="Deadline of a webhook, in seconds.")  # fmt: skip
-@click.option("--flood", "with_flood", is_flag=True, help="Let one tenant flood, too.")
+@click.option("--flood/--no-flood", "with_flood", default=True, show_default=True, help="Let one tenant flood, too.")
 @click.option("--flood-only", is_flag=True, help="Let one tenant flood, and nothing else.")
 @click.option("--flood-rate", type=click.FloatRange(0.1), default=15, show_default=True,
               help="Events a second of each of the five other tenants; the flood is a hundred times that.")  # fmt: skip

@@ -279,7 +279,7 @@ def test_growth_is_measured(tmp_path: Path) -> None:
 
 
 def test_healthy_endpoints_get_everything_while_the_others_fail_and_one_tenant_floods(tmp_path: Path) -> None:
-    words = ("--seconds", "1", "--rate", "20", "--endpoints", "4", "--kind", "500", "--flood", "--flood-rate", "0.5")
+    words = ("--seconds", "1", "--rate", "20", "--endpoints", "4", "--kind", "500", "--flood-rate", "0.5")
     found = run(tmp_path, "fair", *words)
 
     kinds = msgspec.convert(found["kinds"], dict[str, dict[str, object]])
