@@ -16,6 +16,7 @@ MANY = 2_000  # endpoints
 CLOSED = 512  # connections
 FAULT_RATE = 1_000.0
 GROWN_EVENTS, GROWN_PENDING = 1_000_000, 200_000
+MOST_WORSE = 1.2  # times
 
 
 def standard(seconds: float, workers: int) -> list[Scenario]:
@@ -90,7 +91,7 @@ def deliver(*, seconds: float, workers: int, as_json: bool, out: Path, profile: 
 def growth(
     *, seconds: float, workers: int, as_json: bool, out: Path, rate: float | None, events: int, pending: int
 ) -> None:
-    """Deliver into empty tables, and into tables of a long life; tells the ratio of the two."""
+    """Deliver into empty tables, and into tables of a long life; judges the ratio of the two: no more than 1.2."""
     options = Options(data_dir=data_directory() / "bench", say=report.say)
     empty = Scenario(seconds=seconds, workers=workers, rate=rate or 0.0, connections=CLOSED)
     full = Scenario(
@@ -99,8 +100,11 @@ def growth(
     )  # fmt: skip
     results = [run(empty, options), run(full, options)]
     ratios = grown(*results)
-    report.emit("growth", results, results[1], as_json=as_json, out=out, more={"growth": ratios})
+    within = stays_within(*results)
+    more = {"growth": ratios, "within_1_2": within}
+    report.emit("growth", results, results[1], as_json=as_json, out=out, more=more)
     report.say("  ".join(f"{name}: x {value}" for name, value in ratios.items()))
+    report.say(f"{'PASSED' if within else 'FAILED'}: events/s and deliveries/s no more than x {MOST_WORSE} worse")
     _judge(results)
 
 
@@ -114,6 +118,12 @@ def grown(empty: Result, full: Result) -> dict[str, float]:
         "postgres_cpu": tuple((each.cpu_us_per_event or {}).get("postgres", 0.0) for each in (full, empty)),
     }
     return {name: round(over / under, 2) if under else 0.0 for name, (over, under) in pairs.items()}
+
+
+def stays_within(empty: Result, full: Result) -> bool:
+    """Whether neither events nor deliveries a second became more than 1.2 times worse."""
+    pairs = ((empty.events_per_s, full.events_per_s), (empty.deliveries_per_s, full.deliveries_per_s))
+    return all(0 < before <= after * MOST_WORSE for before, after in pairs)
 
 
 def _scenario(seconds: float, workers: int, chosen: dict[str, Any]) -> Scenario:

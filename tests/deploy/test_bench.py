@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bench import asking, faults, machine, match, messages, payloads, plot, report, sink
-from bench.deliver import grown, standard
+from bench.deliver import grown, standard, stays_within
 from bench.generator import Sent, Summary
 from bench.run import Result, Scenario
 from bench.world import plan_world
@@ -230,6 +230,23 @@ def test_growth_is_a_ratio_above_one_where_a_full_table_is_slower() -> None:
     empty, full = result(events_per_s=120.0), result(events_per_s=100.0)
 
     assert 1.2 == grown(empty, full)["events"]
+
+
+@pytest.mark.parametrize(
+    ("events", "deliveries", "within"),
+    [(100, 100, True), (83.4, 83.4, True), (150, 150, True), (83.3, 100, False), (100, 83.3, False), (0, 0, False)],
+)
+def test_growth_is_judged_by_events_and_deliveries(events: float, deliveries: float, *, within: bool) -> None:
+    """No more than 1.2 times worse, either of them."""
+    empty = result(events_per_s=100.0, deliveries_per_s=100.0)
+
+    assert within is stays_within(empty, result(events_per_s=events, deliveries_per_s=deliveries))
+
+
+def test_without_a_rate_in_empty_tables_growth_is_not_within_anything() -> None:
+    nothing = result(events_per_s=0.0, deliveries_per_s=0.0)
+
+    assert not stays_within(nothing, nothing)
 
 
 def test_figures_are_kept_in_the_data_directory_under_the_time() -> None:

@@ -270,10 +270,11 @@ def test_the_naive_system_delivers_all_that_it_took(tmp_path: Path) -> None:
     assert (tmp_path / "naive.svg").is_file()
 
 
-def test_growth_is_measured(tmp_path: Path) -> None:
+def test_growth_is_measured_and_judged(tmp_path: Path) -> None:
     found = run(tmp_path, "growth", "--seconds", "1", "--rate", "20", "--events", "500", "--pending", "100")
 
     assert (0, 0) == (found["lost"], found["duplicated"])
+    assert found["within_1_2"] in {True, False}
     assert {"events", "deliveries"} <= set(msgspec.convert(found["growth"], dict[str, float]))
     assert (tmp_path / "growth.svg").is_file()
 
