@@ -6,7 +6,15 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Reference
+from litestar.openapi.spec import (
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Reference,
+    Schema,
+)
 
 from broker.web import PROBLEM, TYPES
 
@@ -25,7 +33,8 @@ ERRORS = {
     428: ("precondition-required", "Send If-Match with the ETag of the offer you looked at."),
     503: ("unavailable", "The database cannot be reached right now; nothing was changed."),
 }
-
+PASSES = frozenset({429, 503})
+"""What passes by itself: these tell when to come back."""
 
 # Where a name says more than its type.
 BY_NAME: Mapping[str, Any] = {
@@ -147,7 +156,16 @@ def _add_problems(operation: Operation, path: str) -> None:
         responses[str(status)] = OpenAPIResponse(
             description=described.get(status) or HTTPStatus(status).phrase,
             content={PROBLEM: OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"), example=example)},
+            headers={"Retry-After": _retry_after()} if status in PASSES else None,
         )
+
+
+def _retry_after() -> OpenAPIHeader:
+    return OpenAPIHeader(
+        schema=Schema(type=OpenAPIType.INTEGER, minimum=1),
+        description="Seconds after which to try again (RFC 9110, section 10.2.3).",
+        example=2,
+    )
 
 
 def _is_problem(answer: OpenAPIResponse | Reference) -> bool:

@@ -1,12 +1,15 @@
-"""arq's worker, supervised: hears the rings of one queue, and begins again whenever Redis ends it."""
+"""arq's worker, supervised: hears the rings of one queue, and begins again whatever ends it."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arq.connections import ArqRedis
 from arq.worker import Worker
+from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisSlow
 
 from broker import log
 from broker.gateways.queue import POLICIES, connect, decode, disconnect, encode
@@ -24,19 +27,35 @@ Bells = Mapping[str, Sequence[Ring]]
 async def answer(url: str, queue: str, bells: Bells) -> None:
     """Calls what is in `bells[queue]` when the queue is rung, until cancelled.
 
-    An arq worker ends when Redis goes away (python-arq/arq#386, #435); the loops beside it sweep on meanwhile.
+    An arq worker ends when Redis goes away (python-arq/arq#386, #435), and on an entry that it cannot read; the loops
+    beside it sweep on meanwhile.
     """
     while True:
         pool = connect(url, queue)
-        worker = _worker(pool, queue, bells)
         try:
-            await worker.async_run()
-        except (RedisError, OSError, TimeoutError) as error:
+            await _hear(pool, queue, bells)
+        except (RedisGone, RedisSlow, OSError) as error:
             logger.warning("doorbell lost; sweeping on", queue=queue, error=type(error).__name__)
+        except Exception:
+            logger.exception("doorbell broken; its queue is emptied", queue=queue)
+            await _empty(pool, queue)
         finally:
-            await _end(worker)
             await disconnect(pool)
         await asyncio.sleep(RESTART_AFTER)
+
+
+async def _hear(pool: ArqRedis, queue: str, bells: Bells) -> None:
+    worker = _worker(pool, queue, bells)
+    try:
+        await worker.async_run()
+    finally:
+        await _end(worker)
+
+
+async def _empty(pool: ArqRedis, queue: str) -> None:
+    """What broke the worker is likely still there and would break the next. Rings that go with it cost latency only."""
+    with contextlib.suppress(RedisError, OSError):
+        await pool.delete(queue)
 
 
 def _worker(pool: ArqRedis, queue: str, bells: Bells) -> Worker:

@@ -33,8 +33,11 @@ HOUSEKEEPING = 3600.0  # seconds
 logger = log.get(__name__)
 
 
-async def main(name: str) -> None:
-    """Works until SIGTERM or SIGINT. What is under way is cancelled: its leases run out and it is done again."""
+async def main(name: str) -> bool:
+    """Works until SIGTERM or SIGINT; False when a part of it ended by itself, which none should.
+
+    What is under way is cancelled: its leases run out and it is done again.
+    """
     settings = load(os.environ)
     log.configure(log_format=settings.log_format, level=settings.log_level)
     stop = asyncio.Event()
@@ -46,13 +49,30 @@ async def main(name: str) -> None:
             raise SettingsError(reason)
         collector.settle()
         logger.info("worker ready", queues=QUEUES[name])
-        tasks = _tasks(parts, QUEUES[name])
-        waiter = asyncio.create_task(stop.wait())
-        await asyncio.wait({waiter, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (waiter, *tasks):
-            task.cancel()
-        await asyncio.gather(waiter, *tasks, return_exceptions=True)
+        well = await attend(_tasks(parts, QUEUES[name]), stop)
         logger.info("worker stopped", round_trips=ROUND_TRIPS.count)
+        return well
+
+
+async def attend(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> bool:
+    """Waits for `stop`, or for a task that ends by itself, and ends the others; whether it was `stop`.
+
+    A worker that works on in part would look well; one that is gone is started again by whoever watches processes.
+    """
+    waiter = asyncio.create_task(stop.wait())
+    await asyncio.wait({waiter, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    broken = [task for task in tasks if task.done()]
+    for task in broken:
+        logger.error("a part of the worker ended", part=task.get_name(), exc_info=_why(task))
+    waiter.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(waiter, *tasks, return_exceptions=True)
+    return not broken
+
+
+def _why(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
 
 
 async def _refusal(parts: Parts, stop: asyncio.Event) -> str | None:
@@ -73,13 +93,15 @@ def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
         if QUEUE_OF[kind] in queues:
             rung = asyncio.Event()
             bells[QUEUE_OF[kind]].append(partial(_set, rung))
-            tasks.append(asyncio.create_task(watch(db, kind, run, rung)))
+            tasks.append(asyncio.create_task(watch(db, kind, run, rung), name=f"loop of {kind}"))
     if DELIVERIES in queues:
         pump = parts.deliveries.pump()
         bells[DELIVERIES].append(pump.ring)
-        tasks.append(asyncio.create_task(pump.run()))
-    tasks += [asyncio.create_task(doorbell.answer(parts.settings.redis_url, queue, bells)) for queue in queues]
-    return [*tasks, asyncio.create_task(_keep_house(parts))]
+        tasks.append(asyncio.create_task(pump.run(), name="pump"))
+    for queue in queues:
+        answering = doorbell.answer(parts.settings.redis_url, queue, bells)
+        tasks.append(asyncio.create_task(answering, name=f"doorbell of {queue}"))
+    return [*tasks, asyncio.create_task(_keep_house(parts), name="housekeeping")]
 
 
 def _set(rung: asyncio.Event, _ids: Sequence[UUID]) -> None:
@@ -101,9 +123,11 @@ def run() -> None:
     if name not in QUEUES:
         sys.exit(f"There is no worker called {name!r}; choose one of {', '.join(QUEUES)}.")
     try:
-        uvloop.run(main(name))
+        well = uvloop.run(main(name))
     except SettingsError as error:
         sys.exit(str(error))
+    if not well:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

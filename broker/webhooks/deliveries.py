@@ -6,7 +6,19 @@ from typing import TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Boolean, ColumnElement, Select, delete, func, literal_column, select, true, tuple_, union_all
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Select,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -63,15 +75,18 @@ async def list_some(
             await find(session, caller, endpoint_id)
         if state is DeliveryState.PENDING:
             pending = _page(DeliveryRow, caller, endpoint_id, after, limit)
-            return [_view(row) for row in await session.scalars(pending)]
+            return [_view(row, type_) for row, type_ in await session.execute(pending)]
         dead = _page(DeadDeliveryRow, caller, endpoint_id, after, limit)
-        return [_view(row) for row in await session.scalars(dead)]
+        return [_view(row, type_) for row, type_ in await session.execute(dead)]
 
 
-def _page(row: type[R], caller: Caller, endpoint_id: UUID | None, after: DeliveryId | None, limit: int) -> Select[R]:
+def _page(
+    row: type[R], caller: Caller, endpoint_id: UUID | None, after: DeliveryId | None, limit: int
+) -> Select[R, str | None]:
     """In the order of the primary key: for each endpoint, of which there are few, a walk along its part of the index.
 
-    Asked of all endpoints at once, Postgres may choose to read the deliveries of everybody instead.
+    Asked of all endpoints at once, Postgres may choose to read the deliveries of everybody instead. The type of each
+    event is looked up by its key; None once the event is no longer kept.
     """
     mine = select(EndpointRow.id).where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
     if endpoint_id is not None:
@@ -83,7 +98,14 @@ def _page(row: type[R], caller: Caller, endpoint_id: UUID | None, after: Deliver
     if after is not None:
         found = found.where(tuple_(row.endpoint_id, row.event_id) > tuple_(after.endpoint_id, after.event_id))
     part = aliased(row, found.order_by(row.endpoint_id, row.event_id).limit(limit).lateral())
-    query = select(part).select_from(each).join(part, true())
+    type_ = (
+        select(EventRow.type)
+        .where(EventRow.at == part.event_at, EventRow.id == part.event_id)
+        .where(or_(EventRow.owner_id == caller.tenant, EventRow.delegate_id == caller.tenant))
+        .correlate(part)
+        .scalar_subquery()
+    )
+    query = select(part, type_).select_from(each).join(part, true())
     return query.order_by(part.endpoint_id, part.event_id).limit(limit)
 
 
@@ -117,7 +139,7 @@ async def replay(db: Database, caller: Caller, delivery: DeliveryId) -> Delivery
         await record(
             session, caller, "delivery.replayed", subject=("endpoint", delivery.endpoint_id), event_id=str(event.id)
         )
-        return await remember(session, caller, _view(pending))
+        return await remember(session, caller, _view(pending, event.type))
 
 
 async def _queue(session: AsyncSession, caller: Caller, endpoint_id: UUID, event: EventRow) -> DeliveryRow:
@@ -166,12 +188,13 @@ def _is(row: Trace, caller: Caller, delivery: DeliveryId) -> tuple[ColumnElement
     )
 
 
-def _view(row: DeliveryRow | DeadDeliveryRow) -> DeliveryView:
+def _view(row: DeliveryRow | DeadDeliveryRow, type_: str | None) -> DeliveryView:
     shared = DeliveryView(
         id=str(DeliveryId(row.endpoint_id, row.event_id)),
         endpoint_id=row.endpoint_id,
         event_id=row.event_id,
         event_at=row.event_at,
+        type=type_,
         state=DeliveryState.PENDING,
         attempts=row.attempts,
     )

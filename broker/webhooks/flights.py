@@ -39,7 +39,12 @@ class Flights:
         self._open = True
 
     def start(self, lane: Lane) -> None:
-        """Begins what may begin for a lane: nothing that could outlast its lease, or goes beyond its pace."""
+        """Begins what may begin for a lane: while its lease lasts, and no faster than its pace.
+
+        An attempt may outlast the lease that it began under. While the pump renews, that changes nothing. Where it
+        could not and another pump took the lane over, no result of ours is written any more (the fence of
+        `pending.finish`), and the receiver gets the event again, under the same id.
+        """
         while len(lane.flying) < lane.pace.window and lane.waiting and self._open and not lane.stopped:
             now = _now()
             if now >= lane.until or lane.needs_aim(now):

@@ -185,6 +185,10 @@ class DeliveryView(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_id: UUID
     event_id: UUID
     event_at: datetime
+    type: Annotated[
+        str | None,
+        Meta(description="Type of the event; null once that is no longer kept", examples=["email.bounced"]),
+    ]
     state: DeliveryState
     attempts: int
     next_at: datetime | None = None

@@ -16,6 +16,7 @@ MANY = 2_000  # endpoints
 CLOSED = 512  # connections
 FAULT_RATE = 1_000.0
 GROWN_EVENTS, GROWN_PENDING = 1_000_000, 200_000
+MOST_WORSE = 1.2  # times
 
 
 def standard(seconds: float, workers: int) -> list[Scenario]:
@@ -39,8 +40,7 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--workers", type=click.IntRange(1, 8), default=1, show_default=True,
                          help="Delivery workers."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
-            click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None,
-                         help="Write the JSON and a plot (SVG) into this directory."),
+            report.out_option,
         )
     ):  # fmt: skip
         function = option(function)
@@ -58,7 +58,7 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--fault", "faults", multiple=True, type=click.Choice([*breaking.NAMES, "all"]),
               help="Break this every three seconds, in turn; may be given several times.")  # fmt: skip
 @click.option("--profile", is_flag=True, help="Draw flame graphs of API and workers (needs py-spy) into --out.")
-def deliver(*, seconds: float, workers: int, as_json: bool, out: Path | None, profile: bool, **shape: Any) -> None:
+def deliver(*, seconds: float, workers: int, as_json: bool, out: Path, profile: bool, **shape: Any) -> None:
     """Deliver events: generator (signed SNS posts), API, Postgres (fsync on), Redis, workers and sink, all here.
 
     Without options that shape the load, a set of scenarios is run: closed loop with fan-out 1, 3 and 10 and with 2,000
@@ -74,7 +74,7 @@ def deliver(*, seconds: float, workers: int, as_json: bool, out: Path | None, pr
     """
     chosen = {name: value for name, value in shape.items() if value}
     scenarios = [_scenario(seconds, workers, chosen)] if chosen or profile else standard(seconds, workers)
-    flames = (out or data_directory() / "bench" / "profile") if profile else None
+    flames = out if profile else None
     options = Options(data_dir=data_directory() / "bench", say=report.say, profile=flames)
     results = [run(scenario, options) for scenario in scenarios]
     if flames is not None:
@@ -89,9 +89,9 @@ def deliver(*, seconds: float, workers: int, as_json: bool, out: Path | None, pr
 @click.option("--events", type=click.IntRange(0), default=GROWN_EVENTS, show_default=True, help="Events before.")
 @click.option("--pending", type=click.IntRange(0), default=GROWN_PENDING, show_default=True, help="Pending before.")
 def growth(
-    *, seconds: float, workers: int, as_json: bool, out: Path | None, rate: float | None, events: int, pending: int
+    *, seconds: float, workers: int, as_json: bool, out: Path, rate: float | None, events: int, pending: int
 ) -> None:
-    """Deliver into empty tables, and into tables of a long life; tells the ratio of the two."""
+    """Deliver into empty tables, and into tables of a long life; judges the ratio of the two: no more than 1.2."""
     options = Options(data_dir=data_directory() / "bench", say=report.say)
     empty = Scenario(seconds=seconds, workers=workers, rate=rate or 0.0, connections=CLOSED)
     full = Scenario(
@@ -100,8 +100,11 @@ def growth(
     )  # fmt: skip
     results = [run(empty, options), run(full, options)]
     ratios = grown(*results)
-    report.emit("growth", results, results[1], as_json=as_json, out=out, more={"growth": ratios})
+    within = stays_within(*results)
+    more = {"growth": ratios, "within_1_2": within}
+    report.emit("growth", results, results[1], as_json=as_json, out=out, more=more)
     report.say("  ".join(f"{name}: x {value}" for name, value in ratios.items()))
+    report.say(f"{'PASSED' if within else 'FAILED'}: events/s and deliveries/s no more than x {MOST_WORSE} worse")
     _judge(results)
 
 
@@ -115,6 +118,12 @@ def grown(empty: Result, full: Result) -> dict[str, float]:
         "postgres_cpu": tuple((each.cpu_us_per_event or {}).get("postgres", 0.0) for each in (full, empty)),
     }
     return {name: round(over / under, 2) if under else 0.0 for name, (over, under) in pairs.items()}
+
+
+def stays_within(empty: Result, full: Result) -> bool:
+    """Whether neither events nor deliveries a second became more than 1.2 times worse."""
+    pairs = ((empty.events_per_s, full.events_per_s), (empty.deliveries_per_s, full.deliveries_per_s))
+    return all(0 < before <= after * MOST_WORSE for before, after in pairs)
 
 
 def _scenario(seconds: float, workers: int, chosen: dict[str, Any]) -> Scenario:

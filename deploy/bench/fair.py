@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from bench import report
+from bench import plot, report
 from bench.fair_layout import flood, halves
 from bench.fair_run import Load, Phase, measure
+from bench.flow import Flow
 from bench.machine import Machine
 from bench.match import Percentiles
 from bench.stack import Say
@@ -27,8 +28,11 @@ ENDPOINTS = 100
 OTHERS, TIMES = 5, 100  # tenants beside the one that floods, and how much more than each of them that one has
 
 
-class Against(msgspec.Struct, frozen=True, kw_only=True):
-    """Healthy endpoints in trouble, and without. `lost` and `duplicated` are of the healthy ones' events."""
+class Against(Flow, frozen=True, kw_only=True):
+    """Healthy endpoints in trouble, and without. `lost` and `duplicated` are of the healthy ones' events.
+
+    The figures of `Flow` are those in trouble; `receive_ms` is `healthy_ms`.
+    """
 
     healthy_ms: Percentiles
     baseline_ms: Percentiles
@@ -39,8 +43,11 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
     calibration_us: float
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What `--json` prints. `ratio_p99` is the worst of `kinds`; `healthy_ms` and `baseline_ms` are those of it."""
+class Result(Flow, frozen=True, kw_only=True):
+    """What `--json` prints. `ratio_p99` is the worst of `kinds`; `healthy_ms` and `baseline_ms` are those of it.
+
+    The figures of `Flow` are those of the load in which nobody is bad, or floods.
+    """
 
     rate: float
     seconds: float
@@ -62,6 +69,7 @@ def against(phase: Phase, baseline: Phase) -> Against:
     """The two beside each other."""
     worse, usual = phase.heard.ms, baseline.heard.ms
     return Against(
+        **msgspec.structs.asdict(phase.flow),
         healthy_ms=worse,
         baseline_ms=usual,
         ratio_p99=round(worse.p99 / usual.p99, 2) if usual.p99 else 0.0,
@@ -100,13 +108,14 @@ def _flood(rate: float, load: Load, data_dir: Path, say: Say) -> tuple[Against, 
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only these kinds of trouble.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=15, show_default=True,
               help="Deadline of a webhook, in seconds.")  # fmt: skip
-@click.option("--flood", "with_flood", is_flag=True, help="Let one tenant flood, too.")
+@click.option("--flood/--no-flood", "with_flood", default=True, show_default=True, help="Let one tenant flood, too.")
 @click.option("--flood-only", is_flag=True, help="Let one tenant flood, and nothing else.")
 @click.option("--flood-rate", type=click.FloatRange(0.1), default=15, show_default=True,
               help="Events a second of each of the five other tenants; the flood is a hundred times that.")  # fmt: skip
 @click.option("--endpoints", type=click.IntRange(2, 400), default=ENDPOINTS, show_default=True, help="In all.")
 @click.option("--workers", type=click.IntRange(1, 8), default=1, show_default=True, help="Delivery workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@report.out_option
 def fair(
     *,
     seconds: float,
@@ -119,8 +128,11 @@ def fair(
     endpoints: int,
     workers: int,
     as_json: bool,
+    out: Path,
 ) -> None:
     """Half of the endpoints hang, drip a byte a second, reset or answer 500: what do the healthy ones notice?
+
+    And what do small tenants notice beside one that floods?
 
     \b
     healthy_ms   from when an event was due to its arrival at a healthy endpoint, while others are bad
@@ -139,22 +151,25 @@ def fair(
     )
     found: dict[str, Against] = {}
     flooded = None
+    baselines = []
     if not flood_only:
-        found, last = _halves(load, kinds or tuple(KINDS), data_dir, report.say)
+        found, baseline = _halves(load, kinds or tuple(KINDS), data_dir, report.say)
+        baselines.append(baseline)
     if with_flood or flood_only:
-        flooded, last = _flood(flood_rate, load, data_dir, report.say)
-    result = _result(load, found, flooded, last)
+        flooded, baseline = _flood(flood_rate, load, data_dir, report.say)
+        baselines.append(baseline)
+    result = _result(load, found, flooded, baselines[0])
     report.say(told(result))
-    if as_json:
-        click.echo(msgspec.json.encode(result))
+    report.keep("fair", msgspec.json.encode(result), drawn(result), as_json=as_json, out=out)
     if result.lost or result.duplicated:
         raise SystemExit(1)
 
 
-def _result(load: Load, kinds: dict[str, Against], flooded: Against | None, last: Phase) -> Result:
+def _result(load: Load, kinds: dict[str, Against], flooded: Against | None, baseline: Phase) -> Result:
     worst = max(kinds.values(), key=lambda each: each.ratio_p99, default=None)
     everything = [*kinds.values(), *([flooded] if flooded else [])]
     return Result(
+        **msgspec.structs.asdict(baseline.flow),
         rate=load.rate,
         seconds=load.seconds,
         endpoints=len(load.layout),
@@ -168,7 +183,7 @@ def _result(load: Load, kinds: dict[str, Against], flooded: Against | None, last
         lost=sum(each.lost for each in everything),
         duplicated=sum(each.duplicated for each in everything),
         calibration_us=max(each.calibration_us for each in everything),
-        machine=last.machine,
+        machine=baseline.machine,
     )
 
 
@@ -182,6 +197,13 @@ def told(result: Result) -> str:
         tail = f"{each.ratio_p99:10.2f}{each.lost:6}{each.duplicated:6}{each.worker_mb:6.0f}"
         lines.append(f"{name:10}{healthy:>28}{usual:>28}{tail}")
     return "\n".join(lines)
+
+
+def drawn(result: Result) -> str:
+    """The figures as a plot: those of the calm first, then those in trouble."""
+    calm = plot.Row.of("fair, nobody is bad", result)
+    troubled = result.kinds | ({"flood": result.flood} if result.flood else {})
+    return plot.draw([calm, *(plot.Row.of(f"fair, {name}", each) for name, each in troubled.items())])
 
 
 def _three(found: Percentiles) -> tuple[float, float, float]:

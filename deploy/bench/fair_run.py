@@ -10,10 +10,12 @@ import msgspec
 
 from bench.fair_layout import Ear, Heard, heard
 from bench.fair_world import seed_layout
-from bench.generator import Plan
+from bench.flow import Flow, passed, per_thousand
+from bench.generator import Plan, Sent, Summary
 from bench.machine import Machine, calibration_us, machine
 from bench.messages import Stock
 from bench.sink import READY as SINK_READY
+from bench.sink import Receipts
 from bench.stack import Say, Stack, connection, started
 from broker.local.crew import Crew
 from broker.local.directories import run_directory
@@ -37,9 +39,14 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """One load, measured. `worker_mb`: the most memory that a delivery worker held."""
+    """One load, measured. `worker_mb`: the most memory that a delivery worker held.
+
+    `flow`: all messages, and all deliveries to receivers that are well; what was tried at the others is no delivery,
+    and its SQL counts against those.
+    """
 
     heard: Heard
+    flow: Flow
     worker_mb: float
     calibration_us: float
     machine: Machine
@@ -56,14 +63,31 @@ def measure(load: Load, data_dir: Path, say: Say) -> Phase:
     before = calibration_us()
     with _running(load, data_dir, stock, say) as servers:
         say(f"sending {load.rate:g} events/s for {WARM_UP_S:g} + {load.seconds:g} s")
-        _, sent = servers.generate(_plan(load, servers, stock))
+        summary, sent = servers.generate(_plan(load, servers, stock))
         _drain(load, servers, len(sent.due), say)
+        receipts = servers.receipts()
+        found = heard(load.layout, load.counted, sent, receipts, groups=load.groups, warm_s=WARM_UP_S)
+        worker_mb = max(_peak_mb(pid) for pid in servers.pids["worker"])
+        calibration = max(before, calibration_us())
+        servers.stop_programs()
         return Phase(
-            heard=heard(load.layout, load.counted, sent, servers.receipts(), groups=load.groups, warm_s=WARM_UP_S),
-            worker_mb=max(_peak_mb(pid) for pid in servers.pids["worker"]),
-            calibration_us=max(before, calibration_us()),
+            heard=found,
+            flow=_flow(summary, sent, receipts, found, servers.round_trips()),
+            worker_mb=worker_mb,
+            calibration_us=calibration,
             machine=machine(servers.postgres_version()),
         )
+
+
+def _flow(summary: Summary, sent: Sent, receipts: Receipts, found: Heard, trips: int | None) -> Flow:
+    all_of_it = passed(summary, sent, receipts, warm_up_s=WARM_UP_S)
+    return Flow(
+        events_per_s=all_of_it.events_per_s,
+        deliveries_per_s=all_of_it.deliveries_per_s,
+        ack_ms=all_of_it.ack_ms,
+        receive_ms=found.ms,
+        sql_round_trips_per_1000=per_thousand(trips, all_of_it.deliveries),
+    )
 
 
 @contextmanager

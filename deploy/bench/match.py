@@ -82,9 +82,9 @@ def account(
     deliveries = sum(arrived)
     return Account(
         acknowledged=len(acked),
-        events_per_s=_rate(in_window, end - begin),
+        events_per_s=rate(in_window, end - begin),
         deliveries=deliveries,
-        deliveries_per_s=_rate(deliveries, last - summary.started),
+        deliveries_per_s=rate(deliveries, last - summary.started),
         ack_ms=percentiles([sent.acked[p] - sent.due[p] for p in acked if begin <= sent.due[p] <= end]),
         receive_ms=percentiles(latencies),
         lost=len(acked) * fan_out - came,
@@ -95,5 +95,6 @@ def account(
     )
 
 
-def _rate(count: int, seconds: float) -> float:
+def rate(count: int, seconds: float) -> float:
+    """So many a second; 0.0 of no time."""
     return round(count / seconds, 1) if seconds > 0 else 0.0

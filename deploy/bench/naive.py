@@ -47,8 +47,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--alone", is_flag=True, help="The naive system only, without the broker beside it.")
 @click.option("--profile", is_flag=True, help="Tell where the naive system spends its CPU time; costs it a little.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None,
-              help="Write the JSON and a plot (SVG) into this directory.")  # fmt: skip
+@report.out_option
 def naive(
     *,
     seconds: float,
@@ -58,7 +57,7 @@ def naive(
     alone: bool,
     profile: bool,
     as_json: bool,
-    out: Path | None,
+    out: Path,
 ) -> None:
     """Do the broker's work the usual way, done well: an ORM session and an arq job for each delivery, httpx.
 

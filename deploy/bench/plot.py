@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from html import escape
 from math import log10
 
+import msgspec
+
+from bench.flow import Flow
+from bench.match import Percentiles
 from bench.run import Result
 
 _WIDTH, _ROW, _LEFT, _BAR, _TOP = 1180, 46, 400, 340, 70
@@ -15,7 +19,29 @@ _DECADES = (1, 10, 100, 1_000, 10_000)  # milliseconds
 _SECOND = _LEFT + _BAR + 40
 
 
-def draw(results: Sequence[Result]) -> str:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What is drawn of one scenario. What was not measured is drawn as nothing."""
+
+    scenario: str
+    events_per_s: float
+    deliveries_per_s: float
+    ack_ms: Percentiles
+    receive_ms: Percentiles
+
+    @classmethod
+    def of(cls, scenario: str, flow: Flow) -> "Row":
+        """The figures of a flow under a name, "title, and what else there is to say"."""
+        none = Percentiles(0.0, 0.0, 0.0)
+        return cls(
+            scenario=scenario,
+            events_per_s=flow.events_per_s or 0.0,
+            deliveries_per_s=flow.deliveries_per_s or 0.0,
+            ack_ms=flow.ack_ms or none,
+            receive_ms=flow.receive_ms or none,
+        )
+
+
+def draw(results: Sequence[Result | Row]) -> str:
     """Left: events and deliveries per second. Right: p50 to p99 of acknowledging and of receiving, logarithmic."""
     height = _TOP + _ROW * len(results) + 30
     most = max((max(each.events_per_s, each.deliveries_per_s) for each in results), default=1.0) or 1.0
@@ -31,7 +57,7 @@ def draw(results: Sequence[Result]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _row(top: float, each: Result, most: float) -> list[str]:
+def _row(top: float, each: Result | Row, most: float) -> list[str]:
     name, _, rest = each.scenario.partition(", ")
     parts = [_text(10, top + 14, name, "h"), _text(10, top + 29, rest, "s")]
     for offset, value, kind in ((0, each.events_per_s, "e"), (15, each.deliveries_per_s, "d")):

@@ -12,8 +12,23 @@ from rich.table import Table
 
 from bench import plot
 from bench.run import Result
+from broker.local.options import data_directory
 
 _STDERR = Console(stderr=True, highlight=False)
+
+
+def results_directory() -> Path:
+    """Where the figures of a run that begins now are kept, if nothing else is said."""
+    return data_directory() / "bench" / "results" / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
+
+
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=results_directory,
+    show_default=".local/bench/results/<UTC time>",
+    help="Where the JSON and, if there is one, the plot (SVG) are written.",
+)
 
 
 def say(line: str) -> None:
@@ -35,19 +50,24 @@ def emit(
     main: Result,
     *,
     as_json: bool,
-    out: Path | None,
+    out: Path,
     more: Mapping[str, object] | None = None,
 ) -> None:
     """Print the table, and the object where it is asked for; write both it and a plot to ``out``."""
-    found = msgspec.json.encode(as_object(results, main, more))
     show(results)
+    keep(name, msgspec.json.encode(as_object(results, main, more)), plot.draw(results), as_json=as_json, out=out)
+
+
+def keep(name: str, found: bytes, drawing: str | None, *, as_json: bool, out: Path) -> None:
+    """Print the object where it is asked for; write it and the plot, where there is one, to ``out``."""
     if as_json:
         click.echo(found)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{name}.json").write_bytes(msgspec.json.format(found, indent=2))
-        (out / f"{name}.svg").write_text(plot.draw(results))
-        say(f"written: {out / name}.json and .svg")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_bytes(msgspec.json.format(found, indent=2))
+    say(f"written: {out / name}.json")
+    if drawing is not None:
+        (out / f"{name}.svg").write_text(drawing)
+        say(f"written: {out / name}.svg")
 
 
 def show(results: Sequence[Result]) -> None:

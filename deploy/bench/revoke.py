@@ -7,6 +7,8 @@ the last DeleteEmailIdentityPolicy; its own few milliseconds of work per call co
 that time without the AWS calls on the way (30 ms for each that had to wait for the one before).
 """
 
+from pathlib import Path
+
 import click
 import msgspec
 
@@ -28,7 +30,10 @@ from broker.local.options import data_directory
               help="Events a second beside the second half; 0 leaves that half out.")  # fmt: skip
 @click.option("--call-ms", type=click.FloatRange(0), default=30.0, show_default=True, help="What an AWS call takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def revoke(*, revokes: int, every_s: float, seconds: float | None, load: int, call_ms: float, as_json: bool) -> None:
+@report.out_option
+def revoke(
+    *, revokes: int, every_s: float, seconds: float | None, load: int, call_ms: float, as_json: bool, out: Path
+) -> None:
     """Revoke grants, idle and under load: how long until SES holds no Allow any more.
 
     \b
@@ -37,6 +42,9 @@ def revoke(*, revokes: int, every_s: float, seconds: float | None, load: int, ca
     over_aws_ms   the rest: what the broker adds, and what the local AWS itself works on each call
     commit_ms     what the transaction took before that clock began
     answer_ms     what the owner waited for the API's answer
+
+    Events, deliveries, their times, lost and duplicated ones are those of the load; null without one. SQL round trips
+    are null: programs count them over their whole life, in which they do more than deliver.
     """
     number = revokes if seconds is None else max(1, int(seconds / every_s))
     options = Options(revokes=number, every_s=every_s, load=load, call_ms=call_ms)
@@ -44,9 +52,8 @@ def revoke(*, revokes: int, every_s: float, seconds: float | None, load: int, ca
     with run_directory(data_dir) as directory:
         found = measure(options, directory, Stock(data_dir, GROUPS), report.say)
     report.say(told(found))
-    if as_json:
-        click.echo(msgspec.json.encode(found))
-    if found.left:
+    report.keep("revoke", msgspec.json.encode(found), None, as_json=as_json, out=out)
+    if found.left or found.lost or found.duplicated:
         raise SystemExit(1)
 
 

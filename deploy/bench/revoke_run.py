@@ -1,6 +1,7 @@
 """Makes grants, revokes them, idle and under load, and reads from the local AWS's log how long each one took."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +12,10 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 
+from bench.flow import NOTHING, Flow
 from bench.generator import Plan
 from bench.machine import Machine, calibration_us, machine
-from bench.match import Percentiles, percentiles
+from bench.match import Account, Percentiles, account, percentiles
 from bench.messages import Stock
 from bench.revoke_path import Call, Way, over_aws_ms, way_of
 from bench.revoke_seed import Granted, held
@@ -22,12 +24,13 @@ from bench.stack import Say, Stack, connection
 from bench.world import plan_world
 from broker.local.aws import LocalAws
 from broker.local.child import StartError
-from broker.local.telling import wait_for
+from broker.local.telling import Untrue, wait_for
 
 GROUPS = 100  # tenants and endpoints of the load
 WARM_UP = 5  # revokes that do not count
 SETTLE_S = 1.0  # after the last revoke, before the local AWS is asked for its log, which costs it time
 LEAD_S = 3.0  # of load before the first revoke
+LOAD_WARM_UP_S = 1.0  # of load that does not count
 TAIL_S = 5.0  # of load after the last one was asked for
 
 
@@ -64,10 +67,11 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(Flow, frozen=True, kw_only=True):
     """What `--json` prints. `left`: identities on which SES still held a policy at the end.
 
-    `load_events_per_s` were acknowledged beside the revokes; `unacknowledged` messages never got their 200.
+    The figures of `Flow`, `lost` and `duplicated` are of the load beside the revokes, None without one; SQL round trips
+    are not told, since those of the revokes cannot be told from them. `unacknowledged` messages never got their 200.
     """
 
     since: str = "commit"
@@ -76,6 +80,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     loaded: Times | None
     load_events_per_s: float
     unacknowledged: int
+    lost: int | None
+    duplicated: int | None
     left: int
     calibration_us: float
     machine: Machine
@@ -100,18 +106,21 @@ def measure(options: Options, directory: Path, stock: Stock, say: Say) -> Result
         say(f"revoking {options.revokes} grants, idle")
         _revoke(servers, aws, grants[:WARM_UP], options)  # the first ones compile statements and open connections
         idle, _ = _revoke(servers, aws, grants[WARM_UP:][: options.revokes], options)
-        loaded, rate, unacknowledged = None, 0.0, 0
+        loaded, load = None, None
         if options.load:
             say(f"revoking {options.revokes} grants under {options.load} events/s")
             plan = _plan(options, servers, aws, stock, seconds)
-            loaded, rate, unacknowledged = _under_load(servers, aws, grants[WARM_UP + options.revokes :], options, plan)
+            loaded, load = _under_load(servers, aws, grants[WARM_UP + options.revokes :], options, plan)
         aws.set_dialect(latency_seconds=0, rate_limit_per_second=None)
         return Result(
+            **msgspec.structs.asdict(flow_of(load)),
+            lost=load.lost if load else None,
+            duplicated=load.duplicated if load else None,
             call_ms=options.call_ms,
             idle=idle,
             loaded=loaded,
-            load_events_per_s=rate,
-            unacknowledged=unacknowledged,
+            load_events_per_s=load.events_per_s if load else 0.0,
+            unacknowledged=load.unacknowledged if load else 0,
             left=sum(1 for each in grants if held(aws, each)),
             calibration_us=max(before, calibration_us()),
             machine=machine(servers.postgres_version()),
@@ -132,8 +141,8 @@ def _plan(options: Options, servers: Stack, aws: LocalAws, stock: Stock, seconds
 
 def _under_load(
     servers: Stack, aws: LocalAws, grants: Sequence[Granted], options: Options, plan: Plan
-) -> tuple[Times, float, int]:
-    """The revokes while a generator posts; how many of its messages a second it got rid of, and how many never."""
+) -> tuple[Times, Account]:
+    """The revokes while a generator posts, and what became of its messages once all are delivered."""
     ways: list[tuple[Times, datetime]] = []
 
     def meanwhile() -> None:
@@ -145,7 +154,23 @@ def _under_load(
     if last.timestamp() > time.time() - time.monotonic() + summary.ended:
         raise StartError("The load ended before the last Allow was gone; try again with less load.")
     acked = sum(1 for at in sent.acked if at)
-    return times, round(acked / (summary.ended - summary.started), 1), len(sent.acked) - acked
+    with contextlib.suppress(Untrue):  # what does not come is told as lost
+        wait_for("the load is delivered", lambda: servers.received() >= acked or None, PATIENCE_S)
+    receipts = servers.receipts()
+    return times, account(summary, sent, receipts, groups=GROUPS, fan_out=1, warm_up_s=LOAD_WARM_UP_S)
+
+
+def flow_of(load: Account | None) -> Flow:
+    """The figures of the load."""
+    if load is None:
+        return NOTHING
+    return Flow(
+        events_per_s=load.events_per_s,
+        deliveries_per_s=load.deliveries_per_s,
+        ack_ms=load.ack_ms,
+        receive_ms=load.receive_ms,
+        sql_round_trips_per_1000=None,
+    )
 
 
 def _revoke(servers: Stack, aws: LocalAws, grants: Sequence[Granted], options: Options) -> tuple[Times, datetime]:

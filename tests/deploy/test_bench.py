@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from array import array
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -15,27 +15,28 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bench import asking, faults, machine, match, messages, payloads, plot, report, sink
-from bench.deliver import grown, standard
+from bench.deliver import grown, standard, stays_within
 from bench.generator import Sent, Summary
 from bench.run import Result, Scenario
 from bench.world import plan_world
 from broker.cli import main
 from broker.feedback.envelope import Envelope, signed_text
 from broker.feedback.payloads import Feedback, parse
+from broker.local.options import data_directory
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
+LATENCIES = {"ack_ms", "receive_ms"}
 KEYS = {
     "events_per_s",
     "deliveries_per_s",
-    "ack_ms",
-    "receive_ms",
+    *LATENCIES,
     "sql_round_trips_per_1000",
     "lost",
     "duplicated",
     "calibration_us",
-    "cpu_us_per_event",
     "machine",
 }
+"""Those of every benchmark."""
 
 
 def summary(*, started: float = 100.0, ended: float = 110.0, first: int = 0) -> Summary:
@@ -210,7 +211,7 @@ def test_the_object_has_the_keys_of_every_benchmark_and_all_scenarios() -> None:
 
     found = report.as_object([main_one, other], main_one)
 
-    assert set(found) >= KEYS
+    assert set(found) >= KEYS | {"cpu_us_per_event"}
     assert 5.0 == found["events_per_s"]
     assert {"p50": 1.0, "p95": 2.0, "p99": 3.0} == found["ack_ms"]
     assert [5.0, 7.0] == [each["events_per_s"] for each in msgspec.convert(found["scenarios"], list[dict[str, object]])]
@@ -229,6 +230,30 @@ def test_growth_is_a_ratio_above_one_where_a_full_table_is_slower() -> None:
     empty, full = result(events_per_s=120.0), result(events_per_s=100.0)
 
     assert 1.2 == grown(empty, full)["events"]
+
+
+@pytest.mark.parametrize(
+    ("events", "deliveries", "within"),
+    [(100, 100, True), (83.4, 83.4, True), (150, 150, True), (83.3, 100, False), (100, 83.3, False), (0, 0, False)],
+)
+def test_growth_is_judged_by_events_and_deliveries(events: float, deliveries: float, *, within: bool) -> None:
+    """No more than 1.2 times worse, either of them."""
+    empty = result(events_per_s=100.0, deliveries_per_s=100.0)
+
+    assert within is stays_within(empty, result(events_per_s=events, deliveries_per_s=deliveries))
+
+
+def test_without_a_rate_in_empty_tables_growth_is_not_within_anything() -> None:
+    nothing = result(events_per_s=0.0, deliveries_per_s=0.0)
+
+    assert not stays_within(nothing, nothing)
+
+
+def test_figures_are_kept_in_the_data_directory_under_the_time() -> None:
+    kept = report.results_directory()
+
+    assert data_directory() / "bench" / "results" == kept.parent
+    assert abs(datetime.now(UTC) - datetime.strptime(kept.name + "+0000", "%Y-%m-%dT%H-%M-%SZ%z")) < timedelta(hours=1)
 
 
 def test_the_standard_set_measures_what_the_bar_is_about() -> None:

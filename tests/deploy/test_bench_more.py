@@ -8,6 +8,7 @@ import subprocess
 import sys
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -19,16 +20,19 @@ from bench import own_time
 from bench.fair import against
 from bench.fair_layout import Ear, Heard, flood, halves, heard
 from bench.fair_run import Phase
-from bench.generator import Sent
+from bench.flow import Flow, passed, per_thousand
+from bench.generator import Sent, Summary
 from bench.machine import Machine
 from bench.match import Percentiles
 from bench.naive_app import wants
 from bench.naive_models import EndpointRow
 from bench.revoke_path import REMOVAL, Call, Way, in_sequence, over_aws_ms, way_of
+from bench.revoke_run import flow_of
 from bench.sink import Receipts
 from broker.feedback.events import NewEvent
 from broker.feedback.keys import Key
 from broker.ids import new_id
+from tests.deploy.test_bench import KEYS, LATENCIES
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 OWNER, OTHER = "111111111111", "333333333333"
@@ -57,6 +61,13 @@ def phase(p99: float, *, missing: int = 0) -> Phase:
     """A measured load with this tail."""
     return Phase(
         heard=Heard(ms=Percentiles(1.0, 2.0, p99), events=10, missing=missing, again=0),
+        flow=Flow(
+            events_per_s=20.0,
+            deliveries_per_s=10.0,
+            ack_ms=Percentiles(1.0, 2.0, 3.0),
+            receive_ms=Percentiles(1.0, 2.0, p99),
+            sql_round_trips_per_1000=None,
+        ),
         worker_mb=100.0,
         calibration_us=3.0,
         machine=Machine(cores=2, processor="", python="", postgres=""),
@@ -158,6 +169,21 @@ def test_trouble_is_told_as_a_ratio_of_the_tails() -> None:
     found = against(phase(75, missing=3), phase(50))
 
     assert (1.5, 3, 75, 50) == (found.ratio_p99, found.lost, found.healthy_ms.p99, found.baseline_ms.p99)
+    assert (20, 10, 75) == (found.events_per_s, found.deliveries_per_s, found.receive_ms and found.receive_ms.p99)
+
+
+def test_rates_are_of_what_was_acknowledged_after_the_warm_up_and_of_all_that_came() -> None:
+    summary = Summary(first=0, started=10.0, ended=14.0, cpu_s=0.0, refused={})
+    messages = Sent(array("d", [10, 12, 13, 13]), array("d", [10.5, 12.1, 13.3, 0]), array("q", [1] * 4))
+
+    found = passed(summary, messages, receipts((0, 11), (1, 12.5), (1, 13.5), (2, 15), (77, 20)), warm_up_s=2)
+
+    assert (1.0, 100.0, 300.0) == (found.events_per_s, found.ack_ms.p50, found.ack_ms.p99)
+    assert (3, 0.6) == (found.deliveries, found.deliveries_per_s)
+
+
+def test_round_trips_that_nobody_told_are_not_made_up() -> None:
+    assert [20.0, None, None] == [per_thousand(10, 500), per_thousand(None, 500), per_thousand(10, 0)]
 
 
 @pytest.mark.parametrize(
@@ -210,10 +236,10 @@ def test_a_function_is_named_by_its_module_and_name() -> None:
     assert "deploy/test_bench_more.py:test_a_function_is_named_by_its_module_and_name" == own_time.name_of(frame)
 
 
-def run(*words: str) -> dict[str, object]:
-    """The object that a benchmark prints; it must have ended well."""
+def run(out: Path, name: str, *words: str) -> dict[str, object]:
+    """The object that a benchmark prints; it must have ended well, and have written the same where it says."""
     done = subprocess.run(  # noqa: S603 — our own words
-        [sys.executable, "-m", "broker.cli", "bench", *words, "--json"],
+        [sys.executable, "-m", "broker.cli", "bench", name, *words, "--json", "--out", str(out)],
         capture_output=True,
         check=False,
         text=True,
@@ -222,28 +248,64 @@ def run(*words: str) -> dict[str, object]:
 
     assert 0 == done.returncode, done.stderr
     found: dict[str, object] = msgspec.json.decode(done.stdout)
+    assert found == json.loads((out / f"{name}.json").read_text())
+    assert f"written: {out / name}.json" in done.stderr
+    check_keys(found)
     return found
 
 
-def test_the_naive_system_delivers_all_that_it_took() -> None:
-    found = run("naive", "--seconds", "1", "--closed", "2", "--naive-workers", "1", "--alone", "--profile")
+def check_keys(found: Mapping[str, object]) -> None:
+    """The keys of every benchmark; latencies with their three percentiles, or null where nothing was measured."""
+    assert set(found) >= KEYS
+    for name in LATENCIES:
+        assert found[name] is None or {"p50", "p95", "p99"} == set(msgspec.convert(found[name], dict[str, float]))
+
+
+def test_the_naive_system_delivers_all_that_it_took(tmp_path: Path) -> None:
+    found = run(tmp_path, "naive", "--seconds", "1", "--closed", "2", "--naive-workers", "1", "--alone", "--profile")
 
     assert (0, 0, 0, 0) == tuple(found[name] for name in ("lost", "duplicated", "misdelivered", "left_pending"))
     assert found["acknowledged"] == found["deliveries"] == found["attempts"] != 0
     assert {"api", "worker"} == set(msgspec.convert(found["profile"], dict[str, own_time.Own]))
+    assert (tmp_path / "naive.svg").is_file()
 
 
-def test_healthy_endpoints_get_everything_while_the_others_fail() -> None:
-    found = run("fair", "--seconds", "1", "--rate", "20", "--endpoints", "4", "--kind", "500")
+def test_growth_is_measured_and_judged(tmp_path: Path) -> None:
+    found = run(tmp_path, "growth", "--seconds", "1", "--rate", "20", "--events", "500", "--pending", "100")
 
     assert (0, 0) == (found["lost"], found["duplicated"])
-    assert ["500"] == list(msgspec.convert(found["kinds"], dict[str, object]))
-    assert {"healthy_ms", "baseline_ms", "ratio_p99", "calibration_us"} <= set(found)
+    assert found["within_1_2"] in {True, False}
+    assert {"events", "deliveries"} <= set(msgspec.convert(found["growth"], dict[str, float]))
+    assert (tmp_path / "growth.svg").is_file()
 
 
-def test_revokes_leave_no_policy_in_ses() -> None:
-    found = run("revoke", "--revokes", "2", "--load", "0")
+def test_healthy_endpoints_get_everything_while_the_others_fail_and_one_tenant_floods(tmp_path: Path) -> None:
+    words = ("--seconds", "1", "--rate", "20", "--endpoints", "4", "--kind", "500", "--flood-rate", "0.5")
+    found = run(tmp_path, "fair", *words)
+
+    kinds = msgspec.convert(found["kinds"], dict[str, dict[str, object]])
+    flooded = msgspec.convert(found["flood"], dict[str, object])
+    assert (0, 0) == (found["lost"], found["duplicated"])
+    assert ["500"] == list(kinds)
+    assert {"healthy_ms", "baseline_ms", "ratio_p99"} <= set(found)
+    for each in (found, kinds["500"], flooded):
+        check_keys({"machine": None, **each})
+        assert None not in {each[name] for name in ("events_per_s", "deliveries_per_s", "sql_round_trips_per_1000")}
+    assert "nobody is bad" in (tmp_path / "fair.svg").read_text()
+
+
+def test_revokes_leave_no_policy_in_ses(tmp_path: Path) -> None:
+    found = run(tmp_path, "revoke", "--revokes", "2", "--load", "20")
 
     idle = msgspec.convert(found["idle"], dict[str, object])
-    assert (0, 2, None) == (found["left"], idle["revokes"], found["loaded"])
+    loaded = msgspec.convert(found["loaded"], dict[str, object])
+    assert (0, 2, 2) == (found["left"], idle["revokes"], loaded["revokes"])
     assert {"revoke_ms", "aws_calls_ms", "over_aws_ms"} <= set(idle)
+    assert (0, 0, None) == (found["lost"], found["duplicated"], found["sql_round_trips_per_1000"])
+    assert None not in {found["events_per_s"], found["deliveries_per_s"]}
+    assert found["ack_ms"] is not None
+    assert found["receive_ms"] is not None
+
+
+def test_revokes_without_a_load_tell_nothing_of_one() -> None:
+    assert {None} == set(msgspec.structs.asdict(flow_of(None)).values())

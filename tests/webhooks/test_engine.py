@@ -1,18 +1,23 @@
 """The delivery engine, on a real Postgres and against real receivers."""
 
 import asyncio
+import json
 from datetime import timedelta
 
-from standardwebhooks import Webhook
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.webhooks import deliveries, enabling, endpoints, pending
 from broker.webhooks.deliveries import DeliveryId
+from broker.webhooks.events import Shape
 from broker.webhooks.holding import Held, Lines
 from broker.webhooks.lane import Lane
 from broker.webhooks.pacing import Pace
+from broker.webhooks.render import SOURCES, TYPE_PREFIX
 from broker.webhooks.retries import SCHEDULE
 from broker.webhooks.views import DeliveryState
 from tests.webhooks.conftest import Run, an_event, happened, make_due, make_endpoint, rows
@@ -36,6 +41,32 @@ async def test_an_event_reaches_the_endpoint_signed_as_a_customer_checks_it(
     assert {"state": "active", "event_id": str(event.id)} == checked["data"]
     assert ("grant.activated", str(event.id)) == (checked["type"], request.headers["webhook-id"])
     assert [] == await deliveries.list_some(committed_db, tenant, state=DeliveryState.PENDING)
+
+
+async def test_a_cloud_event_reaches_the_endpoint_as_one_signed_over_exactly_its_bytes(
+    committed_db: Database, keyring: Keyring, tenant: Caller, receiver: Receiver, run: Run
+) -> None:
+    """CloudEvents 1.0, HTTP binding, structured content mode; the SDK raises for what is none."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url, shape=Shape.CLOUDEVENTS)
+    event = an_event(owner=tenant)
+    await happened(committed_db, tenant, event)
+
+    await run(endpoint.id)
+
+    (request,) = receiver.delivered
+    found = from_structured_event(HTTPMessage(request.headers, request.body))
+    assert "application/cloudevents+json; charset=utf-8" == request.headers["content-type"]
+    assert (str(event.id), "1.0", SOURCES + "broker", TYPE_PREFIX + "grant.activated", event.at) == (
+        found.get_id(),
+        found.get_specversion(),
+        found.get_source(),
+        found.get_type(),
+        found.get_time(),
+    )
+    assert {"state": "active", "event_id": str(event.id)} == found.get_data()
+    assert json.loads(request.body) == Webhook(endpoint.secret).verify(request.body, request.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(endpoint.secret).verify(request.body + b" ", request.headers)
 
 
 async def test_a_receiver_that_fails_gets_it_again_under_the_same_id(
