@@ -65,6 +65,7 @@ class Route(Due, Base):
         ),
         CheckConstraint("made_by IN ('owner', 'delegate')", name="made_by"),
         Index("routes_grant_id_kind_key", "grant_id", "kind", unique=True, postgresql_where=text("state <> 'removed'")),
+        Index("routes_grant_id_idx", "grant_id"),  # ingest looks routes up by their grant
         Index("routes_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("routes_tenant_id_idx", "tenant_id", "id"),
         Index("routes_delegate_id_idx", "delegate_id", "id"),

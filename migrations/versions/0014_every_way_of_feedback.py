@@ -37,11 +37,13 @@ ALTER TABLE routes
   ADD COLUMN heard_at timestamptz,
   DROP CONSTRAINT routes_grant_id_kind_key;
 
-CREATE UNIQUE INDEX routes_grant_id_kind_key ON routes (grant_id, kind) WHERE state <> 'removed'
+CREATE UNIQUE INDEX routes_grant_id_kind_key ON routes (grant_id, kind) WHERE state <> 'removed';
+
+CREATE INDEX routes_grant_id_idx ON routes (grant_id)
 """
 
 BACK = """
-DROP INDEX routes_grant_id_kind_key;
+DROP INDEX routes_grant_id_kind_key, routes_grant_id_idx;
 
 ALTER TABLE routes
   DROP COLUMN settings, DROP COLUMN found, DROP COLUMN choices, DROP COLUMN wanted, DROP COLUMN made_by,
