@@ -77,6 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     identity_check_every: Annotated[timedelta, _about("Seconds between drift checks of an identity")] = timedelta(
         minutes=15
     )
+    route_quiet_after: Annotated[
+        timedelta, _about("A route of which nothing is heard for so many seconds is shown as quiet")
+    ] = timedelta(days=7)
     webhook_allow_loopback: Annotated[
         bool, _about("Let webhooks go to http and to loopback addresses; for local runs only")
     ] = False

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,11 +16,15 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.feedback import routes, topics
 from broker.feedback.flusher import Flusher
+from broker.feedback.handling import Handler
+from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
+from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws, Credentials
 from broker.gateways.http import HttpFetcher
 from broker.gateways.ses import SesGateway
@@ -58,6 +63,11 @@ class Here(msgspec.Struct, frozen=True):
     tallies: list[Tally]
     listener: Endpoint
     seen: list[int]
+
+    @property
+    def handlers(self) -> dict[RouteKind, Handler]:
+        topics_of_owners = OwnersTopics(self.ses, partial(topics.over_https, self.settings))
+        return {RouteKind.identity_topic: IdentityTopic(self.ses, topics_of_owners)}
 
     async def take(self, wanted: int) -> None:
         """Hands on what SNS posted since the last time, which is so many messages."""
@@ -122,7 +132,7 @@ async def unprepared(db: Database, accounts: tuple[Account, Account]) -> World:
 
 async def work_on_route(world: World, here: Here) -> str:
     route = await route_of(world, world.grant_id)
-    await routes.run(world.db.as_role(Role.WORKER), here.ses, here.settings, only=[route.id])
+    await routes.run(world.db.as_role(Role.WORKER), here.handlers, here.settings, only=[route.id])
     return (await route_of(world, world.grant_id)).state
 
 
