@@ -33,11 +33,18 @@ class BrokerTopics(Protocol):
     """SNS in the broker's own account. Raises `Unavailable` or `Refused`."""
 
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
-        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing."""
+        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing.
+
+        Tried again for as long as SNS does, and not under the AWS-managed key.
+        """
         ...
 
     async def subscribe(self, topic_arn: str, url: str) -> str | None:
         """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits."""
+        ...
+
+    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
+        """Has what cannot be delivered put into this queue."""
         ...
 
 
@@ -114,6 +121,8 @@ async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: 
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
     subscription = await sns.subscribe(arn, settings.public_url + FEEDBACK_PATH)
+    if subscription and (dead_letters := settings.dead_letters.get(wanted.region)):
+        await sns.redrive(subscription, dead_letters)
     await _settle(db, claimed, settings, subscription=subscription, was_confirmed=wanted.confirmed)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 
 from broker.caller import Caller
 from broker.connections.models import Connection
@@ -33,6 +33,7 @@ class Sns:
         self.error = error
         self.made: dict[str, str] = {}
         self.subscribed: list[tuple[str, str]] = []
+        self.redriven: list[tuple[str, str]] = []
         self.while_subscribing: Callable[[str], None] | None = None
 
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
@@ -45,6 +46,9 @@ class Sns:
     async def subscribe(self, topic_arn: str, url: str) -> str | None:
         self.subscribed.append((topic_arn, url))
         return self.answer
+
+    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
+        self.redriven.append((subscription_arn, queue_arn))
 
 
 @pytest.fixture
@@ -237,3 +241,32 @@ async def test_each_account_of_an_owner_has_a_topic_of_its_own(world: World, rea
     assert arn.endswith(further.id.hex)
     assert "444444444444" in sns.made[arn]
     assert "111111111111" not in sns.made[arn]
+
+
+async def test_what_sns_cannot_deliver_over_https_goes_into_the_regions_queue(
+    world: World, reachable: Settings
+) -> None:
+    """By itself SNS gives up on HTTPS after an hour at most (SNS Developer Guide, sns-message-delivery-retries)."""
+    queue = "arn:aws:sqs:us-east-1:999999999999:dead"
+    settings = msgspec.structs.replace(
+        reachable, feedback_dead_letters=f"arn:aws:sqs:eu-west-1:999999999999:dead,{queue}"
+    )
+    await new_topic(world)
+    sns = Sns(answer="arn:aws:sns:us-east-1:999999999999:t:1")
+    await run(world, sns, settings)
+
+    assert [("arn:aws:sns:us-east-1:999999999999:t:1", queue)] == sns.redriven
+
+
+async def test_a_topic_of_an_owner_is_left_to_its_routes(world: World, reachable: Settings) -> None:
+    """It is in the owner's account: we neither make it nor change it."""
+    async with world.db.begin(world.owner) as session:
+        changed = {"source": "tenant_topic", "connection_id": None, "state": "lost", "due_at": func.now()}
+        await session.execute(update(Topic).where(Topic.id == world.topic_id).values(changed))
+        await session.execute(update(Route).values(due_at=None))
+    sns = Sns()
+    await run(world, sns, reachable)
+
+    assert ({}, []) == (sns.made, sns.subscribed)
+    assert (await route_of(world, world.grant_id)).due_at is not None
+    assert (await topic_of(world, world.topic_id)).due_at is None
