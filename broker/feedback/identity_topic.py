@@ -145,7 +145,8 @@ class IdentityTopic:
             if before is None:
                 raise
             await self._ses.set_notification_topic(access, name, kind, None)
-            return [f"The {kind} topic that {name} had before could not be put back, so it is empty: {error.detail}"]
+            why = error.detail.replace(before, "that topic")  # both parties read it
+            return [f"The {kind} topic that {name} had before could not be put back, so it is empty: {why}"]
         return []
 
 

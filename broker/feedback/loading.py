@@ -167,9 +167,11 @@ async def _others(session: AsyncSession, route: Route, identity: Identity) -> li
         .order_by(Route.id)
     )
     found = []
-    for other, its, grant in await session.execute(query):
-        children = await _children(session, its)
-        names = (its.name, *concerned(its.name, children, _from_addresses(grant)))
+    children: dict[UUID, tuple[str, ...]] = {}  # hundreds of grants may be on one identity
+    for other, its, grant in (await session.execute(query)).all():
+        if its.id not in children:
+            children[its.id] = await _children(session, its)
+        names = (its.name, *concerned(its.name, children[its.id], _from_addresses(grant)))
         previous = by_identity(other.previous or {}, its.name)
         found.append(_Other(other.wanted, names, tuple(other.found.get("topics", ())), previous))
     return found
