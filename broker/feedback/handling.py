@@ -16,6 +16,10 @@ class Unfinished(Exception):  # an outcome: SES takes about one such call a seco
     """Part of it was done, and then AWS asked to wait. Nothing is written; the next run begins in a moment."""
 
 
+class Settled(Exception):  # an outcome: the route of a grant that has ended, which is kept as it is
+    """Nothing is to be looked at any more, and nothing is written."""
+
+
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
     """What else there is around a route on the owner's side, for kinds that set something on its identities.
 
@@ -103,7 +107,11 @@ class Handler(Protocol):
     """Carries out one kind of route in the tenants' accounts. Both may run twice; both raise Unavailable or Refused."""
 
     async def check(self, work: RouteWork) -> Checked:
-        """Makes it as it was asked for where something is missing (create and repair), reads back, says what is so."""
+        """Makes it as it was asked for where something is missing (create and repair), reads back, says what is so.
+
+        Also asked once the grant has `ended`: a kind that is taken away then answers `removed`, one that is left as it
+        is raises `Settled`.
+        """
         ...
 
     async def remove(self, work: RouteWork) -> Checked:

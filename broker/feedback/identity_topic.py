@@ -9,7 +9,7 @@ from broker.aws_access import RoleAccess
 from broker.errors import Refused, Unavailable
 from broker.feedback import slots
 from broker.feedback.children import concerned
-from broker.feedback.handling import Checked, RouteWork, TenantTopic, Unfinished
+from broker.feedback.handling import Checked, RouteWork, Settled, TenantTopic, Unfinished
 from broker.feedback.owners_topics import Heard, OwnersTopics
 from broker.feedback.slots import Slots
 from broker.feedback.views import RouteState
@@ -49,6 +49,9 @@ class IdentityTopic:
 
     async def check(self, work: RouteWork) -> Checked:
         """Sets empty slots, tells first what SES has dropped, subscribes to the owner's own topics, reads back."""
+        if work.ended:
+            # The bounces of its last mail still come in, but what SES drops now is not put back.
+            raise Settled
         if work.topic_arn is None:
             known = work.previous is not None
             return Checked(

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+import msgspec
+
 from broker import due, log
 from broker.caller import Caller
 from broker.db import Database
 from broker.due import Claim, back_off, settle
 from broker.errors import Refused, Unavailable
 from broker.feedback.findings import write
-from broker.feedback.handling import Checked, Handler, Unfinished
+from broker.feedback.handling import Checked, Handler, Settled, Unfinished
 from broker.feedback.kinds import KINDS
 from broker.feedback.loading import KIND, Loaded, load
 from broker.feedback.views import RouteKind, RouteState
@@ -35,44 +37,53 @@ async def run(db: Database, handlers: Handlers, settings: Settings, *, only: Seq
     return await due.work(db, KIND, check, most=AT_ONCE, lease=LEASE, only=only)
 
 
+class _Outcome(msgspec.Struct, frozen=True):
+    """What came of it, None where nothing is to be written, and when to go on; `failed`: with growing pauses."""
+
+    found: Checked | None = None
+    again_in: timedelta | None = None
+    failed: bool = False
+
+
 async def _check(db: Database, handlers: Handlers, settings: Settings, claimed: Claim) -> None:
     loaded = await load(db, claimed)
-    failed = False
-    again_in: timedelta | None = settings.identity_check_every
+    outcome = await _outcome(handlers, loaded, every=settings.identity_check_every)
+    if outcome.failed:
+        again_in = back_off(claimed.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
+        outcome = msgspec.structs.replace(outcome, again_in=again_in)
+    await _settle(db, settings, claimed, loaded, outcome=outcome)
+
+
+async def _outcome(handlers: Handlers, loaded: Loaded, *, every: timedelta) -> _Outcome:
     try:
         found = await _look(handlers, loaded)
+    except Settled:
+        return _Outcome()
     except Unfinished:
-        found, again_in = None, SOON
+        return _Outcome(again_in=SOON)
     except Unavailable as error:
-        logger.warning("route waits", route_id=str(claimed.id), reason=error.detail)
-        found, failed = None, True
+        logger.warning("route waits", route_id=str(loaded.work.id), reason=error.detail)
+        return _Outcome(failed=True)
     except Refused as error:
-        found, failed = Checked(state=RouteState.broken, reason=error.detail), True
-    else:
-        if found is None or found.state is RouteState.removed:
-            again_in = None
-        elif found.unfinished:
-            again_in = SOON
-        elif not loaded.wanted:
-            failed = True
-    if failed:
-        again_in = back_off(claimed.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
-    await _settle(db, settings, claimed, loaded, found=found, again_in=again_in, failed=failed)
+        return _Outcome(Checked(state=RouteState.broken, reason=error.detail), failed=True)
+    if found.state is RouteState.removed:
+        return _Outcome(found)
+    if found.unfinished:
+        return _Outcome(found, SOON)
+    # What could not be removed is tried again like what failed, until it is.
+    return _Outcome(found, every, failed=not loaded.wanted)
 
 
-async def _look(handlers: Handlers, loaded: Loaded) -> Checked | None:
-    """None: nothing is to be done. No transaction is open here."""
+async def _look(handlers: Handlers, loaded: Loaded) -> Checked:
+    """No transaction is open here."""
     work = loaded.work
     handler = handlers.get(work.kind)
     if loaded.state is RouteState.removed:
-        return None
+        raise Settled
     if not loaded.wanted:
         if KINDS[work.kind].inside in loaded.gone:
             return Checked(state=RouteState.removed, reason=_left_behind(KINDS[work.kind].inside))
         return await handler.remove(work) if handler is not None else _unknown(work.kind)
-    if work.ended:
-        # After a grant's end the bounces of its last mail still come in, but what SES drops now is not put back.
-        return None
     return await handler.check(work) if handler is not None else _unknown(work.kind)
 
 
@@ -88,20 +99,12 @@ def _left_behind(side: str) -> str:
     )
 
 
-async def _settle(
-    db: Database,
-    settings: Settings,
-    claimed: Claim,
-    loaded: Loaded,
-    *,
-    found: Checked | None,
-    again_in: timedelta | None,
-    failed: bool,
-) -> None:
+async def _settle(db: Database, settings: Settings, claimed: Claim, loaded: Loaded, *, outcome: _Outcome) -> None:
+    found, work = outcome.found, loaded.work
     # A tenant's topic can only be written down as that tenant; the route is both parties'.
-    is_delegates = found is not None and found.topic is not None and found.topic.tenant_id == loaded.work.delegate_id
-    caller = Caller.system(loaded.work.delegate_id if is_delegates else claimed.tenant_id, job=KIND)
+    is_delegates = found is not None and found.topic is not None and found.topic.tenant_id == work.delegate_id
+    caller = Caller.system(work.delegate_id if is_delegates else claimed.tenant_id, job=KIND)
     async with db.begin(caller) as session:
         if found is not None:
             await write(session, caller, loaded, found, quiet_after=settings.route_quiet_after)
-        await settle(session, claimed, again_in=again_in, failed=failed)
+        await settle(session, claimed, again_in=outcome.again_in, failed=outcome.failed)

@@ -20,6 +20,10 @@ from tests.feedback.test_api import as_tenant, http
 __all__ = ["http"]
 
 
+# The least that each kind asks for.
+LEAST: dict[RouteKind, dict[str, Any]] = {kind: {} for kind in RouteKind}
+
+
 async def make(http: httpx.AsyncClient, world: World, side: str, kind: str, **more: Any) -> httpx.Response:
     caller = world.owner if side == "owner" else world.delegate
     body = {"grant_id": str(world.grant_id), "kind": kind, **more}
@@ -47,7 +51,7 @@ async def test_a_kind_is_made_by_whom_the_table_names(
 ) -> None:
     """A kind that this installation does not set up is refused to those who might make it."""
     await no_routes(world)
-    answer = await make(http, world, side, kind)
+    answer = await make(http, world, side, kind, settings=LEAST[kind])
 
     rule = KINDS[kind]
     made = 202 if rule.settings is not None else 409

@@ -158,3 +158,17 @@ async def test_a_delegates_topic_is_known_as_the_delegates(world: World, setting
     assert finder.asked[0].delegate is not None
     assert ("theirs", DELEGATE_ACCOUNT) == (finder.asked[0].delegate.external_id, finder.asked[0].delegate.account_id)
     assert arn == finder.asked[-1].topic_arn
+
+
+async def test_a_kind_may_end_with_its_grant(world: World, settings: Settings, change_grant: ChangeGrant) -> None:
+    class Ending(Finder):
+        async def check(self, work: RouteWork) -> Checked:
+            assert work.ended
+            return Checked(state=RouteState.removed, reason="The grant has ended.")
+
+    await change_grant(ended_at=NOW)
+    await change_route(world, kind="foreign_topic")
+    handlers = {RouteKind.foreign_topic: Ending("arn:t", world.delegate.tenant)}
+    route = await run_with(world, handlers, settings)
+
+    assert ("removed", "The grant has ended.", None) == (route.state, route.reason, route.due_at)
