@@ -22,10 +22,14 @@ from broker.webhooks.fanout import publish
 async def write(
     session: AsyncSession, caller: Caller, loaded: Loaded, found: Checked, *, quiet_after: timedelta
 ) -> None:
-    """In the transaction that settles the work: nothing of it is kept when another worker has taken over."""
+    """In the transaction that settles the work: nothing of it is kept when another worker has taken over.
+
+    Topics are locked before the route, as by whoever confirms a topic and wakes its routes.
+    """
+    ids = await _know(session, loaded, found)
     query = select(Route, func.now()).where(Route.id == loaded.work.id).with_for_update()
     route, now = (await session.execute(query)).one()
-    await _keep_topics(session, route, loaded, found)
+    route.topic_id = _serving(route, loaded, found, ids)
     if found.previous is not None:
         route.previous = dict(found.previous)
     if found.found is not None:
@@ -90,15 +94,24 @@ def _event(route: Route, now: datetime) -> Event:
     )
 
 
-async def _keep_topics(session: AsyncSession, route: Route, loaded: Loaded, found: Checked) -> None:
-    """Knows the topics from now on, and by which one the route is heard."""
-    ids = {topic.arn: await _remember(session, topic, loaded.work.region) for topic in found.more_topics}
-    if found.topic is not None:
-        route.topic_id = ids.get(found.topic.arn) or await _remember(session, found.topic, loaded.work.region)
-    elif route.kind == RouteKind.identity_topic:
-        route.topic_id = loaded.broker_topic_id or route.topic_id
+async def _know(session: AsyncSession, loaded: Loaded, found: Checked) -> dict[str, UUID | None]:
+    """Knows these topics from now on: their ids by ARN."""
+    topics = {topic.arn: topic for topic in (*found.more_topics, *((found.topic,) if found.topic else ()))}
+    if found.forget:
+        going = select(Topic.id).where(Topic.tenant_id == loaded.work.owner_id, Topic.arn.in_(found.forget))
+        await session.execute(going.order_by(Topic.arn).with_for_update())
+    return {arn: await _remember(session, topics[arn], loaded.work.region) for arn in sorted(topics)}
+
+
+def _serving(route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID | None]) -> UUID | None:
+    """The topic that the route is heard by."""
     if found.state is RouteState.removed:
-        route.topic_id = None
+        return None
+    if found.topic is not None:
+        return ids[found.topic.arn]
+    if route.kind == RouteKind.identity_topic:
+        return loaded.broker_topic_id or route.topic_id
+    return route.topic_id
 
 
 async def _remember(session: AsyncSession, topic: TenantTopic, region: str) -> UUID | None:

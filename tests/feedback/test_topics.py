@@ -1,5 +1,6 @@
 """The broker's own topics: made, opened to one owner's SES, subscribed to, and watched."""
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +19,7 @@ from broker.feedback.models import Route, Topic
 from broker.feedback.requests import activated, request_route
 from broker.grants.models import Grant
 from broker.ids import new_id
-from broker.settings import Settings
+from broker.settings import Settings, SettingsError, load
 from tests.feedback.conftest import World, database_time, route_of
 from tests.feedback.examples import OWNER_ACCOUNT
 
@@ -270,3 +271,20 @@ async def test_a_topic_of_an_owner_is_left_to_its_routes(world: World, reachable
     assert ({}, []) == (sns.made, sns.subscribed)
     assert (await route_of(world, world.grant_id)).due_at is not None
     assert (await topic_of(world, world.topic_id)).due_at is None
+
+
+@pytest.mark.parametrize(("arn", "is_good"), [("arn:aws:sqs:eu-west-1:999999999999:dead", True), ("dead", False)])
+def test_a_dead_letter_queue_is_named_by_its_arn(arn: str, *, is_good: bool) -> None:
+    environ = {
+        "BROKER_DATABASE_URL": "postgresql+asyncpg://broker@127.0.0.1/broker",
+        "BROKER_SECRET_KEYS": base64.urlsafe_b64encode(bytes(32)).decode(),
+        "BROKER_API_KEY_PEPPER": "x" * 32,
+        "BROKER_REGISTRATION": "open",
+        "BROKER_FEEDBACK_DEAD_LETTERS": arn,
+    }
+
+    if is_good:
+        assert {"eu-west-1": arn} == load(environ).dead_letters
+    else:
+        with pytest.raises(SettingsError, match="BROKER_FEEDBACK_DEAD_LETTERS must be ARNs"):
+            load(environ)
