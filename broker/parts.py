@@ -16,10 +16,14 @@ from broker.fastpath import FastPath
 from broker.feedback import requests, routes, store, topics
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
+from broker.feedback.handling import Handler
+from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
+from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
@@ -57,6 +61,10 @@ class Parts:
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
+        where = partial(topics.over_https, settings)
+        self.route_handlers: Mapping[RouteKind, Handler] = {
+            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
+        }
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 
@@ -104,7 +112,7 @@ class Parts:
             "identities": (self.worker, partial(self._sync, None)),
             "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery)),
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
-            "routes": (self.worker, partial(routes.run, self.worker, self.ses, self.settings)),
+            "routes": (self.worker, partial(routes.run, self.worker, self.route_handlers, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
             "replays": (self.worker, partial(replays.run, self.worker)),
         }

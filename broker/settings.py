@@ -1,6 +1,7 @@
 """Configuration from `BROKER_*` environment variables: one frozen Struct, checked at start."""
 
 import base64
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -77,6 +78,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     identity_check_every: Annotated[timedelta, _about("Seconds between drift checks of an identity")] = timedelta(
         minutes=15
     )
+    feedback_dead_letters: Annotated[
+        str,
+        _about("ARNs of SQS queues, comma-separated, one per Region: they take what SNS cannot deliver over HTTPS"),
+    ] = ""
+    route_quiet_after: Annotated[
+        timedelta, _about("A route of which nothing is heard for so many seconds is shown as quiet")
+    ] = timedelta(days=7)
     webhook_allow_loopback: Annotated[
         bool, _about("Let webhooks go to http and to loopback addresses; for local runs only")
     ] = False
@@ -97,6 +105,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def fernet_keys(self) -> tuple[str, ...]:
         """The keyring, newest first."""
         return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
+
+    @property
+    def dead_letters(self) -> dict[str, str]:
+        """The ARN of the queue for what SNS cannot deliver over HTTPS, by Region."""
+        return {arn.split(":")[3]: arn for arn in _listed(self)}
 
     @property
     def direct_url(self) -> str:
@@ -143,7 +156,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _cross_checks(settings: Settings) -> list[str]:
-    problems = []
+    problems = _queue_problems(settings)
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
     if len(settings.api_key_pepper) < 32:
@@ -163,6 +176,16 @@ def _cross_checks(settings: Settings) -> list[str]:
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         problems.append("BROKER_LOG_LEVEL must be debug, info, warning or error.")
     return problems
+
+
+def _queue_problems(settings: Settings) -> list[str]:
+    if all(re.fullmatch(r"arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[\w-]+", arn) for arn in _listed(settings)):
+        return []
+    return ["BROKER_FEEDBACK_DEAD_LETTERS must be ARNs of standard SQS queues, separated by commas."]
+
+
+def _listed(settings: Settings) -> list[str]:
+    return [arn.strip() for arn in settings.feedback_dead_letters.split(",") if arn.strip()]
 
 
 def _is_fernet_key(key: str) -> bool:

@@ -25,13 +25,17 @@ class Form(StrEnum):
 
 
 class Permission(msgspec.Struct, frozen=True):
-    """One operation of AWS: the action that IAM checks, what it can be limited to, whose role needs it, what for."""
+    """One operation of AWS: the action that IAM checks, what it can be limited to, whose role needs it, what for.
+
+    `optional`: a role without it is verified all the same, and what needs it says so where it is wanted.
+    """
 
     operation: str
     action: str
     form: Form
     role: Role
     purpose: str
+    optional: bool = False
 
 
 PREFIX = "delegation-broker-"
@@ -77,6 +81,26 @@ TABLE = (
         "lets our topic hear of bounces and complaints where none is set",
     ),
     *(
+        Permission(
+            name,
+            f"sns:{name}",
+            Form.TOPIC,
+            Role.OWNER,
+            "listens to the topic that an identity tells already, so that its setting stays as it is",
+            optional=True,
+        )
+        for name in ("GetTopicAttributes", "Subscribe")
+    ),
+    # Subscriptions are no resources to IAM (Service Authorization Reference, Amazon SNS).
+    Permission(
+        "Unsubscribe",
+        "sns:Unsubscribe",
+        Form.ANY,
+        Role.OWNER,
+        "ends our subscription to such a topic when the route is removed",
+        optional=True,
+    ),
+    *(
         Permission(name, f"ses:{name}", Form.CONFIGURATION_SET, Role.DELEGATE, "keeps our configuration set")
         for name in (
             "CreateConfigurationSet",
@@ -118,7 +142,7 @@ def unscoped(role: Role) -> tuple[Permission, ...]:
 def role_policy(role: Role, account_id: str, partition: str) -> dict[str, Any]:
     """The policy of the tenant's role: each action once, limited to the account's resources where that is possible."""
     statements = [
-        _statement(form, rights(role), [_resource(form, account_id, partition)])
+        _statement(form, rights(role), [_resource(form, role, account_id, partition)])
         for form in Form
         if any(row.form is form for row in rights(role))
     ]
@@ -175,10 +199,12 @@ def _statement(form: Form, rows: Iterable[Permission], resources: Sequence[str])
     }
 
 
-def _resource(form: Form, account_id: str, partition: str) -> str:
+def _resource(form: Form, role: Role, account_id: str, partition: str) -> str:
     if form is Form.ANY:
         return "*"
-    return f"arn:{partition}:{_SERVICES[form]}:*:{account_id}:{_RESOURCES[form]}"
+    # An owner's topics are its own and have names of its own.
+    named = "*" if (form, role) == (Form.TOPIC, Role.OWNER) else _RESOURCES[form]
+    return f"arn:{partition}:{_SERVICES[form]}:*:{account_id}:{named}"
 
 
 def _form_of(arn: str) -> Form:

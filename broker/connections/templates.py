@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from broker.connections.permissions import Role, role_policy, trust_policy, unscoped
+from broker.connections.permissions import Role, rights, role_policy, trust_policy, unscoped
 
 STACK = "ses-delegation-broker"
 _CONSOLES = {
@@ -74,6 +74,9 @@ def _notes(plan: RolePlan) -> list[str]:
         "AWS cannot limit these rights to single resources:",
     ]
     lines += [f"  {row.action}: {row.purpose}" for row in unscoped(plan.role)]
+    if may_go := [row for row in rights(plan.role) if row.optional]:
+        lines.append("These rights may be left out; the broker then says so where it would need them:")
+        lines += [f"  {row.action}: {row.purpose}" for row in may_go]
     if plan.role is Role.OWNER:
         lines.append(
             "Whoever may create policies may write any policy on your identities: IAM has no key that limits it."

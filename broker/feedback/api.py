@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from litestar import Controller, MediaType, Request, Response, get, post
+from litestar import Controller, MediaType, Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from broker import clock
 from broker.caller import Caller, Scope
 from broker.db import Database
-from broker.feedback import service
+from broker.feedback import moves, service
 from broker.feedback.receive import Receiver
-from broker.feedback.views import RouteView
+from broker.feedback.views import NewRoute, RouteView
 from broker.tenants.auth import PUBLIC
 from broker.web import Page, Problem, after, checked_size, needs, page_of
 
@@ -47,6 +47,62 @@ class RouteController(Controller):
     ) -> RouteView:
         """One route of a grant that you are a party to; its state says whether feedback comes through."""
         return await service.show_route(db, caller, route_id)
+
+    @post(summary="Make a feedback route", operation_id="makeRoute", status_code=202, guards=[needs(Scope.WRITE)])
+    async def make_route(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], data: JSONBody[NewRoute]
+    ) -> RouteView:
+        """Asks for one more way in which feedback of a grant comes. Workers set it up; the state tells.
+
+        A grant has one route of each kind; its `identity_topic` is made by itself when it becomes active. 403 when this
+        kind is the other party's to make, 409 when there is one already or the grant is not in force.
+        """
+        return await moves.make(db, caller, data)
+
+    @post(
+        "/{route_id:uuid}/check",
+        summary="Check a feedback route",
+        operation_id="checkRoute",
+        status_code=202,
+        guards=[needs(Scope.WRITE)],
+    )
+    async def check_route(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], route_id: FromPath[UUID]
+    ) -> RouteView:
+        """Has it looked at now instead of at its next turn; 409 when it was removed."""
+        return await moves.check(db, caller, route_id)
+
+    @post(
+        "/{route_id:uuid}/repair",
+        summary="Repair a feedback route",
+        operation_id="repairRoute",
+        status_code=202,
+        guards=[needs(Scope.WRITE)],
+    )
+    async def repair_route(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], route_id: FromPath[UUID]
+    ) -> RouteView:
+        """Has what is missing put back now, also where earlier tries failed.
+
+        409 when the grant has ended or the route is being removed: nothing is put back then.
+        """
+        return await moves.repair(db, caller, route_id)
+
+    @delete(
+        "/{route_id:uuid}",
+        summary="Remove a feedback route",
+        operation_id="removeRoute",
+        status_code=202,
+        guards=[needs(Scope.WRITE)],
+    )
+    async def remove_route(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], route_id: FromPath[UUID]
+    ) -> RouteView:
+        """Has it taken away, and what was set before put back; the state is `removed` once that was read back.
+
+        403 when this kind is the other party's to remove. Asking again changes nothing.
+        """
+        return await moves.remove(db, caller, route_id)
 
 
 @dataclass

@@ -53,8 +53,8 @@ class Route(Due, Base):
     """How feedback about one grant reaches us. `tenant_id` is the owner; `previous` what was set before we came.
 
     `settings` is what its maker asked for, `found` what the last check saw, `choices` what can be done about `reason`.
-    `wanted` false: it is being removed. `live_at` is when the first event of the delegate's account came through,
-    `heard_at` about when the last one did.
+    `wanted` false: it is being removed. `configured_at` is since when it is set up without a break. `live_at` is when
+    the first event of the delegate's account came through, `heard_at` about when the last one did.
     """
 
     __tablename__ = "routes"
@@ -88,6 +88,7 @@ class Route(Due, Base):
     wanted: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
     made_by: Mapped[str] = mapped_column(server_default="owner", default="owner")
     heard_at: Mapped[datetime | None]
+    configured_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

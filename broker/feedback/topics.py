@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
@@ -17,6 +17,7 @@ from broker.db import Database
 from broker.due import Claim, Superseded, back_off, settle, wake
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
+from broker.identities.models import Identity
 from broker.settings import Settings
 
 KIND = "topics"
@@ -32,11 +33,18 @@ class BrokerTopics(Protocol):
     """SNS in the broker's own account. Raises `Unavailable` or `Refused`."""
 
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
-        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing."""
+        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing.
+
+        Tried again for as long as SNS does, and not under the AWS-managed key.
+        """
         ...
 
     async def subscribe(self, topic_arn: str, url: str) -> str | None:
         """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits."""
+        ...
+
+    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
+        """Has what cannot be delivered put into this queue."""
         ...
 
 
@@ -77,6 +85,12 @@ def topic_policy(topic_arn: str, accounts: Sequence[str]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
+def over_https(settings: Settings, _region: str) -> tuple[str, str] | None:
+    """Where topics are delivered to over HTTPS, as SNS names it: protocol and endpoint; None before it is set."""
+    url = settings.public_url
+    return (url.partition(":")[0], url + FEEDBACK_PATH) if url else None
+
+
 async def run(db: Database, sns: BrokerTopics, settings: Settings, *, only: Sequence[UUID] | None = None) -> int:
     """Works on the topics that are due (of those in `only`, if given); returns how many."""
 
@@ -94,6 +108,8 @@ async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: C
 
 
 async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
+    if await _is_tenants(db, claimed):
+        return
     missing = [name for name in ("public_url", "aws_account_id") if not getattr(settings, name)]
     if missing:
         settings_needed = " and ".join(f"BROKER_{name.upper()}" for name in missing)
@@ -105,7 +121,20 @@ async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: 
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
     subscription = await sns.subscribe(arn, settings.public_url + FEEDBACK_PATH)
+    if subscription and (dead_letters := settings.dead_letters.get(wanted.region)):
+        await sns.redrive(subscription, dead_letters)
     await _settle(db, claimed, settings, subscription=subscription, was_confirmed=wanted.confirmed)
+
+
+async def _is_tenants(db: Database, claimed: Claim) -> bool:
+    """A tenant's own topic is looked after by its routes, with the tenant's role: they are woken instead."""
+    async with db.begin(_caller(claimed)) as session:
+        topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id))).one()
+        if topic.source == "broker_topic":
+            return False
+        await _wake_routes(session, topic)
+        await settle(session, claimed, again_in=None)
+    return True
 
 
 async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
@@ -157,10 +186,17 @@ async def confirm(session: AsyncSession, caller: Caller, topic: Topic, subscript
     if topic.state == "confirmed" and topic.subscription_arn == subscription_arn and topic.reason is None:
         return
     topic.state, topic.reason, topic.subscription_arn = "confirmed", None, subscription_arn
-    waiting = select(Route).where(Route.topic_id == topic.id, Route.state.in_(("requested", "pending", "broken")))
-    for route in await session.scalars(waiting):
-        wake(session, route)
+    await _wake_routes(session, topic)
     await record(session, caller, "topic.confirmed", subject=("topic", topic.id))
+
+
+async def _wake_routes(session: AsyncSession, topic: Topic) -> None:
+    """Those that wait for the topic: an owner's of this Region, of which one may come through several topics."""
+    here = select(Identity.id).where(Identity.tenant_id == topic.tenant_id, Identity.region == topic.region)
+    through = or_(Route.topic_id == topic.id, Route.identity_id.in_(here))
+    states = ("requested", "pending", "broken") if topic.state == "confirmed" else ("configured", "live", "quiet")
+    for route in await session.scalars(select(Route).where(through, Route.state.in_((*states, "pending")))):
+        wake(session, route)
 
 
 async def lose(session: AsyncSession, caller: Caller, topic: Topic, reason: str) -> None:

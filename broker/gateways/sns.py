@@ -10,6 +10,24 @@ from broker.gateways.http import HttpFetcher
 from broker.settings import Settings
 
 _CERTIFICATE_LIMIT = 16_384
+_AWS_MANAGED_KEY = "alias/aws/sns"
+
+RETRIES = {
+    "http": {
+        "defaultHealthyRetryPolicy": {
+            "numRetries": 30,
+            "numNoDelayRetries": 2,
+            "minDelayTarget": 5,
+            "numMinDelayRetries": 3,
+            "maxDelayTarget": 120,
+            "numMaxDelayRetries": 10,
+            "backoffFunction": "exponential",
+        },
+        "disableSubscriptionOverrides": True,
+    }
+}
+"""How SNS tries again over HTTP. By default it gives up after about a minute; an hour in all is the most that it takes
+(SNS Developer Guide, sns-message-delivery-retries)."""
 
 
 class SnsGateway:
@@ -25,16 +43,34 @@ class SnsGateway:
         """The ARN of the standard topic of this name with this access policy (JSON) and SignatureVersion 2.
 
         Made if it is missing; only what differs is set. SignatureVersion 2 is SHA-256 (SNS Developer Guide,
-        sns-verify-signature-of-message).
+        sns-verify-signature-of-message). SES cannot publish to a topic under the AWS-managed key (SES Developer Guide,
+        configure-sns-notifications), so a topic that somebody encrypted with it is opened again.
         """
         made = await self._call(region, "create_topic", Name=name)
         arn = str(made["TopicArn"])
         held = (await self._call(region, "get_topic_attributes", TopicArn=arn)).get("Attributes", {})
-        if not _same_json(held.get("Policy"), policy):
+        if not _holds(_read(held.get("Policy")), json.loads(policy)):
             await self._set(region, arn, "Policy", policy)
         if held.get("SignatureVersion") != "2":
             await self._set(region, arn, "SignatureVersion", "2")
+        if str(held.get("KmsMasterKeyId", "")).endswith(_AWS_MANAGED_KEY):
+            await self._set(region, arn, "KmsMasterKeyId", "")
+        if not _holds(_read(held.get("DeliveryPolicy")), RETRIES):
+            await self._set(region, arn, "DeliveryPolicy", json.dumps(RETRIES))
         return arn
+
+    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
+        """Has SNS put what it could not deliver into this queue, of the subscription's own account and Region.
+
+        The queue's policy must let SNS send (SNS Developer Guide, sns-dead-letter-queues). Set only where it differs.
+        """
+        region = _region_of(subscription_arn)
+        given = {"SubscriptionArn": subscription_arn}
+        held = (await self._call(region, "get_subscription_attributes", **given)).get("Attributes", {})
+        wanted = {"deadLetterTargetArn": queue_arn}
+        if not _holds(_read(held.get("RedrivePolicy")), wanted):
+            named = {"AttributeName": "RedrivePolicy", "AttributeValue": json.dumps(wanted)}
+            await self._call(region, "set_subscription_attributes", **given, **named)
 
     async def subscribe(self, topic_arn: str, url: str) -> str | None:
         """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits.
@@ -84,8 +120,15 @@ def _region_of(arn: str) -> str:
     return parts[3]
 
 
-def _same_json(held: str | None, wanted: str) -> bool:
+def _read(held: str | None) -> Any:
     try:
-        return held is not None and json.loads(held) == json.loads(wanted)
+        return json.loads(held) if held else None
     except ValueError:
-        return False
+        return None
+
+
+def _holds(held: Any, wanted: Any) -> bool:
+    """Whether everything wanted is there; SNS adds defaults of its own to what it was given."""
+    if isinstance(wanted, dict) and isinstance(held, dict):
+        return all(_holds(held.get(key), value) for key, value in wanted.items())
+    return bool(held == wanted)

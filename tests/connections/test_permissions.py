@@ -34,10 +34,21 @@ def test_only_rights_without_a_resource_level_are_given_on_everything(role: Role
     assert [{row.action for row in unscoped(role)}] == [set(s["Action"]) for s in on_everything]
 
 
-def test_an_owner_gives_no_right_to_send_and_none_outside_ses() -> None:
-    actions = {row.action for row in TABLE if row.role is Role.OWNER}
+def test_an_owner_gives_no_right_to_send_and_none_outside_ses_that_it_cannot_leave_out() -> None:
+    rows = [row for row in TABLE if row.role is Role.OWNER]
 
-    assert all(action.startswith("ses:") and "Send" not in action for action in actions)
+    assert not any("Send" in row.action or "Publish" in row.action for row in rows)
+    assert {"sns:Subscribe", "sns:GetTopicAttributes", "sns:Unsubscribe"} == {
+        row.action for row in rows if not row.action.startswith("ses:")
+    }
+    assert all(row.optional for row in rows if not row.action.startswith("ses:"))
+
+
+def test_a_session_that_listens_can_touch_one_topic_only() -> None:
+    topic = f"arn:aws:sns:eu-west-1:{ACCOUNT}:bounces"
+    (statement,) = json.loads(session_policy(ses.LISTEN, [topic]))["Statement"]
+
+    assert (topic, ["sns:GetTopicAttributes", "sns:Subscribe"]) == (statement["Resource"], statement["Action"])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """The broker's own topics, against the local AWS."""
 
 import json
+from typing import Any
 
 import pytest
 
 from broker.errors import Refused, Unavailable
+from broker.gateways.sns import RETRIES
 from broker.ids import new_id
 from tests.connections.aws import Gateways, cloud, gateways
 from tests.sandbox.aws import REGION, endpoint, ses_may_publish
@@ -42,6 +44,44 @@ async def test_a_subscription_waits_until_its_token_comes_back(gateways: Gateway
 
         assert waiting is None
         assert await gateways.sns.subscribe(topic, listener.url) == confirmed
+
+
+async def ask(gateways: Gateways, operation: str, **given: str) -> dict[str, Any]:
+    """SNS's answer in the broker's own account."""
+    answer = await gateways.aws.call(
+        "sns", operation, region=REGION, account_id="999999999999", credentials=None, **given
+    )
+    found: dict[str, Any] = answer.get("Attributes", {})
+    return found
+
+
+async def test_a_topic_is_tried_for_long_and_kept_free_of_the_key_that_ses_cannot_use(gateways: Gateways) -> None:
+    """SES Developer Guide, configure-sns-notifications; SNS Developer Guide, sns-message-delivery-retries."""
+    name = f"ses-delegation-broker-{new_id().hex}"
+    topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+    for attribute, value in (("KmsMasterKeyId", "alias/aws/sns"), ("DeliveryPolicy", "{}")):
+        await ask(gateways, "set_topic_attributes", TopicArn=topic, AttributeName=attribute, AttributeValue=value)
+    await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+
+    held = await ask(gateways, "get_topic_attributes", TopicArn=topic)
+    assert "" == held.get("KmsMasterKeyId", "")
+    assert RETRIES == json.loads(held["DeliveryPolicy"])
+
+
+async def test_a_subscription_gets_its_dead_letter_queue_once(gateways: Gateways, cloud: LocalAws) -> None:
+    name = f"ses-delegation-broker-{new_id().hex}"
+    topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+    queue = f"arn:aws:sqs:{REGION}:999999999999:dead"
+    with endpoint() as listener:
+        await gateways.sns.subscribe(topic, listener.url)
+        subscription = await gateways.sns.confirm(topic, listener.wait(1)[0].body["Token"])
+    for _ in range(2):
+        await gateways.sns.redrive(subscription, queue)
+
+    held = await ask(gateways, "get_subscription_attributes", SubscriptionArn=subscription)
+    assert {"deadLetterTargetArn": queue} == json.loads(held["RedrivePolicy"])
+    made = cloud.control("GET", "calls?service=sns&operation=SetSubscriptionAttributes")
+    assert 1 == len(made)
 
 
 async def test_a_wrong_token_is_refused(gateways: Gateways) -> None:
