@@ -106,9 +106,11 @@ def _feedback(terms: Terms) -> Iterator[str]:
     limits = terms.limits
     for name, rate in (("bounces", limits.bounce_rate), ("complaints", limits.complaint_rate)):
         if rate is not None:
-            yield f"Sending is suspended when {name} pass {rate * 100:g}%."
+            yield f"Sending is suspended when {name} reach {rate * 100:g}%."
     if limits.sends_per_day is not None:
         yield f"Sending is suspended after {limits.sends_per_day} sends in a day."
+    if limits.minimum_sends is not None:
+        yield f"Rates count from {counted(limits.minimum_sends, 'send')} in 24 hours on."
 
 
 def _values(statement: Statement, key: str) -> tuple[str, ...]:
@@ -204,6 +206,7 @@ def _changed_breaker(old: Limits, new: Limits) -> Iterator[str]:
         ("bounce rate", old.bounce_rate, new.bounce_rate),
         ("complaint rate", old.complaint_rate, new.complaint_rate),
         ("sends per day", old.sends_per_day, new.sends_per_day),
+        ("sends that rates are taken of", old.minimum_sends, new.minimum_sends),
     ):
         if before != after:
             yield f"drops the limit on {name}" if after is None else f"sets the limit on {name} to {after:g}"

@@ -53,7 +53,7 @@ def test_all_terms_are_explained() -> None:
         "The owner hears nothing and sees recipients not at all.",
         "The delegate hears rendering failure of its own mail.",
         "The broker keeps feedback for 30 days.",
-        "Sending is suspended when bounces pass 5%.",
+        "Sending is suspended when bounces reach 5%.",
         "Sending is suspended after 1000 sends in a day.",
     ]
 
