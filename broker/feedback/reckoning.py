@@ -74,16 +74,19 @@ class _Told(msgspec.Struct, frozen=True):
 _Found = Row[int, UUID, str, str, UUID | None, UUID | None, UUID | None, str | None, dict[str, Any]]
 
 
-async def run(db: Database, folds: Sequence[Fold], *, only: Sequence[UUID] | None = None) -> int:
-    """Adds up the next events of each owner that is due (of those in `only`); how many owners.
+async def run(db: Database, folds: Sequence[Fold], *, only: Sequence[UUID] | None = None, most: int = MOST) -> int:
+    """Adds up the next `most` events of each owner that is due (of those in `only`); how many owners.
 
     `db` has the role broker_worker.
     """
-    return await due.work(db, KIND, partial(_reckon, db, folds), most=AT_ONCE, lease=LEASE, only=only)
+    return await due.work(db, KIND, partial(reckon, db, folds, most=most), most=AT_ONCE, lease=LEASE, only=only)
 
 
-async def _reckon(db: Database, folds: Sequence[Fold], claim: Claim) -> None:
-    """One transaction: the sums, the cursor and the end of the lease, or none of them."""
+async def reckon(db: Database, folds: Sequence[Fold], claim: Claim, *, most: int = MOST) -> None:
+    """One transaction: the sums, the cursor and the end of the lease, or none of them.
+
+    `Superseded`, with nothing written, when another worker has claimed the reckoning since.
+    """
     async with db.begin(Caller.system(claim.tenant_id, job="reckoning")) as session:
         query = select(ReckoningRow.after_xact, ReckoningRow.after_id, ReckoningRow.asleep, func.now()).where(
             ReckoningRow.id == claim.id, ReckoningRow.fence == claim.fence
@@ -92,7 +95,7 @@ async def _reckon(db: Database, folds: Sequence[Fold], claim: Claim) -> None:
         if found is None:
             raise Superseded(f"The reckoning of {claim.id} was claimed by another worker.")
         xact, event_id, asleep, now = found
-        rows = await _next(session, claim.tenant_id, (xact, event_id))
+        rows = await next_events(session, claim.tenant_id, (xact, event_id), most=most)
         events = reckoned(rows)
         if events:
             for fold in folds:
@@ -116,16 +119,16 @@ async def _move(session: AsyncSession, claim: Claim, **values: Any) -> None:
     await session.flush()
 
 
-async def _next(session: AsyncSession, owner_id: UUID, after: tuple[int, UUID]) -> Sequence[_Found]:
-    """Up to `MOST` of the owner's next events, along the index of its feed; a message is never cut in two.
+async def next_events(session: AsyncSession, owner_id: UUID, after: tuple[int, UUID], *, most: int) -> Sequence[_Found]:
+    """Up to `most` of the owner's next events, along the index of its feed; a message is never cut in two.
 
     Pinned for this one statement: of a day that was never analysed the planner would read and sort everything.
     """
-    query = _events(owner_id, after).where(_SETTLED).limit(MOST)
+    query = _events(owner_id, after).where(_SETTLED).limit(most)
     await session.execute(_planner("off"))
     rows = (await session.execute(query)).all()
     await session.execute(_planner("on"))
-    return rows if len(rows) < MOST else whole(rows)
+    return rows if len(rows) < most else whole(rows)
 
 
 async def _waiting(session: AsyncSession, owner_id: UUID, after: tuple[int, UUID]) -> bool:

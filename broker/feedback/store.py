@@ -100,8 +100,7 @@ _SAVE = f"""
       INSERT INTO reckonings (id, tenant_id, due_at)
       SELECT o.owner_id, o.owner_id, now()
       FROM (SELECT DISTINCT w.owner_id FROM wanted w JOIN fresh ON fresh.event_id = w.id) o
-      LEFT JOIN reckonings r ON r.id = o.owner_id
-      WHERE r.asleep IS NOT FALSE AND o.owner_id IS NOT NULL
+      WHERE o.owner_id IS NOT NULL AND (SELECT r.asleep FROM reckonings r WHERE r.id = o.owner_id) IS NOT FALSE
       ORDER BY o.owner_id
       ON CONFLICT (id) DO UPDATE SET asleep = false, due_at = now() WHERE reckonings.asleep
       RETURNING id

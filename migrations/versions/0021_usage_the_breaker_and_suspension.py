@@ -1,9 +1,10 @@
 """What each grant's mail comes to, the breaker's state, and grants that are suspended for a while.
 
 `reckonings` is a due row for each owner, under the owner's id: how far its events were added up, as a position in the
-order of its feed. `asleep`: nobody looks any more, and whoever stores an event has to wake it. While it is awake, those
-who store do not touch it. So it does not fall asleep at once when there is nothing left: it is put to sleep, and looked
-at once more when all statements have ended that may have found it awake.
+order of its feed. It has no foreign key: feedback is not refused for its sake. `asleep`: nobody looks any more, and
+whoever stores an event has to wake it. While it is awake, those who store do not touch it. So it does not fall asleep
+at once when there is nothing left: it is put to sleep, and looked at once more when all statements have ended that may
+have found it awake.
 
 `usage_days` count events by grant, UTC day and name; `usage_windows` hold what rates are taken of, by quarter of an
 hour and by who told of it (`vouched`: a topic of the broker's); they go after a day. `breakers` say what each breaker
@@ -25,7 +26,7 @@ ALTER TABLE grants
   ADD COLUMN resumed_at timestamptz;
 
 CREATE TABLE reckonings (
-  id uuid PRIMARY KEY REFERENCES tenants (id),
+  id uuid PRIMARY KEY,
   tenant_id uuid NOT NULL CONSTRAINT reckonings_tenant_id_check CHECK (tenant_id = id),
   after_xact bigint NOT NULL DEFAULT 0,
   after_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',

@@ -25,7 +25,6 @@ class ReckoningRow(Due, Base):
         Index("reckonings_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
-    id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
     after_xact: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     after_id: Mapped[UUID] = mapped_column(server_default=text("'00000000-0000-0000-0000-000000000000'"))
     asleep: Mapped[bool] = mapped_column(server_default=text("false"))
