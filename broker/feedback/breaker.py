@@ -13,14 +13,12 @@ from fractions import Fraction
 
 import msgspec
 
-from broker.policies.terms import Limits
+from broker.policies.terms import BOUNCE_RATE, COMPLAINT_RATE, MINIMUM_SENDS, Limits
 
 WINDOW = timedelta(hours=24)
-BOUNCE_RATE, COMPLAINT_RATE = 0.05, 0.001
 WARN_AT = {"bounces": Fraction(2, 5), "complaints": Fraction(1, 2), "sends": Fraction(4, 5)}
 """Shares of what suspends: 2 % of 5 % and 0.05 % of 0.1 %."""
 
-MINIMUM_SENDS = 500
 MINIMUM_COMPLAINTS = 3
 CALM_BELOW = Fraction(4, 5)
 """Of what warns: nobody is warned twice while a figure moves up and down around it."""

@@ -8,7 +8,16 @@ from broker.policies.arns import parse_identity_arn, plain
 from broker.policies.compile import document, statements
 from broker.policies.document import Statement, read
 from broker.policies.operators import as_date, as_network
-from broker.policies.terms import ACTION_TO_IAM, FeedbackKind, FeedbackTerms, Limits, Terms, View
+from broker.policies.terms import (
+    ACTION_TO_IAM,
+    BOUNCE_RATE,
+    COMPLAINT_RATE,
+    FeedbackKind,
+    FeedbackTerms,
+    Limits,
+    Terms,
+    View,
+)
 from broker.policies.wording import call, counted, listed, principal, quoted, sentence, span, when
 
 _ALL_SENDS = tuple(name for names in ACTION_TO_IAM.values() for name in names)
@@ -31,6 +40,7 @@ def explain(terms: Terms, *, identity_arn: str) -> list[str]:
         *_network(limited),
         *_never(found),
         *_feedback(terms),
+        *_breaker(terms),
     ]
 
 
@@ -103,10 +113,20 @@ def _feedback(terms: Terms) -> Iterator[str]:
     yield f"The owner hears {_kinds(feedback.owner_events)} and sees recipients {view}."
     yield f"The delegate hears {_kinds(feedback.delegate_events)} of its own mail."
     yield f"The broker keeps feedback for {counted(feedback.retention_days, 'day')}."
-    limits = terms.limits
-    for name, rate in (("bounces", limits.bounce_rate), ("complaints", limits.complaint_rate)):
-        if rate is not None:
+
+
+def _breaker(terms: Terms) -> Iterator[str]:
+    limits, feedback = terms.limits, terms.feedback
+    heard = {*feedback.owner_events, *feedback.delegate_events}
+    measured = not heard.isdisjoint({FeedbackKind.send, FeedbackKind.delivery})
+    for name, kind, rate in (
+        ("bounces", FeedbackKind.bounce, limits.bounce_rate or BOUNCE_RATE),
+        ("complaints", FeedbackKind.complaint, limits.complaint_rate or COMPLAINT_RATE),
+    ):
+        if measured and kind in heard:
             yield f"Sending is suspended when {name} reach {rate * 100:g}%."
+        else:
+            yield f"Sending is never suspended for {name}: the terms let nobody hear what their rate is made of."
     if limits.sends_per_day is not None:
         yield f"Sending is suspended after {limits.sends_per_day} sends in a day."
     if limits.minimum_sends is not None:

@@ -73,6 +73,10 @@ class FeedbackTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     processor: Side = "delegate"
 
 
+BOUNCE_RATE, COMPLAINT_RATE, MINIMUM_SENDS = 0.05, 0.001, 500
+"""What trips the breaker where the terms do not say otherwise."""
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What trips the breaker: rates as fractions (0.05 is five in a hundred), sends per day as a count.
 

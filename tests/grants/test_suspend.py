@@ -10,7 +10,8 @@ from sqlalchemy import text
 from broker.caller import Caller
 from broker.errors import Conflict, NotFound, Refused
 from broker.grants import end, negotiate, suspend
-from broker.grants.lifecycle import Party, State
+from broker.grants.lifecycle import Paper, Party, State
+from broker.grants.models import Grant
 from broker.grants.suspend import trip
 from broker.grants.views import Counter, Reason
 from tests.conftest import new_tenant
@@ -226,6 +227,20 @@ async def test_the_breaker_leaves_alone_what_has_ended_meanwhile(stage: Stage) -
 
     async with stage.db.begin(caller) as session:
         assert [] == list(await trip(session, caller, {grant.id: {"figures": []}}))
+
+
+async def test_the_breaker_does_not_overwrite_a_revocation_that_came_while_it_counted(stage: Stage) -> None:
+    """It has read the grant before, and looks again once nobody else can change it."""
+    grant = await stage.agreed()
+    caller = Caller.system(stage.parties.owner.tenant, job="breaker")
+
+    async with stage.db.begin(caller) as session:
+        read_before = await session.get_one(Grant, grant.id)
+        await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+        assert [] == list(await trip(session, caller, {grant.id: {"figures": []}}))
+
+    assert Paper.REVOKED is read_before.paper
+    assert State.REVOKING is (await stage.show(grant)).state
 
 
 async def test_of_an_owner_and_a_breaker_that_suspend_at_once_one_does(stage: Stage) -> None:
