@@ -26,6 +26,7 @@ from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
+from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -49,6 +50,7 @@ CONTROLLERS = (
     IdentityController,
     NegotiationController,
     GrantController,
+    UsageController,
     RouteController,
     EndpointController,
     ReplayMoves,
@@ -67,7 +69,7 @@ TAGS = (
     Tag("API keys", "Scoped keys, shown once."),
     Tag("Connections", "AWS accounts: by a role, or proven without any rights."),
     Tag("Identities", "Verified domains and addresses in an owner's account."),
-    Tag("Negotiation", "Proposing, approving, countering, declining, amending, revoking."),
+    Tag("Negotiation", "Proposing, approving, countering, declining, amending, suspending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),

@@ -13,7 +13,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import requests, routes, store, topics
+from broker.feedback import reckoning, requests, routes, store, topics
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.handling import Handler
@@ -22,7 +22,9 @@ from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.receive import Receiver
+from broker.feedback.reckoned import Fold
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.usage import folding
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
@@ -46,6 +48,7 @@ from broker.webhooks.replays import work as replays
 
 logger = log.get(__name__)
 Run = Callable[[], Awaitable[int]]
+FOLDS: Sequence[Fold] = (folding.fold,)
 
 
 class Parts:
@@ -115,6 +118,7 @@ class Parts:
             "routes": (self.worker, partial(routes.run, self.worker, self.route_handlers, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
             "replays": (self.worker, partial(replays.run, self.worker)),
+            "reckonings": (self.worker, partial(reckoning.run, self.worker, FOLDS)),
         }
 
     async def keep_house(self) -> None:

@@ -57,6 +57,7 @@ class Ingest:
         self._note(len(batch), found, tally := _tally(found, saved))
         await self._bell.ring("lanes", saved.endpoints)
         await self._bell.ring("routes", saved.routes)
+        await self._bell.ring("reckonings", saved.reckonings)
         logger.debug("feedback stored", **msgspec.structs.asdict(tally))
         for aside in found.asides:
             logger.warning("feedback quarantined", topic_arn=aside.topic_arn, reason=aside.reason)

@@ -59,6 +59,8 @@ _IDENTITY_STAMPS = f"""
 # with one row: whether everything was still as it was known, how many events are new, the endpoints that got something
 # and the routes that were heard for the first time; a route's own worker makes it `live`, here it only learns of the
 # day. `fan_out` is volatile, so it sees the events that `stored` has just made (PostgreSQL, xfunc-volatility).
+# `woken` are reckonings that slept; those that are awake are not touched. It comes last, as in the reckoning itself, so
+# that both lock lanes before reckonings.
 _SAVE = f"""
     WITH stale AS MATERIALIZED (
       SELECT k.arn FROM unnest($1::text[], $2::bigint[]) AS k (arn, stamp)
@@ -94,19 +96,28 @@ _SAVE = f"""
       FROM unnest($24::uuid[], $25::text[]) AS h (grant_id, topic_arn) JOIN topics t ON t.arn = h.topic_arn
       JOIN fit ON fit.fit
       WHERE r.grant_id = h.grant_id AND r.topic_id = t.id AND r.live_at IS NULL RETURNING r.id
-    ), made AS (SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored)
+    ), made AS (SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored), woken AS (
+      INSERT INTO reckonings (id, tenant_id, due_at)
+      SELECT o.owner_id, o.owner_id, now()
+      FROM (SELECT DISTINCT w.owner_id FROM wanted w JOIN fresh ON fresh.event_id = w.id) o
+      WHERE o.owner_id IS NOT NULL AND (SELECT r.asleep FROM reckonings r WHERE r.id = o.owner_id) IS NOT FALSE
+      ORDER BY o.owner_id
+      ON CONFLICT (id) DO UPDATE SET asleep = false, due_at = now() WHERE reckonings.asleep
+      RETURNING id
+    )
     SELECT fit.fit, made.number, ARRAY(SELECT fan_out(made.ids, made.ats)) AS endpoints,
-      ARRAY(SELECT id FROM heard) AS routes
+      ARRAY(SELECT id FROM heard) AS routes, ARRAY(SELECT id FROM woken) AS reckonings
     FROM made, fit
 """  # noqa: S608 - our own text
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What one batch came to: how many events were new, whose lanes and which routes have something to do."""
+    """What one batch came to: how many events were new; the lanes, routes and reckonings that have something to do."""
 
     number: int
     endpoints: Sequence[UUID]
     routes: Sequence[UUID]
+    reckonings: Sequence[UUID]
 
 
 async def sources(line: Line, topic_arns: Sequence[str]) -> dict[str, tuple[Source | None, Stamp]]:
@@ -176,7 +187,7 @@ async def save(
         [grant_id for grant_id, _ in heard],
         [topic_arn for _, topic_arn in heard],
     )
-    return Saved(row["number"], row["endpoints"], row["routes"]) if row["fit"] else None
+    return Saved(row["number"], row["endpoints"], row["routes"], row["reckonings"]) if row["fit"] else None
 
 
 def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:

@@ -21,6 +21,9 @@ class Grant(Base):
 
     `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`
     and the window are copied from them for routing. Every change of paper raises `version`.
+
+    `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
+    when one ended last.
     """
 
     __tablename__ = "grants"
@@ -28,6 +31,7 @@ class Grant(Base):
         _one_of("paper", Paper),
         _one_of("effect", Effect),
         CheckConstraint("owner_id <> delegate_id", name="parties"),
+        CheckConstraint("suspended_by IN ('owner', 'breaker')", name="suspended_by"),
         UniqueConstraint("identity_id", "slot", name="grants_identity_id_slot_key"),
         Index("grants_owner_id_idx", "owner_id", "id"),
         Index("grants_delegate_id_idx", "delegate_id", "id"),
@@ -65,6 +69,10 @@ class Grant(Base):
     removed_at: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     stuck_at: Mapped[datetime | None]
+    suspended_at: Mapped[datetime | None]
+    suspended_by: Mapped[str | None]
+    suspension: Mapped[dict[str, Any] | None]
+    resumed_at: Mapped[datetime | None]
 
 
 class Offer(Base):
