@@ -58,6 +58,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a check or a removal. `reason` and `choices` are read by both parties and name no foreign topic.
 
     `state`: `configured` becomes `live` or `quiet` by what was heard. `previous` and `found` None: as they were.
+    `unfinished`: stored as it is, and worked on again in a moment, so that what this says is on paper before the next
+    step is taken.
     """
 
     state: RouteState
@@ -66,6 +68,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     previous: Mapping[str, Any] | None = None
     found: Mapping[str, Any] | None = None
     topic: TenantTopic | None = None
+    unfinished: bool = False
 
 
 class Handler(Protocol):
