@@ -25,6 +25,7 @@ from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
+from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
@@ -50,6 +51,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     RouteController,
+    DestinationController,
     EndpointController,
     ReplayMoves,
     ReplayController,
@@ -99,6 +101,7 @@ def build(parts: Parts) -> Litestar:
             "metrics": _given(parts.metrics),
             "receiver": _given(parts.receiver),
             "release": _given(parts.release),
+            "sets": _given(parts.sets),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,
