@@ -17,6 +17,7 @@ from broker.feedback import requests, routes, store, topics
 from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
+from broker.feedback.handling import Handler
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.receive import Receiver
@@ -62,7 +63,7 @@ class Parts:
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
-        self.configuration_sets = ConfigurationSets(
+        self.configuration_sets: Handler = ConfigurationSets(
             self.sets,
             TenantTopics(self.aws, self.sts, permissions.session_policy),
             Subscribing(self.sns, self._feedback_endpoint),

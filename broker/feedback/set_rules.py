@@ -181,6 +181,7 @@ def how_to_send(name: str, access: RoleAccess, accounts: Sequence[str]) -> tuple
     sentences = [
         f"Name the configuration set {name} on every send in {access.region}; your software may do so by default.",
         f"API: ConfigurationSetName={name}. SMTP: the header X-SES-CONFIGURATION-SET: {name}.",
+        "Use it for mail of this grant alone: events of other mail are put aside and delivered to nobody.",
         "The identity's own default configuration set is the owner's setting and cannot name this one.",
         "Whoever sends needs the send action on the configuration set's ARN as well as on the identity's.",
     ]

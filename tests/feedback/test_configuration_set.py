@@ -1,8 +1,12 @@
 """The `configuration_set` route in the delegate's account of a local AWS: made, repaired, told, removed."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from broker.aws_access import RoleAccess
@@ -11,6 +15,12 @@ from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.handling import Checked, RouteWork
 from broker.feedback.set_rules import DESTINATION, EVENT_TYPES, MARK
 from broker.feedback.views import RouteState
+from broker.gateways.aws import Aws, Credentials
+from broker.gateways.http import HttpFetcher
+from broker.gateways.sts import StsGateway
+from broker.sandbox.dialect import Dialect
+from broker.sandbox.server import start_in_thread
+from broker.settings import Settings
 from tests.connections.aws import Gateways
 from tests.feedback.sets import BROKER, after, delegate_role, handler, listed, ours, work_for
 from tests.sandbox.aws import REGION, Account, refusal
@@ -32,8 +42,8 @@ def access(account: Account) -> RoleAccess:
 class OverSqs:
     """A queue of ours: the broker's account subscribes it, and nothing has to be confirmed."""
 
-    def __init__(self, gateways: Gateways) -> None:
-        self._aws = gateways.aws
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
 
     async def subscribe(self, topic_arn: str, endpoint: str, /) -> str | None:
         answer = await self._aws.call(
@@ -50,7 +60,7 @@ class OverSqs:
 
 @pytest.fixture
 def sets(gateways: Gateways) -> ConfigurationSets:
-    return handler(gateways.aws, gateways.sts, OverSqs(gateways), QUEUE)
+    return handler(gateways.aws, gateways.sts, OverSqs(gateways.aws), QUEUE)
 
 
 async def made(sets: ConfigurationSets, work: RouteWork) -> tuple[RouteWork, Checked]:
@@ -314,6 +324,53 @@ async def test_each_right_of_the_table_is_needed(sets: ConfigurationSets, accoun
     with pytest.raises(Refused) as caught:
         await made(sets, work_for(access))
     assert missing.casefold() in caught.value.detail.casefold()
+
+
+async def test_one_call_a_second_only_takes_longer(settings: Settings) -> None:
+    """SES's limit for each of these operations (Developer Guide, quotas), made faster here; nothing is done twice."""
+    with start_in_thread(dialect=Dialect(rate_limit_per_second=10)) as running:
+        local = LocalAws(running)
+        account = local.account()
+        async with broker_at(local, settings) as sets:
+            work = work_for(delegate_role(account))
+            work, checked = await patiently(sets, work)
+            account.client("sesv2").delete_configuration_set_event_destination(
+                ConfigurationSetName=ours(work), EventDestinationName=DESTINATION
+            )
+            work, repaired = await patiently(sets, work)
+            calls = local.control("GET", f"calls?account_id={account.id}")
+
+    assert RouteState.configured == checked.state == repaired.state
+    done = [each["operation"] for each in calls if each["status"] == 200 and each["service"] in {"sesv2", "sns"}]
+    made = [operation for operation in done if operation.startswith("Create")]
+    destinations = ["CreateConfigurationSetEventDestination"] * 2
+    assert ["CreateConfigurationSet", *destinations, "CreateTopic"] == sorted(made)
+    assert 429 in {each["status"] for each in calls}
+
+
+@asynccontextmanager
+async def broker_at(local: LocalAws, settings: Settings) -> AsyncIterator[ConfigurationSets]:
+    mine = msgspec.structs.replace(settings, aws_endpoint_url=local.url, aws_region=REGION)
+    made = local.control("POST", "accounts", {"account_id": BROKER})
+    aws = Aws(mine, own=Credentials(made["access_key_id"], made["secret_access_key"]))
+    fetcher = HttpFetcher(trusted_url=local.url)
+    yield handler(aws, StsGateway(aws, fetcher, mine), OverSqs(aws), QUEUE)
+    await fetcher.close()
+    await aws.close()
+
+
+async def patiently(sets: ConfigurationSets, work: RouteWork) -> tuple[RouteWork, Checked]:
+    """Checked again and again, as the due loop does it, until it is configured; fails after ten seconds."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                checked = await sets.check(work)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+                continue
+            work = after(work, checked)
+            if checked.state is RouteState.configured:
+                return work, checked
 
 
 @pytest.mark.parametrize("operation", ["CreateConfigurationSet", "CreateConfigurationSetEventDestination"])
