@@ -25,6 +25,7 @@ from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
+from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
@@ -52,6 +53,7 @@ CONTROLLERS = (
     GrantController,
     UsageController,
     RouteController,
+    DestinationController,
     EndpointController,
     ReplayMoves,
     ReplayController,
@@ -101,6 +103,7 @@ def build(parts: Parts) -> Litestar:
             "metrics": _given(parts.metrics),
             "receiver": _given(parts.receiver),
             "release": _given(parts.release),
+            "sets": _given(parts.sets),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,

@@ -14,6 +14,7 @@ from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
 from broker.feedback import reckoning, requests, routes, store, topics
+from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.handling import Handler
@@ -24,13 +25,16 @@ from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.reckoned import Fold
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.subscribing import Subscribing
 from broker.feedback.usage import folding
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
+from broker.gateways.ses_sets import SesSets
 from broker.gateways.sns import SnsGateway
+from broker.gateways.sns_tenant import TenantTopics
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
 from broker.grants.release import release
@@ -65,8 +69,16 @@ class Parts:
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         where = partial(topics.over_https, settings)
+        self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.route_handlers: Mapping[RouteKind, Handler] = {
             RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
+            RouteKind.configuration_set: ConfigurationSets(
+                self.sets,
+                TenantTopics(self.aws, self.sts, permissions.session_policy),
+                Subscribing(self.sns, self._feedback_endpoint),
+                partition=settings.aws_partition,
+                broker_account=settings.aws_account_id,
+            ),
         }
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
@@ -160,6 +172,11 @@ class Parts:
         return await sync.run(
             self.worker, self.ses, self.pace, activated=requests.activated, only=only, line=self._sync_line
         )
+
+    def _feedback_endpoint(self, _region: str) -> str:
+        """Where SNS delivers the topics of tenants; empty while the operator has not said."""
+        url = self.settings.public_url
+        return url + topics.FEEDBACK_PATH if url else ""
 
     async def _store(self, batch: Sequence[Arrival]) -> Tally:
         return await self._ingest.take(batch, now=clock.now())

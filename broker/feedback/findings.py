@@ -13,6 +13,7 @@ from broker.feedback.handling import Checked, TenantTopic
 from broker.feedback.loading import Loaded
 from broker.feedback.models import Route, Topic
 from broker.feedback.states import WORKING, Heard, degrades, shown
+from broker.feedback.topics import lose
 from broker.feedback.views import RouteKind, RouteState
 from broker.ids import new_id
 from broker.webhooks.events import Event, View
@@ -26,7 +27,7 @@ async def write(
 
     Topics are locked before the route, as by whoever confirms a topic and wakes its routes.
     """
-    ids = await _know(session, loaded, found)
+    ids = await _know(session, caller, loaded, found)
     query = select(Route, func.now()).where(Route.id == loaded.work.id).with_for_update()
     route, now = (await session.execute(query)).one()
     route.topic_id = _serving(route, loaded, found, ids)
@@ -94,13 +95,13 @@ def _event(route: Route, now: datetime) -> Event:
     )
 
 
-async def _know(session: AsyncSession, loaded: Loaded, found: Checked) -> dict[str, UUID | None]:
+async def _know(session: AsyncSession, caller: Caller, loaded: Loaded, found: Checked) -> dict[str, UUID | None]:
     """Knows these topics from now on: their ids by ARN."""
     topics = {topic.arn: topic for topic in (*found.more_topics, *((found.topic,) if found.topic else ()))}
     if found.forget:
         going = select(Topic.id).where(Topic.tenant_id == loaded.work.owner_id, Topic.arn.in_(found.forget))
         await session.execute(going.order_by(Topic.arn).with_for_update())
-    return {arn: await _remember(session, topics[arn], loaded.work.region) for arn in sorted(topics)}
+    return {arn: await _remember(session, caller, topics[arn], region=loaded.work.region) for arn in sorted(topics)}
 
 
 def _serving(route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID | None]) -> UUID | None:
@@ -114,7 +115,7 @@ def _serving(route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID |
     return route.topic_id
 
 
-async def _remember(session: AsyncSession, topic: TenantTopic, region: str) -> UUID | None:
+async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *, region: str) -> UUID | None:
     """The id of a tenant's topic, None when its ARN is another tenant's already."""
     confirmed = topic.subscription_arn is not None
     fresh = insert(Topic).values(
@@ -133,6 +134,8 @@ async def _remember(session: AsyncSession, topic: TenantTopic, region: str) -> U
     row = (await session.scalars(select(Topic).where(*mine).with_for_update())).one_or_none()
     if row is not None and confirmed:
         row.state, row.reason, row.subscription_arn = "confirmed", None, topic.subscription_arn
+    elif row is not None and row.state == "confirmed":
+        await lose(session, caller, row, "SNS no longer has the subscription; it was asked for again.")
     return row.id if row is not None else None
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import msgspec
 
 from broker.feedback.identity_topic import IdentityTopicSettings
+from broker.feedback.set_rules import SetSettings
 from broker.feedback.views import RouteKind
 from broker.policies.terms import Side
 
@@ -34,7 +35,9 @@ KINDS: Mapping[RouteKind, KindRule] = MappingProxyType(
         RouteKind.identity_topic: KindRule(
             makers=OWNER, removers=OWNER, inside="owner", choosers=OWNER, settings=IdentityTopicSettings
         ),
-        RouteKind.configuration_set: KindRule(makers=DELEGATE, removers=DELEGATE, inside="delegate", choosers=DELEGATE),
+        RouteKind.configuration_set: KindRule(
+            makers=DELEGATE, removers=DELEGATE, inside="delegate", choosers=DELEGATE, settings=SetSettings
+        ),
         # Asked for by the delegate; whether it is set is the owner's decision, which a route waits for.
         RouteKind.foreign_topic: KindRule(makers=DELEGATE, removers=BOTH, inside="owner", choosers=BOTH),
         # Found with the delegate's role, though it is a setting of the owner's identity.

@@ -52,7 +52,7 @@ async def load(db: Database, claimed: Claim) -> Loaded:
     async with db.read(Caller.system(route.delegate_id, job=KIND)) as session:
         delegates = await _connections(session, route.delegate_id, grant.accounts)
         topics += await _own_topic(session, route)
-    accesses = [each.access(identity.region) for each in delegates if _may_act(each)]
+    accesses = [each.access(identity.region) for each in delegates if _may_act(each) and "delegate" in each.roles]
     confirmed = {topic.id: topic.arn for topic in topics if topic.state == "confirmed"}
     serving = broker_topic.id if broker_topic is not None else route.topic_id
     work = RouteWork(

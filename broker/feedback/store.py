@@ -31,7 +31,7 @@ Stamp = int | None
 """Of one topic or identity; None: there was nothing."""
 
 # One number over all that is read of a topic, and over all grants of an identity that were ever active.
-_TOPIC_STAMP = "hashtextextended(concat_ws('|', t.id, t.tenant_id, t.accounts::text, t.source), 1)"
+_TOPIC_STAMP = "hashtextextended(concat_ws('|', t.id, t.tenant_id, t.accounts::text, t.source, t.configuration_set), 1)"
 _GRANT_STAMP = (
     "sum(hashtextextended(concat_ws('|', g.id, g.owner_id, g.delegate_id, g.accounts::text, g.feedback::text,"
     " coalesce(g.activated_at::text, ''), coalesce(g.ended_at::text, ''), coalesce(g.verified_at::text, '')), 2)"
@@ -39,7 +39,7 @@ _GRANT_STAMP = (
 )
 
 _SOURCES = f"""
-    SELECT t.arn, t.tenant_id, t.accounts, t.source, {_TOPIC_STAMP} AS stamp
+    SELECT t.arn, t.tenant_id, t.accounts, t.source, t.configuration_set, {_TOPIC_STAMP} AS stamp
     FROM topics t WHERE t.arn = ANY ($1::text[])
 """  # noqa: S608 - our own text
 
@@ -129,6 +129,7 @@ async def sources(line: Line, topic_arns: Sequence[str]) -> dict[str, tuple[Sour
             tenant_id=row["tenant_id"],
             accounts=tuple(row["accounts"]),
             source=row["source"],
+            configuration_set=row["configuration_set"],
         )
         found[row["arn"]] = (source, row["stamp"])
     return found

@@ -99,6 +99,11 @@ def _mailbox(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
         return [mail for mail in cloud.state.mailbox if wanted is None or wanted in mail.recipients]
 
 
+def _published(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
+    with cloud.state.lock:
+        return [each for each in cloud.state.published if all(getattr(each, key, None) == query[key] for key in query)]
+
+
 def _calls(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
     with cloud.state.lock:
         return [each for each in cloud.state.calls if all(getattr(each, key, None) == query[key] for key in query)]
@@ -121,5 +126,6 @@ _ROUTES: dict[tuple[str, str], _Handler] = {
     ("DELETE", "faults"): _clear_faults,
     ("POST", "events"): _make_event,
     ("GET", "mailbox"): _mailbox,
+    ("GET", "published"): _published,
     ("GET", "calls"): _calls,
 }

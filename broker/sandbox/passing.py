@@ -61,9 +61,14 @@ def _account_after_check(cloud: Cloud, call: Call) -> str:
     if call.service == "sns" and "TopicArn" in call.params:
         sns_topics.require(cloud, call, action, call.params["TopicArn"])
         return arns.parse(call.params["TopicArn"]).account_id
+    if call.service == "sns" and "ResourceArn" in call.params:
+        sns_topics.require(cloud, call, action, call.params["ResourceArn"])
+        return arns.parse(call.params["ResourceArn"]).account_id
     if call.service == "sns" and call.operation == "CreateTopic":
         topic = f"arn:{arns.partition_of(call.region)}:sns:{call.region}:{call.account_id}:{call.params['Name']}"
         authorize.require(cloud, call, action, topic)
+        if call.params.get("Tags"):
+            authorize.require(cloud, call, "sns:TagResource", topic)
         return call.account_id
     if call.service == "sqs":
         return _queue_account(cloud, call, action)

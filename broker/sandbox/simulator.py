@@ -6,11 +6,13 @@ Source: Developer Guide, send-an-email-from-console (mailbox simulator) and conf
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
-from broker.sandbox import payloads, sns_topics
-from broker.sandbox.arns import configuration_set_arn, parse
+from broker.sandbox import event_destinations, payloads, sns_topics
+from broker.sandbox.arns import parse
 from broker.sandbox.cloud import Cloud
+from broker.sandbox.event_destinations import Happening
 from broker.sandbox.payloads import Kind, Sent
 from broker.sandbox.state import Identity
 
@@ -104,14 +106,6 @@ def _to_configuration_set(
 ) -> list[str]:
     if not sent.envelope.configuration_set:
         return []
-    told = []
-    region = parse(sent.source_arn).region
-    found = cloud.state.configuration_sets.get((sent.account_id, region), {}).get(sent.envelope.configuration_set)
-    source = configuration_set_arn(sent.account_id, region, sent.envelope.configuration_set)
-    for destination in list(found.destinations.values()) if found else []:
-        topic = destination.get("SnsDestination", {}).get("TopicArn")
-        wanted = destination["Enabled"] and topic and payloads.matching_type(kind) in destination["MatchingEventTypes"]
-        if wanted and sns_topics.ses_may_publish(cloud, topic, account_id=sent.account_id, source_arn=source):
-            sns_topics.publish(cloud, topic, json.dumps(payloads.event(kind, sent, details)), copies=copies)
-            told.append(topic)
-    return told
+    region, name = parse(sent.source_arn).region, sent.envelope.configuration_set
+    happening = Happening(kind, sent, details, region, name, datetime.now(UTC))
+    return event_destinations.publish(cloud, happening, copies=copies)

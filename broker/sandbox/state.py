@@ -74,6 +74,19 @@ class Mail(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class Published(msgspec.Struct, frozen=True):
+    """What SES handed to CloudWatch, Data Firehose, EventBridge or Pinpoint, as the control API lists it."""
+
+    account_id: str
+    region: str
+    configuration_set: str
+    destination: str
+    kind: str
+    """The member of EventDestination, such as `CloudWatchDestination`."""
+    target: str
+    body: dict[str, Any]
+
+
 class Logged(msgspec.Struct, frozen=True):
     """One AWS call that was made, successful or not.
 
@@ -102,6 +115,7 @@ class State:
         self.configuration_sets: dict[Place, dict[str, ConfigurationSet]] = {}
         self.production: set[Place] = set()
         self.mailbox: deque[Mail] = deque(maxlen=10_000)
+        self.published: deque[Published] = deque(maxlen=10_000)
         self.calls: deque[Logged] = deque(maxlen=50_000)
         self.last_calls: dict[tuple[str, str, str], float] = {}
 

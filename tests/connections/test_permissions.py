@@ -13,7 +13,7 @@ from broker.connections.permissions import (
     trust_policy,
     unscoped,
 )
-from broker.gateways import ses
+from broker.gateways import ses, ses_sets
 
 ACCOUNT = "111111111111"
 IDENTITY = f"arn:aws:ses:eu-west-1:{ACCOUNT}:identity/example.com"
@@ -71,8 +71,29 @@ def test_what_a_delegate_gives_is_limited_to_what_carries_our_prefix() -> None:
     assert {
         f"arn:aws:ses:*:{ACCOUNT}:configuration-set/delegation-broker-*",
         f"arn:aws:sns:*:{ACCOUNT}:delegation-broker-*",
+        f"arn:aws:iam::{ACCOUNT}:role/delegation-broker-*",
         "*",
     } == {statement["Resource"] for statement in policy["Statement"]}
+
+
+def test_a_role_can_be_passed_to_ses_only() -> None:
+    """Service Authorization Reference, Amazon SES: the operation comes with iam:PassedToService ses.amazonaws.com."""
+    statements = role_policy(Role.DELEGATE, ACCOUNT, "aws")["Statement"]
+
+    assert [{"StringEquals": {"iam:PassedToService": "ses.amazonaws.com"}}] == [
+        statement.get("Condition") for statement in statements if "iam:PassRole" in statement["Action"]
+    ]
+
+
+def test_a_session_passes_a_role_only_where_one_is_named() -> None:
+    held, role = f"arn:aws:ses:eu-west-1:{ACCOUNT}:configuration-set/x", f"arn:aws:iam::{ACCOUNT}:role/x"
+    without = json.loads(session_policy(ses_sets.WRITE, [held]))["Statement"]
+    given = json.loads(session_policy(ses_sets.WRITE, [held, role]))["Statement"]
+
+    assert [held] == [statement["Resource"] for statement in without]
+    assert [held, role] == [statement["Resource"] for statement in given]
+    assert ["iam:PassRole"] == given[1]["Action"]
+    assert "Condition" in given[1]
 
 
 def test_trust_names_our_account_and_demands_the_external_id() -> None:

@@ -25,6 +25,7 @@ from broker.ids import new_id
 from broker.policies.terms import FeedbackTerms
 from broker.webhooks.models import EndpointRow, LaneRow
 from tests.conftest import new_tenant
+from tests.connections.aws import cloud, gateways  # noqa: F401 - fixtures
 from tests.feedback import sns
 from tests.feedback.examples import DELEGATE_ACCOUNT, OWNER_ACCOUNT
 

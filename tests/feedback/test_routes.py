@@ -144,6 +144,7 @@ async def test_a_delegates_topic_is_known_as_the_delegates(world: World, setting
                 regions=["eu-west-1"],
                 external_id="theirs",
                 role_arn=f"arn:aws:iam::{DELEGATE_ACCOUNT}:role/SesDelegationBroker",
+                roles=["delegate"],
                 state="verified",
             )
         )
