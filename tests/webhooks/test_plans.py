@@ -161,7 +161,7 @@ async def cases(lines: Lines, ingest: Line, definer: Line, body: str) -> dict[st
         ["{}"] * ROOM,
         [None] * ROOM,
     ]
-    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[], ignored=0, dropped=0, unheard=0)
+    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[])
     statement, _ = await said(lambda line: saving.save(line, nothing, [], topics={}, identities={}))
     made["save"] = Case(ingest, statement, [["topic"], [None], ["identity"], [None], *columns, *([empty] * 7)])
     some = [UUID(int=number) for number in range(20, 20 * ROOM, 20)]
