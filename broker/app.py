@@ -24,7 +24,7 @@ from broker import log, openapi, web
 from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
-from broker.feedback.api import RouteController, SnsController
+from broker.feedback.api import QuarantineController, RouteController, SnsController
 from broker.feedback.door import Door
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
@@ -50,6 +50,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     RouteController,
+    QuarantineController,
     EndpointController,
     ReplayMoves,
     ReplayController,

@@ -13,7 +13,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import requests, routes, store, topics
+from broker.feedback import quarantine, requests, routes, store, topics
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest, Tally
@@ -116,6 +116,7 @@ class Parts:
             await idempotency.forget(session)
             await keys.forget_ended(session)
         await books.forget(self.pump)
+        await quarantine.forget(self.pump, retention=self.settings.event_retention)
         await days.drop(self.pump, retention=self.settings.event_retention)
 
     @asynccontextmanager

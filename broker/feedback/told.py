@@ -106,7 +106,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     from_: Annotated[str | None, Meta(description="From header or envelope", examples=["news@example.com"])] = None
     subject: Annotated[str | None, Meta(examples=["Spring news"])] = None
     tags: Annotated[
-        dict[str, list[str]],
+        dict[str, list[str]] | None,
         Meta(description="Message tags, SES's own among them", examples=[{"campaign": ["spring"]}]),
     ]
     configuration_set: Annotated[str | None, Meta(description="SES configuration set", examples=["agency"])] = None
