@@ -24,7 +24,7 @@ from broker import log, openapi, web
 from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
-from broker.feedback.api import RouteController, SnsController
+from broker.feedback.api import QuarantineController, RouteController, SnsController
 from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
 from broker.feedback.usage.api import UsageController
@@ -54,6 +54,7 @@ CONTROLLERS = (
     UsageController,
     RouteController,
     DestinationController,
+    QuarantineController,
     EndpointController,
     ReplayMoves,
     ReplayController,

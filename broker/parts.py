@@ -13,7 +13,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import reckoning, requests, routes, store, topics
+from broker.feedback import quarantine, reckoning, requests, routes, store, topics
 from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
@@ -140,6 +140,7 @@ class Parts:
             await idempotency.forget(session)
             await keys.forget_ended(session)
         await books.forget(self.pump)
+        await quarantine.forget(self.pump, retention=self.settings.event_retention)
         await days.drop(self.pump, retention=self.settings.event_retention)
 
     @asynccontextmanager

@@ -96,3 +96,16 @@ async def test_parties_read_counts_and_do_not_write_them(db: Database, world: Wo
     """Else the delegate could count its bounces away."""
     assert await refused(db, Role.API, world.delegate, f"DELETE FROM {table}")
     assert await refused(db, Role.API, world.delegate, f"UPDATE {table} SET owner_id = delegate_id")
+
+
+async def test_ingest_signs_nothing_but_that_mail_was_sent_after_the_end(db: Database, world: World) -> None:
+    """It may write into the audit trail of any owner, so only that one entry, under its own name."""
+    entry = (
+        "INSERT INTO audit (id, tenant_id, actor, request_id, action, subject_kind, subject_id, details)"
+        " VALUES (:id, :owner, :actor, '', :action, 'grant', :id, '{}')"
+    )
+    named = {"id": new_id(), "owner": world.owner.tenant, "actor": "system:ingest", "action": "grant.sent_after_end"}
+
+    assert await refused(db, Role.INGEST, world.owner, entry, **named | {"action": "grant.approved"})
+    assert await refused(db, Role.INGEST, world.owner, entry, **named | {"actor": "key"})
+    assert not await refused(db, Role.INGEST, world.owner, entry, **named)

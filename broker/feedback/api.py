@@ -14,9 +14,9 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from broker import clock
 from broker.caller import Caller, Scope
 from broker.db import Database
-from broker.feedback import moves, service
+from broker.feedback import moves, quarantine, service
 from broker.feedback.receive import Receiver
-from broker.feedback.views import NewRoute, RouteView
+from broker.feedback.views import NewRoute, QuarantinedView, RouteView
 from broker.tenants.auth import PUBLIC
 from broker.web import Page, Problem, after, checked_size, needs, page_of
 
@@ -103,6 +103,30 @@ class RouteController(Controller):
         403 when this kind is the other party's to remove. Asking again changes nothing.
         """
         return await moves.remove(db, caller, route_id)
+
+
+class QuarantineController(Controller):
+    """What was not to be trusted, or could not be read."""
+
+    path = "/v1/quarantine"
+    tags = ("Feedback",)
+
+    @get(summary="List messages in quarantine", operation_id="listQuarantine", guards=[needs(Scope.READ)])
+    async def list_quarantined(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        page_token: FromQuery[str | None] = None,
+        page_size: FromQuery[int] = 50,
+    ) -> Page[QuarantinedView]:
+        """Messages of your topics that could not be read or said what a topic may not say, oldest first.
+
+        They were delivered to nobody, and are kept as long as events. The payload is shown where the topic is your own;
+        what came through one of the broker's may be about mail of others.
+        """
+        size = checked_size(page_size)
+        rows = await quarantine.list_quarantined(db, caller, after=after(page_token), limit=size + 1)
+        return page_of(rows, size, lambda message: message.id)
 
 
 @dataclass

@@ -38,7 +38,9 @@ LINGER = timedelta(seconds=20)  # longer than any statement of ingest lives (bro
 
 logger = log.get(__name__)
 
-_KIND_OF: Mapping[str, FeedbackKind] = MappingProxyType({name: kind for kind, name in EVENT_TYPES.items()})
+_KIND_OF: Mapping[str, FeedbackKind] = MappingProxyType(
+    {name: kind for kind, name in EVENT_TYPES.items() if kind is not None}
+)
 _COLUMNS = (
     EventRow.xact,
     EventRow.id,

@@ -102,3 +102,27 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(description="About when the last one did", examples=["2026-01-06T10:00:00Z"]),
     ]
     created_at: Annotated[datetime, msgspec.Meta(examples=["2026-01-05T09:00:00Z"])]
+
+
+class QuarantinedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that could not be read, or said what its topic may not say. It was delivered to nobody."""
+
+    id: Annotated[UUID, msgspec.Meta(examples=["019aabcd-1234-7abc-8def-0123456789ab"])]
+    at: Annotated[datetime, msgspec.Meta(description="When it came", examples=["2026-01-05T10:00:00Z"])]
+    topic_arn: Annotated[
+        str,
+        msgspec.Meta(
+            description="The SNS topic that it came through",
+            examples=["arn:aws:sns:eu-west-1:222222222222:ses-feedback"],
+        ),
+    ]
+    reason: Annotated[
+        str,
+        msgspec.Meta(examples=["Another account than the topic's is said to have sent the mail."]),
+    ]
+    payload: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="As it came, where the topic is your own; null for one of the broker's", examples=[None]
+        ),
+    ]

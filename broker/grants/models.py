@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.db import Base, EnumText
@@ -19,8 +20,8 @@ def _one_of(column: str, kind: type[Paper] | type[Effect] | type[Outcome]) -> Ch
 class Grant(Base):
     """The contract between one owner and one delegate about one identity. Never deleted.
 
-    `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`
-    and the window are copied from them for routing. Every change of paper raises `version`.
+    `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`,
+    `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
     when one ended last.
@@ -57,6 +58,9 @@ class Grant(Base):
     terms: Mapped[dict[str, Any] | None]
     accounts: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     feedback: Mapped[dict[str, Any] | None]
+    from_addresses: Mapped[list[str] | None] = mapped_column(
+        JSONB, Computed("terms -> 'from_addresses'::text", persisted=True)
+    )
     not_before: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     slot: Mapped[int | None]

@@ -162,8 +162,8 @@ async def make_world(
         )
         await session.flush()
         parties = (owner.tenant, identity_id, identity_arn)
-        first = await _grant(session, parties, delegate.tenant, delegate_account)
-        other = await _grant(session, parties, second.tenant, SECOND_ACCOUNT)
+        first = await add_grant(session, parties, delegate.tenant, delegate_account)
+        other = await add_grant(session, parties, second.tenant, SECOND_ACCOUNT)
         for grant_id, hearer in ((first, delegate), (other, second)):
             session.add(
                 Route(
@@ -181,7 +181,8 @@ async def make_world(
     return World(db, owner, delegate, second, identity_id, identity_arn, topic_id, topic_arn, first, other, endpoints)
 
 
-async def _grant(session: AsyncSession, parties: tuple[UUID, UUID, str], delegate_id: UUID, account: str) -> UUID:
+async def add_grant(session: AsyncSession, parties: tuple[UUID, UUID, str], delegate_id: UUID, account: str) -> UUID:
+    """An active grant with default terms between the owner of an identity (owner, identity, ARN) and a delegate."""
     owner_id, identity_id, identity_arn = parties
     grant_id, offer_id = new_id(), new_id()
     session.add(

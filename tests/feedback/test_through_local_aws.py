@@ -161,7 +161,7 @@ async def test_a_bounce_comes_all_the_way(
     local.settle()
     await here.take(2)
 
-    assert {Tally(stored=1), Tally(dropped=1)} == set(here.tallies[3:])
+    assert {Tally(stored=1), Tally(own=1)} == set(here.tallies[3:])
     (event,) = await world.events(world.delegate)
     assert ("email.bounced", "bounce@simulator.amazonses.com", delegate.id, True) == (
         event.type,

@@ -190,9 +190,9 @@ async def _of_ingest(ingest: Line) -> dict[str, Case]:
     topics = [f"arn:topic:{number}" for number in range(1, ROOM)] + ["arn:topic:of nobody"]
     identities = [f"arn:identity:{number}" for number in range(1, ROOM)] + ["arn:identity:of nobody"]
     (sources,) = await said(lambda line: saving.sources(line, topics))
-    stamps, candidates = await said(lambda line: saving.candidates(line, identities))
-    known_topics, known_identities = await saving.sources(ingest, topics), await saving.candidates(ingest, identities)
-    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[], ignored=0, dropped=0, unheard=0)
+    stamps, candidates = await said(lambda line: saving.standings(line, identities))
+    known_topics, known_identities = await saving.sources(ingest, topics), await saving.standings(ingest, identities)
+    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[])
     ((statement, _),) = await said(lambda line: saving.save(line, nothing, [], topics={}, identities={}))
     stamps_of = [[stamp for _, stamp in known_topics.values()], [stamp for _, stamp in known_identities.values()]]
     empty: list[None] = []

@@ -19,6 +19,7 @@ EVERY = 4  # every fourth slot ends a bucket, so each is about twice as long as 
 _TALLIES: Mapping[Count, tuple[str, str, str]] = {
     Count.ATTEMPTS: ("broker_attempts", "outcome", "HTTP attempts at deliveries, by the class of the answer."),
     Count.FEEDBACK: ("broker_feedback", "outcome", "Feedback by what became of it: events by recipient, or messages."),
+    Count.QUARANTINED: ("broker_quarantined", "reason", "Feedback messages that were not to be trusted, or not read."),
     Count.BATCHES: ("broker_ingest_batches", "", "Batches of feedback messages that were committed."),
     Count.MESSAGES: ("broker_ingest_messages", "", "Feedback messages in those batches."),
     Count.REFUSED: ("broker_refused", "by", "Requests that were answered with 503."),
