@@ -18,6 +18,7 @@ from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
+from broker.feedback.poller import Poller, polling
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
 from broker.gateways.aws import Aws
@@ -25,6 +26,7 @@ from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
 from broker.gateways.sns import SnsGateway
+from broker.gateways.sqs import SqsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
 from broker.grants.release import release
@@ -57,6 +59,7 @@ class Parts:
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
+        self.sqs = SqsGateway(self.aws, settings)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 
@@ -131,6 +134,14 @@ class Parts:
             collector.settle()
             stack.push_async_callback(self.flusher.stop)
             yield
+
+    async def poll(self) -> None:
+        """Takes feedback out of every Region's queue until cancelled; then what is in hand is stored or let go of."""
+        pollers = [
+            Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
+            for queue in self.settings.queues.values()
+        ]
+        await polling(pollers, self.flusher)
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -1,4 +1,4 @@
-"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by this API."""
+"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by us."""
 
 import json
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ class BrokerTopics(Protocol):
         """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing."""
         ...
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits."""
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        """Subscribes a URL, or a queue by ARN; the subscription's ARN once it is confirmed, None while it waits."""
         ...
 
 
@@ -49,6 +49,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     policy: str
     stored_arn: str | None
     confirmed: bool
+    endpoint: str
 
 
 def topic_name(connection_id: UUID) -> str:
@@ -94,18 +95,19 @@ async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: C
 
 
 async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
-    missing = [name for name in ("public_url", "aws_account_id") if not getattr(settings, name)]
+    wanted = await _wanted(db, settings, claimed)
+    needed = ("aws_account_id",) if protocol_of(wanted.endpoint) == "sqs" else ("public_url", "aws_account_id")
+    missing = [name for name in needed if not getattr(settings, name)]
     if missing:
         settings_needed = " and ".join(f"BROKER_{name.upper()}" for name in missing)
         await _settle(db, claimed, settings, reason=f"The operator has not set {settings_needed}.")
         return
-    wanted = await _wanted(db, settings, claimed)
     arn = await sns.ensure_topic(wanted.region, wanted.name, policy=wanted.policy)
     if arn != wanted.stored_arn:
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
-    subscription = await sns.subscribe(arn, settings.public_url + FEEDBACK_PATH)
-    await _settle(db, claimed, settings, subscription=subscription, was_confirmed=wanted.confirmed)
+    subscription = await sns.subscribe(arn, wanted.endpoint)
+    await _settle(db, claimed, settings, subscription=subscription, wanted=wanted)
 
 
 async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
@@ -115,7 +117,22 @@ async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
     name = topic.arn.rpartition(":")[2] if topic.arn else topic_name(topic.connection_id or topic.tenant_id)
     arn = f"arn:{settings.aws_partition}:sns:{topic.region}:{settings.aws_account_id}:{name}"
     policy = topic_policy(arn, topic.accounts)
-    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed")
+    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed", endpoint(topic, settings))
+
+
+def endpoint(topic: Topic, settings: Settings) -> str:
+    """Where SNS is to deliver a topic's messages: the ARN of its Region's queue, or else the URL of this API.
+
+    A subscription by HTTPS that stands is left as it is.
+    """
+    stands = topic.protocol == "https" and topic.state == "confirmed"
+    queue = None if stands else settings.queues.get(topic.region)
+    return queue.arn if queue else settings.public_url + FEEDBACK_PATH
+
+
+def protocol_of(endpoint: str) -> str:
+    """As in `Topic.protocol`."""
+    return "sqs" if endpoint.startswith("arn:") else "https"
 
 
 async def _store_arn(db: Database, claimed: Claim, arn: str) -> None:
@@ -132,15 +149,17 @@ async def _settle(
     settings: Settings,
     *,
     subscription: str | None = None,
-    was_confirmed: bool = False,
+    wanted: _Wanted | None = None,
     reason: str | None = None,
 ) -> None:
     caller = _caller(claimed)
     async with db.begin(caller) as session:
         topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update())).one()
+        if wanted is not None:
+            topic.protocol = protocol_of(wanted.endpoint)
         if subscription is not None:
             await confirm(session, caller, topic, subscription)
-        elif was_confirmed:
+        elif wanted is not None and wanted.confirmed:
             await lose(session, caller, topic, "SNS no longer has the subscription; it was asked for again.")
         if reason is not None:
             topic.reason = reason

@@ -36,13 +36,15 @@ class SnsGateway:
             await self._set(region, arn, "SignatureVersion", "2")
         return arn
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits.
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        """Subscribes a URL, or a queue by ARN; the subscription's ARN once it is confirmed, None while it waits.
 
-        Asking again has SNS send the confirmation message again.
+        Asking again has SNS send the confirmation message again. A queue whose owner subscribes it confirms nothing
+        (SNS Developer Guide, sns-send-message-to-sqs-cross-account).
         """
+        protocol = "sqs" if endpoint.startswith("arn:") else urlsplit(endpoint).scheme
         answer = await self._call(
-            _region_of(topic_arn), "subscribe", TopicArn=topic_arn, Protocol=urlsplit(url).scheme, Endpoint=url
+            _region_of(topic_arn), "subscribe", TopicArn=topic_arn, Protocol=protocol, Endpoint=endpoint
         )
         arn = str(answer.get("SubscriptionArn", ""))
         return arn if arn.startswith("arn:") else None

@@ -22,6 +22,7 @@ _TALLIES: Mapping[Count, tuple[str, str, str]] = {
     Count.BATCHES: ("broker_ingest_batches", "", "Batches of feedback messages that were committed."),
     Count.MESSAGES: ("broker_ingest_messages", "", "Feedback messages in those batches."),
     Count.REFUSED: ("broker_refused", "by", "Requests that were answered with 503."),
+    Count.QUEUED: ("broker_queue_messages", "outcome", "Messages that came by SQS, by what became of them."),
 }
 
 
