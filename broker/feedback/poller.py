@@ -258,7 +258,9 @@ async def polling(pollers: Sequence[Poller], flusher: Flusher) -> None:
     await flusher.start()
     running = [asyncio.create_task(poller.run(), name="feedback poller") for poller in pollers]
     try:
-        await asyncio.gather(*running)
+        # Not `gather`, which would cancel them with us.
+        ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*ended)
     finally:
         for poller in pollers:
             poller.stop()
