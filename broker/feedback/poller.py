@@ -73,6 +73,7 @@ class Poller:
         *,
         partition: str,
         ledger: Ledger,
+        wait: timedelta = WAIT,
         at_once: int = AT_ONCE,
         hide_again_after: float = HIDE_AGAIN_AFTER,
     ) -> None:
@@ -81,6 +82,7 @@ class Poller:
         self._receiver = receiver
         self._partition = partition
         self._ledger = ledger
+        self._wait = wait
         self._at_once = at_once
         self._hide_again_after = hide_again_after
         self._serving = 0
@@ -101,7 +103,7 @@ class Poller:
         failures = 0
         try:
             while not self._stopping.is_set():
-                found = await self._round(group, WAIT_BESIDE if beside else WAIT)
+                found = await self._round(group, WAIT_BESIDE if beside else self._wait)
                 if beside and found == 0:
                     return
                 failures = failures + 1 if found is None else 0

@@ -14,6 +14,7 @@ class Cable:
         self._host = host
         self._port = port
         self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None] | None] = set()
         self.whole = True
         self.refused = 0
 
@@ -31,11 +32,20 @@ class Cable:
             self.refused += 1
             writer.transport.abort()
             return
+        self._tasks.add(asyncio.current_task())
         there = await asyncio.open_connection(self._host, self._port)
         mine = {writer, there[1]}
         self._open |= mine
         await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
         self._open -= mine
+        for each in mine:
+            with suppress(OSError):
+                await each.wait_closed()
+
+    async def end(self) -> None:
+        """Cuts it for good, and waits until every connection is closed."""
+        self.cut()
+        await asyncio.gather(*filter(None, self._tasks))
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,5 +65,5 @@ async def cable(url: URL) -> AsyncIterator[tuple[Cable, URL]]:
     try:
         yield found, url.set(host="127.0.0.1", port=port)
     finally:
-        found.cut()
         server.close()
+        await found.end()

@@ -42,7 +42,7 @@ class Place(msgspec.Struct, frozen=True):
 
     def show_again(self) -> None:
         """As if the time were over for which messages are hidden."""
-        for message in queues.find(self.queue.arn).messages:
+        for message in queues.find(self.queue.arn)._messages:  # noqa: SLF001 — moto's `messages` are the visible ones
             if not message.visible:
                 self.sqs.change_message_visibility(
                     QueueUrl=self.queue.url, ReceiptHandle=message.receipt_handle, VisibilityTimeout=0
