@@ -12,18 +12,21 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import make_url, select, text
 
+from broker import clock
 from broker.caller import NOBODY
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.feedback import poller as pollers
-from broker.feedback import topics
-from broker.feedback.envelope import Arrival
+from broker.feedback import queued, topics
+from broker.feedback.envelope import Arrival, Envelope
 from broker.feedback.flusher import Flusher
+from broker.feedback.ingest import Ingest
 from broker.feedback.known import KnownTopics
 from broker.feedback.models import QuarantinedMessage, Topic
 from broker.feedback.poller import Poller
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
+from broker.roundtrips import ROUND_TRIPS
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import start_in_thread
 from broker.settings import Settings
@@ -429,3 +432,26 @@ async def test_no_more_is_in_hand_than_fits(place: Place, world: World) -> None:
         await emptied(place)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+# What it costs.
+
+
+@pytest.mark.parametrize("number", [1, 10, 250])
+async def test_a_batch_of_any_size_costs_a_handful_of_round_trips(place: Place, world: World, number: int) -> None:
+    """Topics, identities, their stamps, and one statement that stores; in all, not per message."""
+    parts = place.parts
+    texts = [signed(place, world, each) for each in range(number)]
+    envelopes = [found for found in map(queued.read, texts) if isinstance(found, Envelope)]
+    batch = [Arrival(envelope, clock.now(), 0.0) for envelope in envelopes]
+    line = Direct(place.settings.direct_url, role=Role.INGEST)
+    ingest = Ingest(line, parts.keyring)
+    before = ROUND_TRIPS.count
+    tally = await ingest.take(batch, now=clock.now())
+    first, before = ROUND_TRIPS.count - before, ROUND_TRIPS.count
+    again = await ingest.take(batch, now=clock.now())
+    second = ROUND_TRIPS.count - before
+    await line.close()
+
+    assert (number, number) == (tally.stored, again.repeated)
+    assert (4, 1) == (first, second)
