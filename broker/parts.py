@@ -1,5 +1,6 @@
 """Builds everything that has a connection: the one place where gateways meet the slices that use them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -13,7 +14,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import requests, routes, store, topics
+from broker.feedback import depths, requests, routes, store, topics
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest, Tally
@@ -141,7 +142,12 @@ class Parts:
             Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
             for queue in self.settings.queues.values()
         ]
-        await polling(pollers, self.flusher)
+        watching = asyncio.create_task(depths.watch(self.sqs, self.pump, self.settings.queues.values()))
+        try:
+            await polling(pollers, self.flusher)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def close(self) -> None:
         """Closes every connection."""

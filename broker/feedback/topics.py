@@ -39,6 +39,18 @@ class BrokerTopics(Protocol):
         """Subscribes a URL, or a queue by ARN; the subscription's ARN once it is confirmed, None while it waits."""
         ...
 
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        """Sets a subscription so that SNS loses nothing while we are away; whether that is so now."""
+        ...
+
+
+class _Subscribed(msgspec.Struct, frozen=True):
+    """What came of subscribing. `arn` None: SNS waits for a confirmation."""
+
+    wanted: "_Wanted"
+    arn: str | None
+    durable: bool
+
 
 class _Wanted(msgspec.Struct, frozen=True):
     """A topic as it should be, and whether it was confirmed when we looked."""
@@ -107,7 +119,17 @@ async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: 
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
     subscription = await sns.subscribe(arn, wanted.endpoint)
-    await _settle(db, claimed, settings, subscription=subscription, wanted=wanted)
+    durable = subscription is not None and await _keep_all(sns, settings, wanted.region, subscription)
+    await _settle(db, claimed, settings, subscribed=_Subscribed(wanted, subscription, durable))
+
+
+async def _keep_all(sns: BrokerTopics, settings: Settings, region: str, subscription: str) -> bool:
+    queue = settings.queues.get(region)
+    try:
+        return await sns.keep_all(subscription, dead_letters=queue.dead_arn if queue else None)
+    except Refused as error:
+        logger.warning("subscription cannot be made durable", subscription_arn=subscription, reason=error.detail)
+        return False
 
 
 async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
@@ -148,18 +170,17 @@ async def _settle(
     claimed: Claim,
     settings: Settings,
     *,
-    subscription: str | None = None,
-    wanted: _Wanted | None = None,
+    subscribed: _Subscribed | None = None,
     reason: str | None = None,
 ) -> None:
     caller = _caller(claimed)
     async with db.begin(caller) as session:
         topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update())).one()
-        if wanted is not None:
-            topic.protocol = protocol_of(wanted.endpoint)
-        if subscription is not None:
-            await confirm(session, caller, topic, subscription)
-        elif wanted is not None and wanted.confirmed:
+        if subscribed is not None:
+            topic.protocol, topic.durable = protocol_of(subscribed.wanted.endpoint), subscribed.durable
+        if subscribed is not None and subscribed.arn is not None:
+            await confirm(session, caller, topic, subscribed.arn)
+        elif subscribed is not None and subscribed.wanted.confirmed:
             await lose(session, caller, topic, "SNS no longer has the subscription; it was asked for again.")
         if reason is not None:
             topic.reason = reason

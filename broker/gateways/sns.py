@@ -10,6 +10,16 @@ from broker.gateways.http import HttpFetcher
 from broker.settings import Settings
 
 _CERTIFICATE_LIMIT = 16_384
+# 3 at once, 10 after 5 s each, 17 after 5 to 60 s, 30 after 60 s each: below 3,000 s.
+RETRIES = {
+    "numRetries": 60,
+    "numNoDelayRetries": 3,
+    "numMinDelayRetries": 10,
+    "minDelayTarget": 5,
+    "numMaxDelayRetries": 30,
+    "maxDelayTarget": 60,
+    "backoffFunction": "exponential",
+}
 
 
 class SnsGateway:
@@ -48,6 +58,27 @@ class SnsGateway:
         )
         arn = str(answer.get("SubscriptionArn", ""))
         return arn if arn.startswith("arn:") else None
+
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        """Sets a subscription of ours so that SNS loses nothing while we are away; whether that is so now.
+
+        To a queue SNS tries for 23 days. To HTTPS it tries four times within a minute; with our retry policy for less
+        than the hour that is allowed, and then it puts the message into `dead_letters`, a queue's ARN (SNS Developer
+        Guide, sns-message-delivery-retries and sns-dead-letter-queues). Raw delivery, which is unsigned, is ended.
+        """
+        region = _region_of(subscription_arn)
+        answer = await self._call(region, "get_subscription_attributes", SubscriptionArn=subscription_arn)
+        held: dict[str, str] = answer.get("Attributes", {})
+        wanted = {"RawMessageDelivery": "false"}
+        if held.get("Protocol") != "sqs":
+            wanted["DeliveryPolicy"] = json.dumps({"healthyRetryPolicy": RETRIES})
+            if dead_letters is not None:
+                wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": dead_letters})
+        for name, value in wanted.items():
+            if not _same_json(held.get(name, "false" if name == "RawMessageDelivery" else None), value):
+                given = {"AttributeName": name, "AttributeValue": value}
+                await self._call(region, "set_subscription_attributes", SubscriptionArn=subscription_arn, **given)
+        return held.get("Protocol") == "sqs" or dead_letters is not None
 
     async def confirm(self, topic_arn: str, token: str) -> str:
         """Confirms a subscription, so that only we can end it; its ARN."""

@@ -16,8 +16,8 @@ from broker import clock
 from broker.caller import NOBODY
 from broker.db import Database, Role
 from broker.direct import Direct
+from broker.feedback import depths, queued, topics
 from broker.feedback import poller as pollers
-from broker.feedback import queued, topics
 from broker.feedback.envelope import Arrival, Envelope
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest
@@ -30,7 +30,8 @@ from broker.roundtrips import ROUND_TRIPS
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import start_in_thread
 from broker.settings import Settings
-from broker.webhooks.ledger.ledger import Ledger
+from broker.webhooks.ledger.ledger import Count, Ledger
+from broker.webhooks.ledger.metrics import Metrics
 from tests.feedback.conftest import World, make_world
 from tests.feedback.cut import Cable, cable
 from tests.feedback.examples import bounce, mail
@@ -120,7 +121,7 @@ async def test_a_bounce_comes_all_the_way(
 
     await topics.run(place.parts.worker, place.parts.sns, place.settings, only=[world.topic_id])
     topic = await topic_of(world)
-    assert ("confirmed", "sqs") == (topic.state, topic.protocol)
+    assert ("confirmed", "sqs", True) == (topic.state, topic.protocol, topic.durable)
     name = world.identity_arn.rpartition("/")[2]
     owner.client("ses").set_identity_notification_topic(Identity=name, NotificationType="Bounce", SnsTopic=topic.arn)
     sent = simple(f"news@{name}", "bounce@simulator.amazonses.com")
@@ -340,7 +341,8 @@ async def test_a_message_that_alone_cannot_be_stored_does_not_hold_up_the_others
         poller = a_poller(place, line, flusher, wait=timedelta(seconds=1))
         task = asyncio.create_task(pollers.polling([poller], flusher))
         for number in (1, 2):
-            await until(lambda n=number: len(calls(place, "ChangeMessageVisibilityBatch")) == before + n)
+            wanted = before + number
+            await until(lambda: len(calls(place, "ChangeMessageVisibilityBatch")) == wanted)  # noqa: B023 — at once
             assert (0, 1) == place.depth()
             place.show_again()
         await until(lambda: place.depth(place.queue.dead_url) == (1, 0))
@@ -432,6 +434,33 @@ async def test_no_more_is_in_hand_than_fits(place: Place, world: World) -> None:
         await emptied(place)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+# What is seen of it.
+
+
+async def test_the_queues_depths_are_told_to_the_metrics(place: Place, world: World) -> None:
+    place.put(signed(place, world), "two", "three")
+    place.sqs.receive_message(QueueUrl=place.queue.url)
+    place.sqs.send_message(QueueUrl=place.queue.dead_url, MessageBody="dead")
+
+    assert 1 == await depths.look(place.parts.sqs, place.parts.pump, place.queue)
+    written = (await Metrics(place.parts.pump).text()).decode()
+
+    for name, value in (("waiting", 2), ("in_flight", 1), ("dead", 1)):
+        assert f'broker_sqs_{name}_messages{{region="{REGION}"}} {value}.0' in written
+    assert f'broker_sqs_read_timestamp_seconds{{region="{REGION}"}}' in written
+
+
+async def test_what_came_of_messages_is_counted(place: Place, world: World) -> None:
+    place.put(signed(place, world), "unreadable")
+    async with polling(place):
+        await emptied(place)
+
+    told = place.parts.ledger.take().tallies
+    assert {"received": 2, "repeated": 0, "unread": 1, "deleted": 2} == {
+        label: number for (what, label), number in told.items() if what is Count.QUEUED
+    }
 
 
 # What it costs.

@@ -42,8 +42,11 @@ class Sns:
         self.made[arn] = policy
         return arn
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        self.subscribed.append((topic_arn, url))
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        return dead_letters is not None
+
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        self.subscribed.append((topic_arn, endpoint))
         return self.answer
 
 
@@ -108,9 +111,9 @@ async def test_its_arn_is_known_before_sns_asks_for_confirmation(world: World, r
     seen: list[str | None] = []
 
     class Asking(Sns):
-        async def subscribe(self, topic_arn: str, url: str) -> str | None:
+        async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
             seen.append((await topic_of(world, topic_id)).arn)
-            return await super().subscribe(topic_arn, url)
+            return await super().subscribe(topic_arn, endpoint)
 
     sns = Asking()
     await run(world, sns, reachable)
