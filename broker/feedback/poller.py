@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from broker import clock, log
-from broker.errors import BadRequest, BrokerError, Conflict, Forbidden, NotFound, Unavailable
-from broker.feedback import queued
-from broker.feedback.envelope import Envelope, MessageType
+from broker import log
+from broker.errors import BrokerError, Unavailable
 from broker.feedback.flusher import Flusher, Unstorable
+from broker.feedback.intake import Held, Intake
 from broker.feedback.receive import Receiver
 from broker.settings import FeedbackQueue
 from broker.webhooks.ledger.ledger import Count, Ledger
@@ -31,19 +30,6 @@ END_WITHIN = 20.0  # seconds
 
 logger = log.get(__name__)
 T = TypeVar("T")
-
-
-class Held(Protocol):
-    """One message that is hidden from others for now. `receipt` is of this receive; `received` counts them, from 1."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def receipt(self) -> str: ...
-    @property
-    def body(self) -> str: ...
-    @property
-    def received(self) -> int: ...
 
 
 class Queues(Protocol):
@@ -79,8 +65,7 @@ class Poller:
     ) -> None:
         self._sqs = sqs
         self._queue = queue
-        self._receiver = receiver
-        self._partition = partition
+        self._intake = Intake(queue, receiver, partition=partition, ledger=ledger)
         self._ledger = ledger
         self._wait = wait
         self._at_once = at_once
@@ -176,7 +161,7 @@ class Poller:
         failures = 0
         while True:
             try:
-                await self._hand_over(message)
+                await self._intake.take(message)
             except Unstorable:
                 return False
             except Unavailable as error:
@@ -188,33 +173,6 @@ class Poller:
                 await self._pause(failures)
             else:
                 return True
-
-    async def _hand_over(self, message: Held) -> None:
-        """Returns when it is stored, as what it is or in quarantine; raises `Unavailable` when that cannot be now."""
-        found = queued.read(message.body)
-        if isinstance(found, queued.Event):
-            await self._receiver.keep(queued.as_envelope(found, partition=self._partition))
-            return
-        if found is None:
-            await self._set_aside(message, "neither a message of SNS with its envelope nor an event of SES")
-            return
-        try:
-            await self._receiver.accept(found, now=clock.now())
-        except (BadRequest, Conflict, Forbidden, NotFound) as error:
-            await self._refuse(message, found, error)
-
-    async def _refuse(self, message: Held, envelope: Envelope, error: BrokerError) -> None:
-        """Notifications are kept for people to look at; of a confirmation that nobody waits for, nothing is."""
-        if envelope.type is MessageType.NOTIFICATION:
-            await self._set_aside(message, error.detail)
-        else:
-            logger.warning("confirmation refused", topic_arn=envelope.topic_arn, reason=error.detail)
-
-    async def _set_aside(self, message: Held, reason: str) -> None:
-        self._ledger.count(Count.QUEUED, "unread")
-        logger.warning("message of a queue not trusted", region=self._queue.region, id=message.id, reason=reason)
-        kept = queued.as_it_came(message.id, message.body, queue_arn=self._queue.arn, now=clock.now())
-        await self._receiver.keep(kept)
 
     async def _delete(self, receipts: Sequence[str]) -> None:
         """Tries for a while; what is left comes again, and changes nothing then."""
