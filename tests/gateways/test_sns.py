@@ -5,8 +5,11 @@ import json
 import pytest
 
 from broker.errors import Refused, Unavailable
+from broker.gateways.http import HttpFetcher
+from broker.gateways.sns import SnsGateway
 from broker.ids import new_id
 from tests.connections.aws import Gateways, cloud, gateways
+from tests.gateways.servers import always, serving
 from tests.sandbox.aws import REGION, endpoint, ses_may_publish
 from tests.sandbox.aws import Aws as LocalAws
 
@@ -65,3 +68,17 @@ async def test_a_missing_certificate_is_refused(gateways: Gateways, cloud: Local
 async def test_a_certificate_is_not_fetched_over_plain_http_from_elsewhere(gateways: Gateways) -> None:
     with pytest.raises((Refused, Unavailable)):
         await gateways.sns.certificate("http://example.com/SimpleNotificationService-0.pem")
+
+
+async def test_a_certificate_that_is_said_to_be_elsewhere_is_not_followed(gateways: Gateways) -> None:
+    async with serving(always(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno")) as target:
+        elsewhere = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:%d/\r\ncontent-length: 0\r\n\r\n" % target.port
+        async with serving(always(elsewhere)) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            fetcher = HttpFetcher(trusted_url=url)
+            sns = SnsGateway(gateways.aws, fetcher, gateways.settings)
+            with pytest.raises(Refused):
+                await sns.certificate(f"{url}/SimpleNotificationService-0.pem")
+            await fetcher.close()
+
+    assert (1, 0) == (server.connections, target.connections)
