@@ -1,5 +1,6 @@
 """Builds everything that has a connection: the one place where gateways meet the slices that use them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -13,7 +14,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import quarantine, reckoning, requests, routes, store, topics
+from broker.feedback import depths, quarantine, reckoning, requests, routes, store, topics
 from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
@@ -22,6 +23,7 @@ from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.owners_topics import OwnersTopics
+from broker.feedback.poller import Poller, polling
 from broker.feedback.receive import Receiver
 from broker.feedback.reckoned import Fold
 from broker.feedback.signature import Certificates, Verifier
@@ -35,6 +37,7 @@ from broker.gateways.ses import SesGateway
 from broker.gateways.ses_sets import SesSets
 from broker.gateways.sns import SnsGateway
 from broker.gateways.sns_tenant import TenantTopics
+from broker.gateways.sqs import SqsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
 from broker.grants.release import release
@@ -68,6 +71,7 @@ class Parts:
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
+        self.sqs = SqsGateway(self.aws, settings)
         where = partial(topics.over_https, settings)
         self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.route_handlers: Mapping[RouteKind, Handler] = {
@@ -157,6 +161,19 @@ class Parts:
             stack.push_async_callback(self.flusher.stop)
             yield
 
+    async def poll(self) -> None:
+        """Takes feedback out of every Region's queue until cancelled; then what is in hand is stored or let go of."""
+        pollers = [
+            Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
+            for queue in self.settings.queues.values()
+        ]
+        watching = asyncio.create_task(depths.watch(self.sqs, self.pump, self.settings.queues.values()))
+        try:
+            await polling(pollers, self.flusher)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
     async def close(self) -> None:
         """Closes every connection."""
         await self.arq.close()
@@ -174,9 +191,11 @@ class Parts:
             self.worker, self.ses, self.pace, activated=requests.activated, only=only, line=self._sync_line
         )
 
-    def _feedback_endpoint(self, _region: str) -> str:
-        """Where SNS delivers the topics of tenants; empty while the operator has not said."""
-        url = self.settings.public_url
+    def _feedback_endpoint(self, region: str) -> str:
+        """Where SNS delivers topics of delegates: our queue, else our URL; empty while neither is set."""
+        queue, url = self.settings.queues.get(region), self.settings.public_url
+        if queue is not None:
+            return queue.arn
         return url + topics.FEEDBACK_PATH if url else ""
 
     async def _store(self, batch: Sequence[Arrival]) -> Tally:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 PREFIX = "BROKER_"
+_QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 LEAST_RETENTION = timedelta(days=25)  # SNS delivers to SQS for 23 days (SNS Developer Guide, retries)
 
 
@@ -34,6 +36,24 @@ class LogFormat(StrEnum):
 
 def _about(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
+
+
+class FeedbackQueue(msgspec.Struct, frozen=True):
+    """A queue of ours in one Region; what cannot be dealt with goes into its dead-letter queue."""
+
+    region: str
+    url: str
+    arn: str
+
+    @property
+    def dead_url(self) -> str:
+        """Of its dead-letter queue."""
+        return f"{self.url}-dead"
+
+    @property
+    def dead_arn(self) -> str:
+        """Of its dead-letter queue."""
+        return f"{self.arn}-dead"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +89,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     aws_call_timeout: Annotated[timedelta, _about("Deadline of one AWS call, in seconds")] = timedelta(seconds=5)
     template_url: Annotated[
         str, _about("S3 address of the CloudFormation template; when set, quick-create links are offered")
+    ] = ""
+    feedback_queues: Annotated[
+        str,
+        _about(
+            "SQS queues that SNS delivers feedback to, comma-separated, each as Region=queue URL; each needs a"
+            " dead-letter queue of its name and -dead (deploy/aws/broker.yaml). Without one a Region's topics use HTTPS"
+        ),
     ] = ""
     role_name: Annotated[str, _about("Name of the role that owners create for us")] = "SesDelegationBroker"
     offer_lifetime: Annotated[timedelta, _about("An offer lapses after this many seconds")] = timedelta(days=7)
@@ -112,6 +139,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return {arn.split(":")[3]: arn for arn in _listed(self)}
 
     @property
+    def queues(self) -> dict[str, FeedbackQueue]:
+        """The queues for feedback by Region; ValueError for what names none."""
+        pairs = (pair.partition("=") for pair in self.feedback_queues.split(",") if pair.strip())
+        found = [_queue(region.strip(), url.strip(), self.aws_partition) for region, _, url in pairs]
+        if len({queue.region for queue in found}) < len(found):
+            raise ValueError("a Region has one queue")
+        return {queue.region: queue for queue in found}
+
+    @property
     def direct_url(self) -> str:
         """For connections that keep a role and locks of their own."""
         return self.direct_database_url or self.database_url
@@ -145,6 +181,14 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
+def _queue(region: str, url: str, partition: str) -> FeedbackQueue:
+    """A queue's URL ends in its account and name (SQS Developer Guide, sqs-queue-message-identifiers)."""
+    found = _QUEUE_URL.fullmatch(url)
+    if found is None or _REGION.fullmatch(region) is None:
+        raise ValueError(f"{region}={url} is not Region=queue URL")
+    return FeedbackQueue(region, url, f"arn:{partition}:sqs:{region}:{found['account']}:{found['name']}")
+
+
 def _convert(text: str, kind: Any) -> object:
     if kind is timedelta:
         return timedelta(seconds=float(text))
@@ -165,10 +209,7 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append("BROKER_OPERATOR_TOKEN is not set, but registration is by token.")
     if settings.environment is Environment.PRODUCTION and settings.webhook_allow_loopback:
         problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
-    if not settings.database_url.startswith("postgresql+asyncpg://"):
-        problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
-    if settings.direct_database_url and not settings.direct_database_url.startswith("postgresql+asyncpg://"):
-        problems.append("BROKER_DIRECT_DATABASE_URL must begin with postgresql+asyncpg://.")
+    problems += _address_checks(settings)
     if settings.event_retention < LEAST_RETENTION:
         problems.append("BROKER_EVENT_RETENTION must be at least 2160000 seconds (25 days).")
     if settings.metrics_token and not (settings.metrics_token.isascii() and settings.metrics_token.isprintable()):
@@ -186,6 +227,19 @@ def _queue_problems(settings: Settings) -> list[str]:
 
 def _listed(settings: Settings) -> list[str]:
     return [arn.strip() for arn in settings.feedback_dead_letters.split(",") if arn.strip()]
+
+
+def _address_checks(settings: Settings) -> list[str]:
+    problems = []
+    if not settings.database_url.startswith("postgresql+asyncpg://"):
+        problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
+    if settings.direct_database_url and not settings.direct_database_url.startswith("postgresql+asyncpg://"):
+        problems.append("BROKER_DIRECT_DATABASE_URL must begin with postgresql+asyncpg://.")
+    try:
+        _ = settings.queues
+    except ValueError as error:
+        problems.append(f"BROKER_FEEDBACK_QUEUES must be like eu-west-1=https://…/123456789012/name: {error}.")
+    return problems
 
 
 def _is_fernet_key(key: str) -> bool:

@@ -44,6 +44,7 @@ MAY_ASK = {
     "broker/parts.py": "gives `now` to ingest",
     "broker/feedback/door.py": "the door for SNS, an edge of the API",
     "broker/feedback/flusher.py": "notes when a message came",
+    "broker/feedback/intake.py": "the door for queues, as that for SNS",
     "broker/connections/binding.py": "the time of a connection's event",
     "broker/connections/prove.py": "how old a proof is",
     "broker/grants/events.py": "the time of a grant's event",

@@ -16,7 +16,7 @@ class Topic(Due, Base):
 
     A `broker_topic` is in our account and made for one connection of its owner. A `tenant_topic` is in the account of
     its tenant: of a delegate, for the route's `configuration_set`, or of an owner whose slot was taken (None).
-    `protocol`: whether it is delivered to our API or to our queue.
+    `protocol`: whether it is delivered to our API or to our queue. `durable`: SNS loses nothing while we are away.
     """
 
     __tablename__ = "topics"
@@ -46,6 +46,7 @@ class Topic(Due, Base):
     connection_id: Mapped[UUID | None] = mapped_column(ForeignKey("connections.id"))
     configuration_set: Mapped[str | None]
     protocol: Mapped[str] = mapped_column(server_default="https")
+    durable: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -1,4 +1,4 @@
-"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by this API."""
+"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by us."""
 
 import json
 from collections.abc import Sequence
@@ -35,17 +35,25 @@ class BrokerTopics(Protocol):
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
         """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing.
 
-        Tried again for as long as SNS does, and not under the AWS-managed key.
+        Not under the AWS-managed key.
         """
         ...
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits."""
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        """Subscribes a URL, or a queue by ARN; the subscription's ARN once it is confirmed, None while it waits."""
         ...
 
-    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
-        """Has what cannot be delivered put into this queue."""
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        """Sets a subscription so that SNS loses nothing while we are away; whether that is so now."""
         ...
+
+
+class _Subscribed(msgspec.Struct, frozen=True):
+    """What came of subscribing. `arn` None: SNS waits for a confirmation."""
+
+    wanted: "_Wanted"
+    arn: str | None
+    durable: bool
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -57,6 +65,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     policy: str
     stored_arn: str | None
     confirmed: bool
+    endpoint: str
 
 
 def topic_name(connection_id: UUID) -> str:
@@ -110,20 +119,30 @@ async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: C
 async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
     if await _is_tenants(db, claimed):
         return
-    missing = [name for name in ("public_url", "aws_account_id") if not getattr(settings, name)]
+    wanted = await _wanted(db, settings, claimed)
+    needed = ("aws_account_id",) if protocol_of(wanted.endpoint) == "sqs" else ("public_url", "aws_account_id")
+    missing = [name for name in needed if not getattr(settings, name)]
     if missing:
         settings_needed = " and ".join(f"BROKER_{name.upper()}" for name in missing)
         await _settle(db, claimed, settings, reason=f"The operator has not set {settings_needed}.")
         return
-    wanted = await _wanted(db, settings, claimed)
     arn = await sns.ensure_topic(wanted.region, wanted.name, policy=wanted.policy)
     if arn != wanted.stored_arn:
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
-    subscription = await sns.subscribe(arn, settings.public_url + FEEDBACK_PATH)
-    if subscription and (dead_letters := settings.dead_letters.get(wanted.region)):
-        await sns.redrive(subscription, dead_letters)
-    await _settle(db, claimed, settings, subscription=subscription, was_confirmed=wanted.confirmed)
+    subscription = await sns.subscribe(arn, wanted.endpoint)
+    durable = subscription is not None and await _keep_all(sns, settings, wanted.region, subscription)
+    await _settle(db, claimed, settings, subscribed=_Subscribed(wanted, subscription, durable))
+
+
+async def _keep_all(sns: BrokerTopics, settings: Settings, region: str, subscription: str) -> bool:
+    queue = settings.queues.get(region)
+    dead_letters = queue.dead_arn if queue else settings.dead_letters.get(region)
+    try:
+        return await sns.keep_all(subscription, dead_letters=dead_letters)
+    except Refused as error:
+        logger.warning("subscription cannot be made durable", subscription_arn=subscription, reason=error.detail)
+        return False
 
 
 async def _is_tenants(db: Database, claimed: Claim) -> bool:
@@ -144,7 +163,22 @@ async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
     name = topic.arn.rpartition(":")[2] if topic.arn else topic_name(topic.connection_id or topic.tenant_id)
     arn = f"arn:{settings.aws_partition}:sns:{topic.region}:{settings.aws_account_id}:{name}"
     policy = topic_policy(arn, topic.accounts)
-    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed")
+    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed", endpoint(topic, settings))
+
+
+def endpoint(topic: Topic, settings: Settings) -> str:
+    """Where SNS is to deliver a topic's messages: the ARN of its Region's queue, or else the URL of this API.
+
+    A subscription by HTTPS that stands is left as it is.
+    """
+    stands = topic.protocol == "https" and topic.state == "confirmed"
+    queue = None if stands else settings.queues.get(topic.region)
+    return queue.arn if queue else settings.public_url + FEEDBACK_PATH
+
+
+def protocol_of(endpoint: str) -> str:
+    """As in `Topic.protocol`."""
+    return "sqs" if endpoint.startswith("arn:") else "https"
 
 
 async def _store_arn(db: Database, claimed: Claim, arn: str) -> None:
@@ -160,16 +194,17 @@ async def _settle(
     claimed: Claim,
     settings: Settings,
     *,
-    subscription: str | None = None,
-    was_confirmed: bool = False,
+    subscribed: _Subscribed | None = None,
     reason: str | None = None,
 ) -> None:
     caller = _caller(claimed)
     async with db.begin(caller) as session:
         topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update())).one()
-        if subscription is not None:
-            await confirm(session, caller, topic, subscription)
-        elif was_confirmed:
+        if subscribed is not None:
+            topic.protocol, topic.durable = protocol_of(subscribed.wanted.endpoint), subscribed.durable
+        if subscribed is not None and subscribed.arn is not None:
+            await confirm(session, caller, topic, subscribed.arn)
+        elif subscribed is not None and subscribed.wanted.confirmed:
             await lose(session, caller, topic, "SNS no longer has the subscription; it was asked for again.")
         if reason is not None:
             topic.reason = reason

@@ -11,23 +11,16 @@ from broker.settings import Settings
 
 _CERTIFICATE_LIMIT = 16_384
 _AWS_MANAGED_KEY = "alias/aws/sns"
-
+# 3 at once, 10 after 5 s each, 17 after 5 to 60 s, 30 after 60 s each: below 3,000 s.
 RETRIES = {
-    "http": {
-        "defaultHealthyRetryPolicy": {
-            "numRetries": 30,
-            "numNoDelayRetries": 2,
-            "minDelayTarget": 5,
-            "numMinDelayRetries": 3,
-            "maxDelayTarget": 120,
-            "numMaxDelayRetries": 10,
-            "backoffFunction": "exponential",
-        },
-        "disableSubscriptionOverrides": True,
-    }
+    "numRetries": 60,
+    "numNoDelayRetries": 3,
+    "numMinDelayRetries": 10,
+    "minDelayTarget": 5,
+    "numMaxDelayRetries": 30,
+    "maxDelayTarget": 60,
+    "backoffFunction": "exponential",
 }
-"""How SNS tries again over HTTP. By default it gives up after about a minute; an hour in all is the most that it takes
-(SNS Developer Guide, sns-message-delivery-retries)."""
 
 
 class SnsGateway:
@@ -55,33 +48,42 @@ class SnsGateway:
             await self._set(region, arn, "SignatureVersion", "2")
         if str(held.get("KmsMasterKeyId", "")).endswith(_AWS_MANAGED_KEY):
             await self._set(region, arn, "KmsMasterKeyId", "")
-        if not _holds(_read(held.get("DeliveryPolicy")), RETRIES):
-            await self._set(region, arn, "DeliveryPolicy", json.dumps(RETRIES))
         return arn
 
-    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
-        """Has SNS put what it could not deliver into this queue, of the subscription's own account and Region.
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        """Subscribes a URL, or a queue by ARN; the subscription's ARN once it is confirmed, None while it waits.
 
-        The queue's policy must let SNS send (SNS Developer Guide, sns-dead-letter-queues). Set only where it differs.
+        Asking again has SNS send the confirmation message again. A queue whose owner subscribes it confirms nothing
+        (SNS Developer Guide, sns-send-message-to-sqs-cross-account).
         """
-        region = _region_of(subscription_arn)
-        given = {"SubscriptionArn": subscription_arn}
-        held = (await self._call(region, "get_subscription_attributes", **given)).get("Attributes", {})
-        wanted = {"deadLetterTargetArn": queue_arn}
-        if not _holds(_read(held.get("RedrivePolicy")), wanted):
-            named = {"AttributeName": "RedrivePolicy", "AttributeValue": json.dumps(wanted)}
-            await self._call(region, "set_subscription_attributes", **given, **named)
-
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits.
-
-        Asking again has SNS send the confirmation message again.
-        """
+        protocol = "sqs" if endpoint.startswith("arn:") else urlsplit(endpoint).scheme
         answer = await self._call(
-            _region_of(topic_arn), "subscribe", TopicArn=topic_arn, Protocol=urlsplit(url).scheme, Endpoint=url
+            _region_of(topic_arn), "subscribe", TopicArn=topic_arn, Protocol=protocol, Endpoint=endpoint
         )
         arn = str(answer.get("SubscriptionArn", ""))
         return arn if arn.startswith("arn:") else None
+
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        """Sets a subscription of ours so that SNS loses nothing while we are away; whether that is so now.
+
+        To a queue SNS tries for 23 days. To HTTPS it tries four times within a minute; with our retry policy for less
+        than the hour that is allowed, and then it puts the message into `dead_letters`, a queue's ARN (SNS Developer
+        Guide, sns-message-delivery-retries and sns-dead-letter-queues). Raw delivery, which is unsigned, is ended.
+        """
+        region = _region_of(subscription_arn)
+        answer = await self._call(region, "get_subscription_attributes", SubscriptionArn=subscription_arn)
+        held: dict[str, str] = answer.get("Attributes", {})
+        wanted = {"RawMessageDelivery": "false"}
+        if held.get("Protocol") != "sqs":
+            wanted["DeliveryPolicy"] = json.dumps({"healthyRetryPolicy": RETRIES})
+            if dead_letters is not None:
+                wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": dead_letters})
+        for name, value in wanted.items():
+            there = held.get(name, "false" if name == "RawMessageDelivery" else None)
+            if not _holds(_read(there), json.loads(value)):
+                given = {"AttributeName": name, "AttributeValue": value}
+                await self._call(region, "set_subscription_attributes", SubscriptionArn=subscription_arn, **given)
+        return held.get("Protocol") == "sqs" or dead_letters is not None
 
     async def confirm(self, topic_arn: str, token: str) -> str:
         """Confirms a subscription, so that only we can end it; its ARN."""

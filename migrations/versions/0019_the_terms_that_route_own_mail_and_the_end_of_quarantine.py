@@ -8,7 +8,7 @@ after a grant had ended. What is in quarantine goes with the events of its day.
 from alembic import op
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

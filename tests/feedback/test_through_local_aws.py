@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -350,3 +351,67 @@ async def test_mail_from_a_verified_sub_domain_is_heard_and_put_back(
         await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(wanted=False))
     assert "removed" == (await work_until_rest(world, here)).state
     assert [None] * 3 == slots_of(owner, name) == slots_of(owner, child)
+
+
+async def test_a_subscription_that_somebody_ends_is_noticed_and_made_again(
+    db: Database, here: Here, local: LocalAws, accounts: tuple[Account, Account]
+) -> None:
+    """SNS tells us with an UnsubscribeConfirmation; the topic's worker subscribes again, and feedback flows again."""
+    owner, delegate = accounts
+    world = await unprepared(db, accounts)
+    name = world.identity_arn.rpartition("/")[2]
+    await topics.run(db.as_role(Role.WORKER), here.sns, here.settings, only=[world.topic_id])
+    await here.take(1)
+    ended = await topic_of(world)
+    broker = Account(local, here.settings.aws_account_id)
+    broker.client("sns").unsubscribe(SubscriptionArn=ended.subscription_arn)
+
+    await here.take(1)
+    lost = await topic_of(world)
+    assert ("lost", None, False) == (lost.state, lost.subscription_arn, lost.due_at is None)
+
+    await topics.run(db.as_role(Role.WORKER), here.sns, here.settings, only=[world.topic_id])
+    await here.take(1)
+    again = await topic_of(world)
+    assert ("confirmed", None) == (again.state, again.reason)
+    assert ended.subscription_arn != again.subscription_arn
+
+    owner.client("ses").set_identity_notification_topic(Identity=name, NotificationType="Bounce", SnsTopic=again.arn)
+    await here.take(1)
+    sent = simple(f"news@{name}", "bounce@simulator.amazonses.com")
+    delegate.client("sesv2").send_email(**sent, FromEmailAddressIdentityArn=world.identity_arn)
+    local.settle()
+    await here.take(1)
+
+    assert ["email.bounced"] == [event.type for event in await world.events(world.delegate)]
+
+
+async def test_a_subscription_by_https_is_durable_with_our_retries_and_a_dead_letter_queue(
+    db: Database, here: Here, accounts: tuple[Account, Account]
+) -> None:
+    world = await unprepared(db, accounts)
+    await topics.run(db.as_role(Role.WORKER), here.sns, here.settings, only=[world.topic_id])
+    await here.take(1)
+    queues = f"{REGION}=https://sqs.{REGION}.amazonaws.com/{here.settings.aws_account_id}/feedback"
+    durable = []
+    for settings in (here.settings, msgspec.structs.replace(here.settings, feedback_queues=queues)):
+        await topics.run(db.as_role(Role.WORKER), here.sns, settings, only=[await due_now(world)])
+        durable.append(((await topic_of(world)).protocol, (await topic_of(world)).durable))
+
+    arn = (await topic_of(world)).subscription_arn
+    held = (await here.sns._call(REGION, "get_subscription_attributes", SubscriptionArn=arn))["Attributes"]  # noqa: SLF001
+    assert [("https", False), ("https", True)] == durable
+    assert 60 == json.loads(held["DeliveryPolicy"])["healthyRetryPolicy"]["numRetries"]
+    assert json.loads(held["RedrivePolicy"])["deadLetterTargetArn"].endswith(":feedback-dead")
+
+
+async def topic_of(world: World) -> Topic:
+    async with world.db.read(world.owner) as session:
+        return (await session.scalars(select(Topic).execution_options(populate_existing=True))).one()
+
+
+async def due_now(world: World) -> UUID:
+    """The topic, which is due."""
+    async with world.db.begin(world.owner) as session:
+        await session.execute(text("UPDATE topics SET due_at = now()"))
+    return world.topic_id

@@ -34,7 +34,7 @@ class Sns:
         self.error = error
         self.made: dict[str, str] = {}
         self.subscribed: list[tuple[str, str]] = []
-        self.redriven: list[tuple[str, str]] = []
+        self.redriven: list[tuple[str, str | None]] = []
         self.while_subscribing: Callable[[str], None] | None = None
 
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
@@ -44,12 +44,13 @@ class Sns:
         self.made[arn] = policy
         return arn
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        self.subscribed.append((topic_arn, url))
-        return self.answer
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        self.redriven.append((subscription_arn, dead_letters))
+        return dead_letters is not None
 
-    async def redrive(self, subscription_arn: str, queue_arn: str) -> None:
-        self.redriven.append((subscription_arn, queue_arn))
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        self.subscribed.append((topic_arn, endpoint))
+        return self.answer
 
 
 @pytest.fixture
@@ -113,9 +114,9 @@ async def test_its_arn_is_known_before_sns_asks_for_confirmation(world: World, r
     seen: list[str | None] = []
 
     class Asking(Sns):
-        async def subscribe(self, topic_arn: str, url: str) -> str | None:
+        async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
             seen.append((await topic_of(world, topic_id)).arn)
-            return await super().subscribe(topic_arn, url)
+            return await super().subscribe(topic_arn, endpoint)
 
     sns = Asking()
     await run(world, sns, reachable)

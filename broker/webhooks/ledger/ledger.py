@@ -53,6 +53,8 @@ class Count(StrEnum):
     """Messages in these batches; no label."""
     REFUSED = "refused"
     """Requests answered 503, by `ingest` or `api`."""
+    QUEUED = "queued"
+    """Messages of queues: `received`, of these `repeated`, then `deleted` or `left`; `unread` ones are quarantined."""
 
 
 SIZE = WIDTH * len(Stage)
