@@ -26,6 +26,7 @@ from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
+from broker.feedback.foreign_api import ForeignRouteController
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -50,6 +51,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     RouteController,
+    ForeignRouteController,
     EndpointController,
     ReplayMoves,
     ReplayController,

@@ -24,6 +24,7 @@ from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
+from broker.gateways.ses_notifications import NotificationsGateway
 from broker.gateways.sns import SnsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
@@ -56,6 +57,7 @@ class Parts:
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
+        self.notifications = NotificationsGateway(self.aws, self.sts, permissions.session_policy)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)

@@ -1,7 +1,7 @@
 """The one table of what we do in tenants' accounts; role templates and session policies are made from it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -16,12 +16,16 @@ class Role(StrEnum):
 
 
 class Form(StrEnum):
-    """What a right can be limited to (Service Authorization Reference, Amazon SES v2, Amazon SES, Amazon SNS)."""
+    """What a right can be limited to (Service Authorization Reference, Amazon SES v2, Amazon SES, Amazon SNS).
+
+    `SENDING`: a send is checked on the identity, which may be another account's, and on the configuration set.
+    """
 
     IDENTITY = "identity"
     CONFIGURATION_SET = "configuration-set"
     TOPIC = "topic"
     ANY = "*"
+    SENDING = "sending"
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -32,6 +36,7 @@ class Permission(msgspec.Struct, frozen=True):
     form: Form
     role: Role
     purpose: str
+    condition: Mapping[str, Mapping[str, Any]] | None = None
 
 
 PREFIX = "delegation-broker-"
@@ -76,6 +81,20 @@ TABLE = (
         Role.OWNER,
         "lets our topic hear of bounces and complaints where none is set",
     ),
+    Permission(
+        "SetIdentityHeadersInNotificationsEnabled",
+        "ses:SetIdentityHeadersInNotificationsEnabled",
+        Form.ANY,
+        Role.OWNER,
+        "adds the original headers to the notifications of a delegate's topic that you approved",
+    ),
+    Permission(
+        "SetIdentityFeedbackForwardingEnabled",
+        "ses:SetIdentityFeedbackForwardingEnabled",
+        Form.ANY,
+        Role.OWNER,
+        "switches e-mail feedback forwarding off where you approved it, and on again",
+    ),
     *(
         Permission(name, f"ses:{name}", Form.CONFIGURATION_SET, Role.DELEGATE, "keeps our configuration set")
         for name in (
@@ -95,9 +114,40 @@ TABLE = (
     Permission(
         "GetAccount", "ses:GetAccount", Form.ANY, Role.DELEGATE, "tells whether the account is in the SES sandbox"
     ),
+    *(
+        Permission(name, f"ses:{name}", Form.ANY, Role.DELEGATE, "finds, edits and removes cross-account notifications")
+        for name in (
+            "GetIdentityNotificationAttributes",
+            "SetIdentityHeadersInNotificationsEnabled",
+            "SetIdentityNotificationTopic",
+        )
+    ),
 )
 
+SIMULATOR = tuple(
+    f"{name}@simulator.amazonses.com" for name in ("success", "bounce", "complaint", "ooto", "suppressionlist")
+)
+"""The mailbox simulator's addresses (Developer Guide, send-an-email-from-console)."""
+
+OPTIONAL = (
+    Permission(
+        "SendEmail",
+        "ses:SendEmail",
+        Form.SENDING,
+        Role.DELEGATE,
+        "sends a test to the mailbox simulator, and to nobody else, before an old route is removed",
+        # ForAllValues also holds where the key is missing or empty: the Null guard demands that it is there (IAM User
+        # Guide, reference_policies_condition-single-vs-multi-valued-context-keys).
+        condition={
+            "ForAllValues:StringEquals": {"ses:Recipients": list(SIMULATOR)},
+            "Null": {"ses:Recipients": "false"},
+        },
+    ),
+)
+"""Rights that a role has only where its tenant asked for them; nothing else depends on them."""
+
 _SERVICES = {Form.IDENTITY: "ses", Form.CONFIGURATION_SET: "ses", Form.TOPIC: "sns"}
+_FITTING = {Form.SENDING: frozenset({Form.IDENTITY, Form.CONFIGURATION_SET})}
 _RESOURCES = {
     Form.IDENTITY: "identity/*",
     Form.CONFIGURATION_SET: f"configuration-set/{PREFIX}*",
@@ -115,12 +165,16 @@ def unscoped(role: Role) -> tuple[Permission, ...]:
     return tuple(row for row in rights(role) if row.form is Form.ANY)
 
 
-def role_policy(role: Role, account_id: str, partition: str) -> dict[str, Any]:
-    """The policy of the tenant's role: each action once, limited to the account's resources where that is possible."""
+def role_policy(role: Role, account_id: str, partition: str, *, optional: Sequence[Permission] = ()) -> dict[str, Any]:
+    """The policy of the tenant's role: each action once, limited to the account's resources where that is possible.
+
+    `optional`: rows of `OPTIONAL` that the tenant asked for.
+    """
+    rows = (*rights(role), *optional)
     statements = [
-        _statement(form, rights(role), [_resource(form, account_id, partition)])
+        _statement(form, rows, _resources(form, account_id, partition))
         for form in Form
-        if any(row.form is form for row in rights(role))
+        if any(row.form is form for row in rows)
     ]
     return {"Version": "2012-10-17", "Statement": statements}
 
@@ -150,7 +204,8 @@ def session_policy(operations: Sequence[str], resources: Sequence[str]) -> str:
     for form in Form:
         if not any(row.form is form for row in rows):
             continue
-        fitting = ["*"] if form is Form.ANY else [arn for arn in resources if _form_of(arn) is form]
+        forms = _FITTING.get(form, frozenset({form}))
+        fitting = ["*"] if form is Form.ANY else [arn for arn in resources if _form_of(arn) in forms]
         if not fitting:
             raise ValueError(f"No resource is of the form {form} among {list(resources)}.")
         statements.append(_statement(form, rows, fitting))
@@ -158,26 +213,34 @@ def session_policy(operations: Sequence[str], resources: Sequence[str]) -> str:
 
 
 def _row(operation: str) -> Permission:
-    for row in TABLE:
+    for row in (*TABLE, *OPTIONAL):
         if row.operation == operation:
             return row
     raise ValueError(f"{operation} is not in the table of permissions.")
 
 
 def _statement(form: Form, rows: Iterable[Permission], resources: Sequence[str]) -> dict[str, Any]:
-    actions = sorted({row.action for row in rows if row.form is form})
+    """All rows of one form; those of a form with a condition share it."""
+    fitting = [row for row in rows if row.form is form]
     sid = "Account" if form is Form.ANY else "".join(word.title() for word in form.split("-"))
-    return {
+    statement = {
         "Sid": sid,
         "Effect": "Allow",
-        "Action": actions,
+        "Action": sorted({row.action for row in fitting}),
         "Resource": resources[0] if len(resources) == 1 else list(resources),
     }
+    return statement | ({"Condition": fitting[0].condition} if fitting[0].condition else {})
+
+
+def _resources(form: Form, account_id: str, partition: str) -> list[str]:
+    """The owner's identities are known only once there is a grant, so a send is limited by its recipients alone."""
+    if form is Form.SENDING:
+        own_sets = _resource(Form.CONFIGURATION_SET, account_id, partition)
+        return [f"arn:{partition}:ses:*:*:identity/*", own_sets]
+    return ["*"] if form is Form.ANY else [_resource(form, account_id, partition)]
 
 
 def _resource(form: Form, account_id: str, partition: str) -> str:
-    if form is Form.ANY:
-        return "*"
     return f"arn:{partition}:{_SERVICES[form]}:*:{account_id}:{_RESOURCES[form]}"
 
 

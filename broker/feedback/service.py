@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
 from broker.db import Database
@@ -37,6 +38,13 @@ async def show_route(db: Database, caller: Caller, route_id: UUID) -> RouteView:
     if row is None:
         raise NotFound("There is no route with this id.")
     return _view(row[0], row[1], caller)
+
+
+async def shown(session: AsyncSession, caller: Caller, route_id: UUID) -> RouteView:
+    """A route as the caller sees it after its change in this transaction."""
+    await session.flush()
+    route, arn = (await session.execute(_routes(caller).where(Route.id == route_id))).one()
+    return _view(route, arn, caller)
 
 
 def _routes(caller: Caller) -> Select[Route, str | None]:
