@@ -11,9 +11,9 @@ from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
 from broker.due import wake
-from broker.errors import Conflict, NotFound
+from broker.errors import Conflict, Invalid, NotFound
 from broker.feedback import holders, service
-from broker.feedback.foreign_terms import Decision, ForeignTopicSettings, account_of, agreed
+from broker.feedback.foreign_terms import Decision, ForeignTopicSettings, account_of, agreed, flaws
 from broker.feedback.holders import Holder
 from broker.feedback.models import Route
 from broker.feedback.views import RouteKind, RouteState, RouteView
@@ -59,7 +59,7 @@ async def approve(db: Database, caller: Caller, route_id: UUID, wanted: Approval
         route.state, route.reason, route.choices = RouteState.pending.value, SETTING_UP, []
         wake(session, route)
         await _note(session, caller, route, "approved", replace=wanted.replace)
-        return await remember(session, caller, await service.shown(session, caller, route.id))
+        return await remember(session, caller, await service.view_of(session, caller, route.id))
 
 
 async def decline(db: Database, caller: Caller, route_id: UUID, why: Reason) -> RouteView:
@@ -71,7 +71,16 @@ async def decline(db: Database, caller: Caller, route_id: UUID, why: Reason) -> 
         route.state, route.wanted, route.choices, route.due_at = RouteState.removed.value, False, [], None
         route.reason = "The owner has declined." + (f" {why.note}" if why.note else "")
         await _note(session, caller, route, "declined", note=why.note)
-        return await remember(session, caller, await service.shown(session, caller, route.id))
+        return await remember(session, caller, await service.view_of(session, caller, route.id))
+
+
+async def check_request(session: AsyncSession, grant: Grant, asked: ForeignTopicSettings) -> None:
+    """What making a route of this kind has to satisfy; `Invalid` names every field that SES or we would refuse."""
+    accounts = {account_of(slot.topic or "") for slot in asked.wanted.values()}
+    proven = await proven_of(session, grant.delegate_id, accounts)
+    wrong = flaws(asked, identity_arn=grant.identity_arn, proven=proven)
+    if wrong:
+        raise Invalid("The settings are not valid: " + " ".join(flaw.detail for flaw in wrong), flaws=wrong)
 
 
 async def require_proven(session: AsyncSession, delegate_id: UUID, asked: ForeignTopicSettings) -> None:

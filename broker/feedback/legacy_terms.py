@@ -29,14 +29,17 @@ NO_NEW = (
 class LegacyEdit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one existing notification is to be; null leaves it as it is."""
 
-    topic_arn: Annotated[
-        str | None,
-        msgspec.Meta(
-            description="Another topic of yours",
-            max_length=512,
-            examples=["arn:aws:sns:eu-west-1:222222222222:agency-feedback"],
-        ),
-    ] = None
+    topic_arn: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                description="Another topic of yours",
+                max_length=512,
+                examples=["arn:aws:sns:eu-west-1:222222222222:agency-feedback"],
+            ),
+        ]
+        | None
+    ) = None
     include_headers: Annotated[bool | None, msgspec.Meta(description="Add the original headers", examples=[True])] = (
         None
     )

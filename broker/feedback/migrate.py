@@ -72,7 +72,7 @@ async def edit(db: Database, caller: Caller, route_id: UUID, wanted: LegacySetti
         route.settings = msgspec.to_builtins(Stored(**edits, migration=before.migration))
         wake(session, route)
         await _note(session, caller, route, "edited", kinds=sorted(wanted.edits))
-        return await remember(session, caller, await service.shown(session, caller, route.id))
+        return await remember(session, caller, await service.view_of(session, caller, route.id))
 
 
 async def migrate(db: Database, caller: Caller, route_id: UUID, wanted: Migrating) -> MigrationView:
@@ -90,8 +90,8 @@ async def migrate(db: Database, caller: Caller, route_id: UUID, wanted: Migratin
         wake(session, route)
         await _note(session, caller, route, "migrating", to=wanted.to.value, new_route_id=str(successor.id))
         view = MigrationView(
-            route=await service.shown(session, caller, route.id),
-            new_route=await service.shown(session, caller, successor.id),
+            route=await service.view_of(session, caller, route.id),
+            new_route=await service.view_of(session, caller, successor.id),
             command=_line(grant, wanted.to, in_set),
             explanation=EXPLANATION,
         )

@@ -40,7 +40,7 @@ async def show_route(db: Database, caller: Caller, route_id: UUID) -> RouteView:
     return _view(row[0], row[1], caller)
 
 
-async def shown(session: AsyncSession, caller: Caller, route_id: UUID) -> RouteView:
+async def view_of(session: AsyncSession, caller: Caller, route_id: UUID) -> RouteView:
     """A route as the caller sees it after its change in this transaction."""
     await session.flush()
     route, arn = (await session.execute(_routes(caller).where(Route.id == route_id))).one()

@@ -1,12 +1,11 @@
 """SES in tenants' accounts: identities, their policies and notification topics."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from broker.aws_access import RoleAccess
 from broker.errors import Refused
-from broker.gateways.aws import Aws
-from broker.gateways.role_calls import RoleCalls, SessionPolicy
+from broker.gateways.aws import Aws, SessionEnded
 from broker.gateways.sts import StsGateway
 
 READ = (
@@ -29,11 +28,18 @@ _BATCH = 100
 """Most identities of one GetIdentityNotificationAttributes call (SES API Reference)."""
 
 
+class SessionPolicy(Protocol):
+    """Makes the session policy that allows just these operations on just these resources."""
+
+    def __call__(self, operations: Sequence[str], resources: Sequence[str]) -> str: ...
+
+
 class SesGateway:
     """Every call acts as the tenant's role, narrowed by a session policy. `identity` is always a name, not an ARN."""
 
     def __init__(self, aws: Aws, sts: StsGateway, session_policy: SessionPolicy, *, partition: str) -> None:
-        self._calls = RoleCalls(aws, sts)
+        self._aws = aws
+        self._sts = sts
         self._session_policy = session_policy
         self._partition = partition
 
@@ -95,7 +101,7 @@ class SesGateway:
     async def set_notification_topic(self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None) -> None:
         """Sets or (None) clears the topic of `bounce`, `complaint` or `delivery`; may belong to another account."""
         given = {} if topic_arn is None else {"SnsTopic": topic_arn}
-        await self._calls.call(
+        await self._call(
             access,
             "set_identity_notification_topic",
             service="ses",
@@ -109,11 +115,34 @@ class SesGateway:
         self, access: RoleAccess, operation: str, *, service: str = "sesv2", **parameters: Any
     ) -> dict[str, Any]:
         policy = self._session_policy(READ, [self._arn(access, "*")])
-        return await self._calls.call(access, operation, service=service, policy=policy, **parameters)
+        return await self._call(access, operation, service=service, policy=policy, **parameters)
 
     async def _write(self, access: RoleAccess, operation: str, **parameters: Any) -> None:
         policy = self._session_policy(WRITE, [self._arn(access, parameters["EmailIdentity"])])
-        await self._calls.call(access, operation, service="sesv2", policy=policy, **parameters)
+        await self._call(access, operation, service="sesv2", policy=policy, **parameters)
+
+    async def _call(
+        self, access: RoleAccess, operation: str, *, service: str, policy: str, **parameters: Any
+    ) -> dict[str, Any]:
+        """One call under a kept session, and once more under a new one when the kept one turned out to be over."""
+        try:
+            return await self._call_once(access, operation, service=service, policy=policy, **parameters)
+        except SessionEnded:
+            self._sts.forget(access)
+            return await self._call_once(access, operation, service=service, policy=policy, **parameters)
+
+    async def _call_once(
+        self, access: RoleAccess, operation: str, *, service: str, policy: str, **parameters: Any
+    ) -> dict[str, Any]:
+        credentials = await self._sts.session(access, policy)
+        return await self._aws.call(
+            service,
+            operation,
+            region=access.region,
+            account_id=access.account_id,
+            credentials=credentials,
+            **parameters,
+        )
 
     def _arn(self, access: RoleAccess, name: str) -> str:
         return f"arn:{self._partition}:ses:{access.region}:{access.account_id}:identity/{name}"

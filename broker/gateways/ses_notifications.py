@@ -3,11 +3,9 @@
 from typing import Any
 
 from broker.aws_access import RoleAccess
+from broker.gateways.as_role import AsRole, SessionPolicy
 from broker.gateways.aws import Aws
-from broker.gateways.role_calls import RoleCalls, SessionPolicy
 from broker.gateways.sts import StsGateway
-
-_V1 = "ses"
 
 
 class NotificationsGateway:
@@ -18,8 +16,8 @@ class NotificationsGateway:
     """
 
     def __init__(self, aws: Aws, sts: StsGateway, session_policy: SessionPolicy) -> None:
-        self._calls = RoleCalls(aws, sts)
-        self._session_policy = session_policy
+        self._v1_calls = AsRole(aws, sts, session_policy, service="ses")
+        self._v2_calls = AsRole(aws, sts, session_policy, service="sesv2")
 
     async def notification_settings(self, access: RoleAccess, identity: str) -> dict[str, Any]:
         """SES's answer about one identity: `BounceTopic`, `ForwardingEnabled`, `HeadersInBounceNotificationsEnabled` …
@@ -60,11 +58,11 @@ class NotificationsGateway:
         resources = [identity_arn] + ([configuration_set_arn] if configuration_set_arn else [])
         set_name = configuration_set_arn.rpartition("/")[2] if configuration_set_arn else None
         text = {"Data": "A test of the delegation broker."}
-        answer = await self._calls.call(
+        answer = await self._v2_calls.call(
             access,
             "send_email",
-            service="sesv2",
-            policy=self._session_policy(["SendEmail"], resources),
+            allowed=("SendEmail",),
+            resources=resources,
             FromEmailAddress=from_address,
             FromEmailAddressIdentityArn=identity_arn,
             Destination={"ToAddresses": [recipient]},
@@ -75,8 +73,8 @@ class NotificationsGateway:
 
     async def _v1(self, access: RoleAccess, operation: str, **parameters: Any) -> dict[str, Any]:
         """None of them has a resource level (Service Authorization Reference, Amazon SES)."""
-        policy = self._session_policy([operation], ["*"])
-        return await self._calls.call(access, _METHODS[operation], service=_V1, policy=policy, **parameters)
+        method = _METHODS[operation]
+        return await self._v1_calls.call(access, method, allowed=(operation,), resources=("*",), **parameters)
 
 
 _METHODS = {
