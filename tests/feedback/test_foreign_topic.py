@@ -1,5 +1,6 @@
 """SES's "SNS topic you don't own" on the local AWS: asked, decided, set, contested, dropped, taken away again."""
 
+import contextlib
 from typing import Any
 from uuid import UUID
 
@@ -352,3 +353,37 @@ async def test_a_decline_ends_it_and_says_why(scene: Scene) -> None:
     route = await scene.route(route_id)
     assert (RouteState.removed, "The owner has declined. Not now.") == (view.state, view.reason)
     assert (False, None) == (route.wanted, route.due_at)
+
+
+@pytest.mark.parametrize("answer", ["lost", "throttled"])
+async def test_it_gets_there_however_often_ses_lets_it_wait(scene: Scene, handler: ForeignTopic, answer: str) -> None:
+    """SES takes one such call a second (SES API Reference); an answer may also be lost after its call took effect."""
+    before = scene.settings_in_ses()
+    settings = asking(bounce=(scene.topic("b"), True), complaint=scene.topic("c"), forwarding="off")
+    route_id = await scene.make_route(RouteKind.foreign_topic, settings)
+    await decide.approve(scene.world.db, scene.world.owner, route_id, Approval())
+
+    set_up = await through_trouble(scene, handler, route_id, after=answer == "lost")
+    held = scene.settings_in_ses()
+    await scene.forget(route_id)
+    taken_away = await through_trouble(scene, handler, route_id, after=answer == "lost")
+
+    assert [RouteState.configured, RouteState.removed] == [set_up, taken_away]
+    assert (True, False) == (held["HeadersInBounceNotificationsEnabled"], held["ForwardingEnabled"])
+    assert before == scene.settings_in_ses()
+
+
+async def through_trouble(scene: Scene, handler: ForeignTopic, route_id: UUID, *, after: bool) -> RouteState:
+    """Each call that changes something fails once, one in each turn."""
+    for name in (
+        "NotificationTopic",
+        "NotificationTopic",
+        "HeadersInNotificationsEnabled",
+        "FeedbackForwardingEnabled",
+    ):
+        fault = {"error": "throttle", "operation": f"SetIdentity{name}", "after": after}
+        scene.local.control("POST", "faults", fault | {"account_id": scene.owner.id})
+        with contextlib.suppress(Unavailable):
+            await scene.turn(handler, route_id)
+    scene.local.control("DELETE", "faults")
+    return RouteState((await scene.turn(handler, route_id)).state)
