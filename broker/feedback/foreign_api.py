@@ -35,7 +35,7 @@ class ForeignRouteController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         route_id: FromPath[UUID],
-        data: JSONBody[Approval],
+        data: JSONBody[Approval | None] = None,
     ) -> RouteView:
         """As the owner: SES will tell the delegate's topics of all mail of the identity, whoever sends it.
 
@@ -43,7 +43,7 @@ class ForeignRouteController(Controller):
         each kind of notification: where one is set already this is refused with what holds it, unless you `replace` it;
         what was there is recorded in `previous` and put back when the route is removed or its grant ends.
         """
-        return await decide.approve(db, caller, route_id, data)
+        return await decide.approve(db, caller, route_id, data or Approval())
 
     @post(
         "/decline",
@@ -57,10 +57,10 @@ class ForeignRouteController(Controller):
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
         route_id: FromPath[UUID],
-        data: JSONBody[Reason],
+        data: JSONBody[Reason | None] = None,
     ) -> RouteView:
         """As the owner: says no, and nothing is set. What you have approved before you remove instead."""
-        return await decide.decline(db, caller, route_id, data)
+        return await decide.decline(db, caller, route_id, data or Reason())
 
     @patch(
         "/legacy",
