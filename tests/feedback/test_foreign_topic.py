@@ -287,6 +287,25 @@ async def test_a_topic_whose_grant_has_ended_is_not_put_back(scene: Scene, handl
     assert "BounceTopic" not in scene.settings_in_ses()
 
 
+async def test_a_topic_that_another_route_shares_stays(scene: Scene, handler: ForeignTopic) -> None:
+    """One delegate may have several grants of one identity, and one topic for all of them."""
+    topic = scene.topic("mine")
+    first = await scene.make_route(RouteKind.foreign_topic, asking(bounce=topic))
+    await approved(scene, handler, first)
+    second = await scene.make_route(
+        RouteKind.foreign_topic,
+        (await scene.route(first)).settings,
+        grant_id=scene.world.second_grant_id,
+    )
+    shared = await scene.turn(handler, second)
+    await scene.forget(first)
+
+    checked = await scene.turn(handler, first)
+
+    assert [RouteState.configured, RouteState.removed] == [shared.state, checked.state]
+    assert topic == scene.settings_in_ses()["BounceTopic"]
+
+
 async def test_the_end_of_the_grant_takes_the_topic_away(scene: Scene, handler: ForeignTopic) -> None:
     route_id = await scene.make_route(RouteKind.foreign_topic, asking(delivery=scene.topic("mine")))
     await approved(scene, handler, route_id)

@@ -203,7 +203,7 @@ async def test_the_command_is_one_line_that_names_the_owner_s_identity(scene: Sc
         {"sending_account": "333333333333"},
         {"identity": "arn:aws:ses:eu-west-1:111111111111:identity/other.example"},
         {"configuration_set": "delegation-broker-other"},
-        {"later": timedelta(hours=-2)},
+        {"later": timedelta(minutes=-30)},
     ],
 )
 async def test_another_bounce_does_not_count(scene: Scene, handler: Legacy, changes: dict[str, Any]) -> None:
