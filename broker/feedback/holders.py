@@ -14,6 +14,7 @@ from broker.feedback.models import Route, Topic
 from broker.feedback.notification_settings import Notifications, listed
 from broker.feedback.slots import KINDS
 from broker.grants.models import Grant
+from broker.identities.models import Identity
 
 
 class Holder(StrEnum):
@@ -46,10 +47,16 @@ class Rival(msgspec.Struct, frozen=True):
 
 async def rivals(session: AsyncSession, *, identity_id: UUID, besides: UUID) -> tuple[Rival, ...]:
     """Runs as the owner, who is a party to every route of the identity; removed ones are among them."""
+    ours = (
+        (Topic.source == "broker_topic")
+        & (Topic.connection_id == Identity.connection_id)
+        & (Topic.region == Identity.region)
+    )
     query = (
         select(Route, Topic.arn, Grant.ended_at)
         .join(Grant, Grant.id == Route.grant_id)
-        .outerjoin(Topic, Topic.id == Route.topic_id)
+        .join(Identity, Identity.id == Route.identity_id)
+        .outerjoin(Topic, ours)
         .where(
             Route.identity_id == identity_id,
             Route.kind.in_(("identity_topic", "foreign_topic")),
@@ -62,6 +69,7 @@ async def rivals(session: AsyncSession, *, identity_id: UUID, besides: UUID) -> 
 
 
 def _rival(route: Route, arn: str | None, *, ended: bool) -> Rival:
+    """`arn` is that of the broker's topic for the identity."""
     kept = route.wanted and route.state != "removed"
     if route.kind == "identity_topic":
         # An ended grant's route still brings the bounces of its last mail.

@@ -19,8 +19,8 @@ from broker.grants.models import Grant
 from broker.grants.views import Reason
 from tests.feedback.foreign import Scene, local, make_scene, prove, ses  # noqa: F401 — fixtures
 from tests.feedback.sns import NOW
+from tests.sandbox.aws import Account, simple
 from tests.sandbox.aws import Aws as LocalAws
-from tests.sandbox.aws import simple
 
 
 @pytest_asyncio.fixture
@@ -267,6 +267,25 @@ async def test_the_owner_gives_the_slot_to_another_and_it_comes_back(scene: Scen
     assert "given the bounce notifications to another route" in (waiting.reason or "")
     assert first_topic == scene.settings_in_ses()["BounceTopic"]
     assert RouteState.configured == (await scene.turn(handler, first)).state
+
+
+async def test_the_broker_s_own_topic_is_replaced_and_comes_back(scene: Scene, handler: ForeignTopic) -> None:
+    """The usual case: every grant has an identity_topic by itself."""
+    ours = scene.topic(scene.world.topic_arn.rpartition(":")[2], Account(scene.local, "999999999999"))
+    scene.set_topic("Bounce", ours)
+    mine = scene.topic("mine")
+    route_id = await scene.make_route(RouteKind.foreign_topic, asking(bounce=mine))
+
+    asked = await scene.turn(handler, route_id)
+    await approved(scene, handler, route_id, replace=True)
+    held = scene.settings_in_ses()["BounceTopic"]
+    await scene.forget(route_id)
+    await scene.turn(handler, route_id)
+
+    assert ours == scene.world.topic_arn
+    assert {"slots": {"bounce": "broker"}} == asked.found
+    assert "the broker's own topic (a route of the kind identity_topic)" in (asked.reason or "")
+    assert [mine, ours] == [held, scene.settings_in_ses()["BounceTopic"]]
 
 
 async def test_a_topic_whose_grant_has_ended_is_not_put_back(scene: Scene, handler: ForeignTopic) -> None:
