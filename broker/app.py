@@ -27,6 +27,7 @@ from broker.errors import BrokerError
 from broker.feedback.api import QuarantineController, RouteController, SnsController
 from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
+from broker.feedback.foreign_api import ForeignRouteController
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
@@ -55,6 +56,7 @@ CONTROLLERS = (
     RouteController,
     DestinationController,
     QuarantineController,
+    ForeignRouteController,
     EndpointController,
     ReplayMoves,
     ReplayController,

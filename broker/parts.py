@@ -18,10 +18,12 @@ from broker.feedback import depths, quarantine, reckoning, requests, routes, sto
 from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
+from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.handling import Handler
 from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
+from broker.feedback.legacy import Legacy
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.poller import Poller, polling
 from broker.feedback.receive import Receiver
@@ -34,6 +36,7 @@ from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
+from broker.gateways.ses_notifications import NotificationsGateway
 from broker.gateways.ses_sets import SesSets
 from broker.gateways.sns import SnsGateway
 from broker.gateways.sns_tenant import TenantTopics
@@ -70,20 +73,9 @@ class Parts:
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
+        self.notifications = NotificationsGateway(self.aws, self.sts, permissions.session_policy)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         self.sqs = SqsGateway(self.aws, settings)
-        where = partial(topics.over_https, settings)
-        self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
-        self.route_handlers: Mapping[RouteKind, Handler] = {
-            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
-            RouteKind.configuration_set: ConfigurationSets(
-                self.sets,
-                TenantTopics(self.aws, self.sts, permissions.session_policy),
-                Subscribing(self.sns, self._feedback_endpoint),
-                partition=settings.aws_partition,
-                broker_account=settings.aws_account_id,
-            ),
-        }
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 
@@ -95,6 +87,20 @@ class Parts:
         self.worker = database.as_role(Role.WORKER)
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
+        where = partial(topics.over_https, settings)
+        self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
+        self.route_handlers: Mapping[RouteKind, Handler] = {
+            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
+            RouteKind.foreign_topic: ForeignTopic(self.worker, self.notifications),
+            RouteKind.legacy: Legacy(self.worker, self.notifications),
+            RouteKind.configuration_set: ConfigurationSets(
+                self.sets,
+                TenantTopics(self.aws, self.sts, permissions.session_policy),
+                Subscribing(self.sns, self._feedback_endpoint),
+                partition=settings.aws_partition,
+                broker_account=settings.aws_account_id,
+            ),
+        }
         self.ledger = Ledger()
         self.metrics = Metrics(self.pump, queue=lambda: self.flusher.waiting)
         self.deliveries = Engine(

@@ -45,6 +45,11 @@ class Permission(msgspec.Struct, frozen=True):
 PREFIX = "delegation-broker-"
 """How all that we make in a delegate's account, or pass to SES, is called, so that our role can be limited to it."""
 
+SIMULATOR = tuple(
+    f"{name}@simulator.amazonses.com" for name in ("success", "bounce", "complaint", "ooto", "suppressionlist")
+)
+"""The mailbox simulator's addresses (Developer Guide, send-an-email-from-console)."""
+
 TABLE = (
     Permission(
         "ListEmailIdentities", "ses:ListEmailIdentities", Form.ANY, Role.OWNER, "finds the identities of the account"
@@ -83,6 +88,20 @@ TABLE = (
         Form.ANY,
         Role.OWNER,
         "lets our topic hear of bounces and complaints where none is set",
+    ),
+    Permission(
+        "SetIdentityHeadersInNotificationsEnabled",
+        "ses:SetIdentityHeadersInNotificationsEnabled",
+        Form.ANY,
+        Role.OWNER,
+        "adds the original headers to the notifications of a delegate's topic that you approved",
+    ),
+    Permission(
+        "SetIdentityFeedbackForwardingEnabled",
+        "ses:SetIdentityFeedbackForwardingEnabled",
+        Form.ANY,
+        Role.OWNER,
+        "switches e-mail feedback forwarding off where you approved it, and on again",
     ),
     *(
         Permission(
@@ -151,6 +170,32 @@ TABLE = (
     ),
     Permission(
         "GetAccount", "ses:GetAccount", Form.ANY, Role.DELEGATE, "tells whether the account is in the SES sandbox"
+    ),
+    *(
+        Permission(name, f"ses:{name}", Form.ANY, Role.DELEGATE, "finds, edits and removes cross-account notifications")
+        for name in (
+            "GetIdentityNotificationAttributes",
+            "SetIdentityHeadersInNotificationsEnabled",
+            "SetIdentityNotificationTopic",
+        )
+    ),
+    # A send is checked on the identity, which is an owner's, and on the configuration set. ForAllValues also holds
+    # where the key is missing or empty: the Null guard demands that it is there (IAM User Guide,
+    # reference_policies_condition-single-vs-multi-valued-context-keys).
+    *(
+        Permission(
+            "SendEmail",
+            "ses:SendEmail",
+            form,
+            Role.DELEGATE,
+            "sends a test to the mailbox simulator, and to nobody else, before an old route is removed",
+            {
+                "ForAllValues:StringEquals": {"ses:Recipients": list(SIMULATOR)},
+                "Null": {"ses:Recipients": "false"},
+            },
+            optional=True,
+        )
+        for form in (Form.IDENTITY, Form.CONFIGURATION_SET)
     ),
 )
 
@@ -247,9 +292,11 @@ def _statement(rows: Sequence[Permission], resources: Sequence[str]) -> dict[str
 def _resource(form: Form, role: Role, account_id: str, partition: str) -> str:
     if form is Form.ANY:
         return "*"
-    # An owner's topics are its own and have names of its own.
+    # An owner's topics are its own and have names of its own. The identities that a delegate deals with are owners',
+    # and which ones is known only once there is a grant.
     named = "*" if (form, role) == (Form.TOPIC, Role.OWNER) else _RESOURCES[form]
-    return f"arn:{partition}:{_SERVICES[form]}:{account_id}:{named}"
+    account = "*" if (form, role) == (Form.IDENTITY, Role.DELEGATE) else account_id
+    return f"arn:{partition}:{_SERVICES[form]}:{account}:{named}"
 
 
 def _form_of(arn: str) -> Form:

@@ -181,7 +181,7 @@ def _only(mail: Mail) -> str | None:
 
 def _entries(told: Json, name: str) -> Iterable[tuple[str, Json]]:
     """Each recipient with what is said of it: an object with `emailAddress`, or in deliveries the address itself."""
-    for entry in fields.items(told, name):
+    for entry in fields.items(told, name)[: fields.MOST + 1]:  # one more tells that there are too many
         given: Any = entry if isinstance(entry, dict) else {"emailAddress": entry}
         recipient = fields.address(given.get("emailAddress"))
         if recipient is not None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.feedback.handling import Checked, TenantTopic
+from broker.feedback.kinds import KINDS
 from broker.feedback.loading import Loaded
 from broker.feedback.models import Route, Topic
 from broker.feedback.states import WORKING, Heard, degrades, shown
@@ -38,7 +39,9 @@ async def write(
     route.choices = list(found.choices)
     was_set = route.configured_at is not None
     route.configured_at = (route.configured_at or now) if found.state in WORKING else None
-    state, why_quiet = shown(found.state, _heard(route, loaded, now), now=now, quiet_after=quiet_after)
+    state, why_quiet = found.state, None
+    if KINDS[loaded.work.kind].heard:
+        state, why_quiet = shown(found.state, _heard(route, loaded, now), now=now, quiet_after=quiet_after)
     await _change(session, caller, route, (state, why_quiet or found.reason), was_set=was_set, now=now)
     if found.forget:
         await _forget(session, route, found.forget)

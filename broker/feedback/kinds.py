@@ -5,7 +5,9 @@ from types import MappingProxyType
 
 import msgspec
 
+from broker.feedback.foreign_terms import ForeignTopicSettings
 from broker.feedback.identity_topic import IdentityTopicSettings
+from broker.feedback.legacy_terms import LegacySettings
 from broker.feedback.set_rules import SetSettings
 from broker.feedback.views import RouteKind
 from broker.policies.terms import Side
@@ -20,7 +22,8 @@ class KindRule(msgspec.Struct, frozen=True, kw_only=True):
 
     `makers` and `removers` may do so; looking again and repairing is for both. `inside`: whose account it is set up in,
     which party alone sees what was there before and what was found. `choosers` see what was asked for. `settings`: what
-    can be chosen, None where this installation does not make such routes.
+    can be chosen, None where this installation does not make such routes. `heard`: its feedback comes to us, so that it
+    can be live or quiet.
     """
 
     makers: frozenset[Side]
@@ -28,6 +31,7 @@ class KindRule(msgspec.Struct, frozen=True, kw_only=True):
     inside: Side
     choosers: frozenset[Side]
     settings: type[msgspec.Struct] | None = None
+    heard: bool = True
 
 
 KINDS: Mapping[RouteKind, KindRule] = MappingProxyType(
@@ -39,8 +43,22 @@ KINDS: Mapping[RouteKind, KindRule] = MappingProxyType(
             makers=DELEGATE, removers=DELEGATE, inside="delegate", choosers=DELEGATE, settings=SetSettings
         ),
         # Asked for by the delegate; whether it is set is the owner's decision, which a route waits for.
-        RouteKind.foreign_topic: KindRule(makers=DELEGATE, removers=BOTH, inside="owner", choosers=BOTH),
+        RouteKind.foreign_topic: KindRule(
+            makers=DELEGATE,
+            removers=BOTH,
+            inside="owner",
+            choosers=BOTH,
+            settings=ForeignTopicSettings,
+            heard=False,
+        ),
         # Found with the delegate's role, though it is a setting of the owner's identity.
-        RouteKind.legacy: KindRule(makers=BOTH, removers=BOTH, inside="delegate", choosers=BOTH),
+        RouteKind.legacy: KindRule(
+            makers=DELEGATE,
+            removers=DELEGATE,
+            inside="delegate",
+            choosers=DELEGATE,
+            settings=LegacySettings,
+            heard=False,
+        ),
     }
 )

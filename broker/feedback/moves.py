@@ -13,6 +13,8 @@ from broker.caller import Caller
 from broker.db import Database
 from broker.due import wake
 from broker.errors import Conflict, Flaw, Forbidden, Invalid, NotFound
+from broker.feedback import decide
+from broker.feedback.foreign_terms import agreed
 from broker.feedback.kinds import KINDS
 from broker.feedback.models import Route
 from broker.feedback.requests import topic_for
@@ -46,6 +48,8 @@ async def make(db: Database, caller: Caller, asked: NewRoute) -> RouteView:
             settings=settings,
             made_by=side,
         )
+        if asked.kind is RouteKind.foreign_topic:
+            await decide.check_request(session, grant, agreed(settings))
         if asked.kind is RouteKind.identity_topic:
             route.topic_id = (await topic_for(session, grant)).id
         session.add(route)

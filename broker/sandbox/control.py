@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from broker.sandbox import synthetic
+from broker.sandbox import notifications, synthetic
 from broker.sandbox.answers import Answer
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.dialect import Dialect
@@ -23,6 +23,15 @@ class Verified(msgspec.Struct, forbid_unknown_fields=True):
     account_id: str
     region: str
     identity: str
+
+
+class Attached(msgspec.Struct, forbid_unknown_fields=True):
+    """Cross-account notifications as an account could attach them years ago; types are Bounce, Complaint, Delivery."""
+
+    account_id: str
+    identity_arn: str
+    topics: dict[notifications.Type, str]
+    headers_in: set[notifications.Type] = msgspec.field(default_factory=set)
 
 
 class Production(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,6 +76,12 @@ def _set_production(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
     place = (given.account_id, given.region)
     (cloud.state.production.add if given.enabled else cloud.state.production.discard)(place)
     return {"enabled": given.enabled}
+
+
+def _attach_legacy(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    given = msgspec.json.decode(body, type=Attached)
+    notifications.attach_legacy(cloud, given.account_id, given.identity_arn, given.topics, given.headers_in)
+    return {"attached": sorted(given.topics)}
 
 
 def _get_dialect(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
@@ -119,6 +134,7 @@ _ROUTES: dict[tuple[str, str], _Handler] = {
     ("POST", "accounts"): _open_account,
     ("POST", "identities"): _verify_identity,
     ("POST", "production"): _set_production,
+    ("POST", "legacy"): _attach_legacy,
     ("GET", "dialect"): _get_dialect,
     ("PATCH", "dialect"): _patch_dialect,
     ("POST", "faults"): _add_fault,

@@ -49,8 +49,11 @@ def carry_out(cloud: Cloud, sent: Sent) -> None:
 
 def announce(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1) -> list[str]:
     """Publishes one event to the identity's topic and to the sender's configuration set; the topics that had it."""
-    topic = _to_identity(cloud, kind, sent, details, copies=copies)
-    return ([topic] if topic else []) + _to_configuration_set(cloud, kind, sent, details, copies=copies)
+    topics = (
+        _to_identity(cloud, kind, sent, details, copies=copies),
+        _to_legacy(cloud, kind, sent, details, copies=copies),
+    )
+    return [topic for topic in topics if topic] + _to_configuration_set(cloud, kind, sent, details, copies=copies)
 
 
 def stand_in(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1) -> list[str]:
@@ -90,6 +93,19 @@ def _to_identity(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], 
         _give_up(identity, kind)
         return None
     record = payloads.identity_notification(kind, sent, details, headers=kind in identity.headers_in)
+    sns_topics.publish(cloud, topic, json.dumps(record), copies=copies)
+    return topic
+
+
+def _to_legacy(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int) -> str | None:
+    """An account that attached its topic to another's identity long ago hears of the mail that it sends itself."""
+    legacy = cloud.state.legacy.get((sent.account_id, sent.source_arn))
+    if legacy is None or not (topic := legacy.topics.get(kind)):
+        return None
+    if not sns_topics.ses_may_publish(cloud, topic, account_id=sent.account_id, source_arn=sent.source_arn):
+        del legacy.topics[kind]
+        return None
+    record = payloads.identity_notification(kind, sent, details, headers=kind in legacy.headers_in)
     sns_topics.publish(cloud, topic, json.dumps(record), copies=copies)
     return topic
 

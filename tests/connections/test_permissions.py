@@ -72,6 +72,7 @@ def test_what_a_delegate_gives_is_limited_to_what_carries_our_prefix() -> None:
         f"arn:aws:ses:*:{ACCOUNT}:configuration-set/delegation-broker-*",
         f"arn:aws:sns:*:{ACCOUNT}:delegation-broker-*",
         f"arn:aws:iam::{ACCOUNT}:role/delegation-broker-*",
+        "arn:aws:ses:*:*:identity/*",  # only to send, and only to the simulator
         "*",
     } == {statement["Resource"] for statement in policy["Statement"]}
 

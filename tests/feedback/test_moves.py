@@ -13,7 +13,9 @@ from broker.feedback.models import Route, Topic
 from broker.feedback.requests import activated
 from broker.feedback.views import RouteKind, RouteState
 from broker.grants.models import Grant
+from broker.ids import new_id
 from tests.feedback.conftest import ChangeGrant, World, route_of
+from tests.feedback.examples import DELEGATE_ACCOUNT
 from tests.feedback.sns import NOW
 from tests.feedback.test_api import as_tenant, http
 
@@ -21,7 +23,9 @@ __all__ = ["http"]
 
 
 # The least that each kind asks for.
-LEAST: dict[RouteKind, dict[str, Any]] = {kind: {} for kind in RouteKind}
+LEAST: dict[RouteKind, dict[str, Any]] = {kind: {} for kind in RouteKind} | {
+    RouteKind.foreign_topic: {"bounce": {"topic_arn": f"arn:aws:sns:eu-west-1:{DELEGATE_ACCOUNT}:bounces"}}
+}
 
 
 async def make(http: httpx.AsyncClient, world: World, side: str, kind: str, **more: Any) -> httpx.Response:
@@ -33,6 +37,20 @@ async def make(http: httpx.AsyncClient, world: World, side: str, kind: str, **mo
 async def no_routes(world: World) -> None:
     async with world.db.begin(world.owner) as session:
         await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(state="removed"))
+
+
+async def prove(world: World) -> None:
+    """The delegate's account is proven to be its own."""
+    async with world.db.begin(world.delegate) as session:
+        named = {"id": new_id(), "tenant": world.delegate.tenant, "account": DELEGATE_ACCOUNT}
+        for statement in (
+            (
+                "INSERT INTO connections (id, tenant_id, kind, account_id, regions, external_id, state)"
+                " VALUES (:id, :tenant, 'proof', :account, '{eu-west-1}', 'external', 'verified')"
+            ),
+            "INSERT INTO accounts (account_id, tenant_id, connection_id) VALUES (:account, :tenant, :id)",
+        ):
+            await session.execute(text(statement), named)
 
 
 async def path_of(world: World) -> str:
@@ -51,6 +69,7 @@ async def test_a_kind_is_made_by_whom_the_table_names(
 ) -> None:
     """A kind that this installation does not set up is refused to those who might make it."""
     await no_routes(world)
+    await prove(world)
     answer = await make(http, world, side, kind, settings=LEAST[kind])
 
     rule = KINDS[kind]
