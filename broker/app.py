@@ -26,6 +26,7 @@ from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
+from broker.feedback.erasures.api import ErasureController
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -50,6 +51,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     RouteController,
+    ErasureController,
     EndpointController,
     ReplayMoves,
     ReplayController,
@@ -72,6 +74,7 @@ TAGS = (
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
+    Tag("Recipients", "Who must not be mailed again, and who is to be forgotten."),
     Tag("Health", "For load balancers, and for Prometheus."),
 )
 

@@ -15,6 +15,7 @@ from broker.direct import Direct
 from broker.fastpath import FastPath
 from broker.feedback import requests, routes, store, topics
 from broker.feedback.envelope import Arrival
+from broker.feedback.erasures import work as erasures
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
@@ -106,6 +107,7 @@ class Parts:
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
             "routes": (self.worker, partial(routes.run, self.worker, self.ses, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
+            "erasures": (self.worker, partial(erasures.run, self.worker, self.keyring)),
             "replays": (self.worker, partial(replays.run, self.worker)),
         }
 

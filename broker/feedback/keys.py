@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from datetime import UTC, date
+from uuid import UUID
 
 import msgspec
 
@@ -34,6 +35,11 @@ def key_of(mail: Mail, occurrence: Occurrence) -> Key:
 def recipient_hash(key: bytes, address: str) -> str:
     """HMAC-SHA-256, in hex, of the trimmed, lower-cased address; `key` is the grant's own."""
     return hmac.digest(key, comparable(address).encode(), hashlib.sha256).hex()
+
+
+def pair_context(owner_id: UUID, delegate_id: UUID | None, identity_arn: str) -> str:
+    """Names the key of a pair's recipients on one identity, the same under all their grants; own mail: owner twice."""
+    return f"{owner_id}\n{delegate_id or owner_id}\n{identity_arn}"
 
 
 def comparable(address: str) -> str:

@@ -23,6 +23,9 @@ QUEUE_OF = {
     "routes": CONTROL,
     "replays": CONTROL,
     "digests": CONTROL,
+    "erasures": CONTROL,
+    "retentions": CONTROL,
+    "suppression_pushes": CONTROL,
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds
