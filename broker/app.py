@@ -27,6 +27,7 @@ from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
 from broker.feedback.erasures.api import ErasureController
+from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -51,6 +52,8 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     RouteController,
+    SuppressionController,
+    SuppressionExport,
     ErasureController,
     EndpointController,
     ReplayMoves,

@@ -15,12 +15,14 @@ from broker.direct import Direct
 from broker.fastpath import FastPath
 from broker.feedback import requests, routes, store, topics
 from broker.feedback.envelope import Arrival
+from broker.feedback.erasures import retention
 from broker.feedback.erasures import work as erasures
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.suppressions import push
 from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
@@ -108,6 +110,8 @@ class Parts:
             "routes": (self.worker, partial(routes.run, self.worker, self.ses, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
             "erasures": (self.worker, partial(erasures.run, self.worker, self.keyring)),
+            "retentions": (self.worker, partial(retention.run, self.worker, kept=self.settings.event_retention)),
+            "suppression_pushes": (self.worker, partial(push.run, self.worker, self.ses, self.keyring)),
             "replays": (self.worker, partial(replays.run, self.worker)),
         }
 
@@ -117,6 +121,7 @@ class Parts:
         async with self.worker.begin(NOBODY) as session:
             await idempotency.forget(session)
             await keys.forget_ended(session)
+        await retention.plan(self.worker, kept=self.settings.event_retention)
         await books.forget(self.pump)
         await days.drop(self.pump, retention=self.settings.event_retention)
 

@@ -32,6 +32,8 @@ class Permission(msgspec.Struct, frozen=True):
     form: Form
     role: Role
     purpose: str
+    optional: bool = False
+    """Left out of the template: a tenant adds it by hand for a feature that it switches on."""
 
 
 PREFIX = "delegation-broker-"
@@ -95,6 +97,14 @@ TABLE = (
     Permission(
         "GetAccount", "ses:GetAccount", Form.ANY, Role.DELEGATE, "tells whether the account is in the SES sandbox"
     ),
+    Permission(
+        "PutSuppressedDestination",
+        "ses:PutSuppressedDestination",
+        Form.ANY,
+        Role.DELEGATE,
+        "puts complaints and hard bounces into the account's own suppression list, where that is switched on",
+        optional=True,
+    ),
 )
 
 _SERVICES = {Form.IDENTITY: "ses", Form.CONFIGURATION_SET: "ses", Form.TOPIC: "sns"}
@@ -106,8 +116,8 @@ _RESOURCES = {
 
 
 def rights(role: Role) -> tuple[Permission, ...]:
-    """The rows of one role."""
-    return tuple(row for row in TABLE if row.role is role)
+    """The rows of one role that its template has."""
+    return tuple(row for row in TABLE if row.role is role and not row.optional)
 
 
 def unscoped(role: Role) -> tuple[Permission, ...]:

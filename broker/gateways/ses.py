@@ -21,6 +21,7 @@ WRITE = ("CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy")
 """Writing policies is done under one session per identity, which can touch no other."""
 
 NOTIFY = ("SetIdentityNotificationTopic",)
+SUPPRESS = ("PutSuppressedDestination",)
 
 KINDS = ("bounce", "complaint", "delivery")
 _PAGE = 1000
@@ -109,6 +110,17 @@ class SesGateway:
             Identity=identity,
             NotificationType=kind.title(),
             **given,
+        )
+
+    async def suppress(self, access: RoleAccess, address: str, *, reason: str) -> None:
+        """Puts an address into the account's suppression list, as `BOUNCE` or `COMPLAINT`. `Refused`."""
+        await self._call(
+            access,
+            "put_suppressed_destination",
+            service="sesv2",
+            policy=self._session_policy(SUPPRESS, ["*"]),
+            EmailAddress=address,
+            Reason=reason,
         )
 
     async def _read(
