@@ -101,6 +101,8 @@ class State:
         self.identities: dict[Place, dict[str, Identity]] = {}
         self.configuration_sets: dict[Place, dict[str, ConfigurationSet]] = {}
         self.production: set[Place] = set()
+        self.suppressed: dict[Place, dict[str, str]] = {}
+        """Reasons by address."""
         self.mailbox: deque[Mail] = deque(maxlen=10_000)
         self.calls: deque[Logged] = deque(maxlen=50_000)
         self.last_calls: dict[tuple[str, str, str], float] = {}

@@ -1,5 +1,7 @@
 """Erasing one recipient from everything that a tenant is a party to."""
 
+import asyncio
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -358,3 +360,36 @@ def test_an_address_is_found_in_every_form(told: str) -> None:
 )
 def test_another_address_is_left_alone(told: str) -> None:
     assert not Traces("jane.doe@example.org").in_text(told)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_books_balance_while_pumps_and_erasures_race(world: World, keyring: Keyring, seed: int) -> None:
+    """Invariant I1: both take the same deliveries at once, in any order; each is counted once."""
+    await arrive(world, keyring, *(of(JANE) for _ in range(30)))
+    asked = await service.erase(world.db, world.owner, Recipient(JANE), keyring=keyring)
+    dice = random.Random(seed)  # noqa: S311 - the same race for the same seed
+
+    async def finish() -> None:
+        take = text(
+            "WITH gone AS (DELETE FROM deliveries WHERE ctid = ANY (ARRAY(SELECT ctid FROM deliveries"
+            " WHERE endpoint_id = :id ORDER BY random() LIMIT 3)) RETURNING tenant_id, event_at)"
+            " INSERT INTO delivery_deltas (tenant_id, day, delivered)"
+            " SELECT tenant_id, (event_at AT TIME ZONE 'UTC')::date, count(*) FROM gone GROUP BY 1, 2"
+        )
+        for _ in range(8):
+            caller = dice.choice([world.owner, world.delegate])
+            async with world.db.as_role(Role.WORKER).begin(caller) as session:
+                await session.execute(take, {"id": world.endpoints[caller.tenant]})
+                await asyncio.sleep(0)
+            assert 0 == (await balance(world, caller))[5]
+
+    await asyncio.gather(finish(), work.run(world.db.as_role(Role.WORKER), keyring, only=[asked.id]), finish())
+    async with world.db.as_role(Role.WORKER).begin(world.owner) as session:
+        await session.execute(text("UPDATE erasures SET due_at = now() WHERE state = 'running'"))
+    await erase(world, keyring, world.owner)
+
+    for caller in (world.owner, world.delegate):
+        created, delivered, pending, dead, cancelled, missing = await balance(world, caller)
+        assert (30, 0, 0, 0) == (created, pending, dead, missing)
+        assert 30 == delivered + cancelled
+    assert "jane" not in await everything(world, world.delegate)

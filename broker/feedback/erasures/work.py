@@ -13,7 +13,7 @@ from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.due import Claim, Superseded
-from broker.feedback.erasures import stages
+from broker.feedback.erasures import elsewhere, stages
 from broker.feedback.erasures.models import ErasureRow, Stage, State
 from broker.feedback.erasures.stages import Step
 from broker.feedback.erasures.traces import Traces
@@ -69,13 +69,13 @@ async def _look(session: AsyncSession, caller: Caller, job: ErasureRow, keyring:
         case Stage.OWNED | Stage.LENT:
             return await stages.events(session, caller, job, traces, keyring)
         case Stage.ATTEMPTS:
-            return await stages.attempts(session, caller, job, traces)
+            return await elsewhere.attempts(session, caller, job, traces)
         case Stage.QUARANTINE:
-            return await stages.quarantine(session, caller, job, traces)
+            return await elsewhere.quarantine(session, caller, job, traces)
         case Stage.ANSWERS:
-            return await stages.answers(session, caller, traces, keyring)
+            return await elsewhere.answers(session, caller, traces, keyring)
         case _:
-            return await stages.recipients(session, caller, traces, keyring)
+            return await elsewhere.recipients(session, caller, traces, keyring)
 
 
 def _after(stage: Stage | None) -> Stage | None:
