@@ -66,7 +66,6 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "fan_out",
         "find_identity",
         "forget_answers",
-        "forget_quarantine",
         "forget_secrets",
         "make_days",
         "next_due",

@@ -226,19 +226,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
   SELECT count(*) FROM planned
 $$;
 
-CREATE FUNCTION forget_quarantine(before timestamptz, most integer) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-  WITH gone AS (
-    DELETE FROM quarantine WHERE id IN (
-      SELECT q.id FROM (SELECT id, at FROM quarantine ORDER BY id LIMIT most) q WHERE q.at < before)
-    RETURNING 1
-  )
-  SELECT count(*) FROM gone
-$$;
+REVOKE ALL ON FUNCTION cancel_deliveries, plan_retentions FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION cancel_deliveries, plan_retentions, forget_quarantine FROM PUBLIC;
-
-GRANT EXECUTE ON FUNCTION cancel_deliveries, plan_retentions, forget_quarantine TO broker_worker
+GRANT EXECUTE ON FUNCTION cancel_deliveries, plan_retentions TO broker_worker
 """
 
 # As in 0010, with three more tables.
@@ -288,7 +278,7 @@ $$
 """
 
 BACK = """
-DROP FUNCTION cancel_deliveries, plan_retentions, forget_quarantine;
+DROP FUNCTION cancel_deliveries, plan_retentions;
 
 REVOKE SELECT (id, tenant_id) ON api_keys FROM broker_worker;
 

@@ -33,18 +33,15 @@ async def world(committed_db: Database) -> World:
 def age(postgres: Postgres, world: World) -> Age:
     """`await age(days=8)` makes what is stored so much older, which no role of the service may."""
 
-    async def older(*, days: int) -> None:
+    async def age_by(*, days: int) -> None:
         engine = create_async_engine(postgres.owner_url)
         named = {"by": timedelta(days=days), "owner": world.owner.tenant}
         async with engine.begin() as connection:
-            for statement in (
-                "UPDATE events SET created_at = created_at - CAST(:by AS interval) WHERE owner_id = :owner",
-                "UPDATE quarantine SET at = at - CAST(:by AS interval) WHERE tenant_id = :owner",
-            ):
-                await connection.execute(text(statement), named)
+            older = "UPDATE events SET created_at = created_at - CAST(:by AS interval) WHERE owner_id = :owner"
+            await connection.execute(text(older), named)
         await engine.dispose()
 
-    return older
+    return age_by
 
 
 async def agree(world: World, **values: Any) -> None:
@@ -117,15 +114,3 @@ async def test_addresses_go_when_the_grant_has_been_over_for_so_long(world: Worl
 
     after = await rows(world, world.delegate, "SELECT address IS NULL AS gone, reason FROM suppressions")
     assert ([False], [(True, "hard_bounce")]) == ([row.gone for row in before], [tuple(row) for row in after])
-
-
-async def test_messages_in_quarantine_are_not_kept_for_ever(world: World, keyring: Keyring, age: Age) -> None:
-    forged = of(JANE, sourceArn="arn:aws:ses:eu-west-1:444444444444:identity/evil.example")
-    await arrive(world, keyring, forged)
-    await keep_house(world)
-    before = len(await rows(world, world.owner, "SELECT 1 FROM quarantine"))
-
-    await age(days=31)
-    await keep_house(world)
-
-    assert (1, []) == (before, await rows(world, world.owner, "SELECT 1 FROM quarantine"))

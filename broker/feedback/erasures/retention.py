@@ -30,21 +30,13 @@ LATEST = timedelta(days=60)
 
 
 async def plan(db: Database, *, kept: timedelta) -> int:
-    """Makes what is due of the terms of every grant that was ever active, and forgets messages in quarantine.
+    """Makes what is due of the terms of every grant that was ever active; how many are new or have changed.
 
-    `kept`: for how long events are kept at most. How many grants are new or changed. `db` under broker_worker.
+    `kept`: for how long events are kept at most. `db` under broker_worker.
     """
     async with db.begin(NOBODY) as session:
         planned = await session.execute(text("SELECT plan_retentions(:most)"), {"most": kept.days})
-    while await _forget_quarantine(db, kept) == EVENTS_AT_ONCE:
-        pass
-    return int(planned.scalar_one())
-
-
-async def _forget_quarantine(db: Database, kept: timedelta) -> int:
-    statement = text("SELECT forget_quarantine(now() - CAST(:kept AS interval), :most)")
-    async with db.begin(NOBODY) as session:
-        return int((await session.execute(statement, {"kept": kept, "most": EVENTS_AT_ONCE})).scalar_one())
+        return int(planned.scalar_one())
 
 
 async def run(db: Database, *, kept: timedelta, only: Sequence[UUID] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Where an address stands in what was stored, in every form that mail systems write it in; and taking it out. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -87,8 +88,24 @@ class Traces:
 
 
 def emptied(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A mail event without its recipient: what the view `none` shows of it, and that it was erased."""
-    return {**bare(data), "event_id": data.get("event_id"), "erased": True}
+    """A mail event without its recipient: what the view `none` shows, what counts need, and that it was erased."""
+    counted = {name: form(data.get(name)) for name, form in _COUNTED.items()}
+    return {**bare(data), **counted, "event_id": data.get("event_id"), "erased": True}
+
+
+def _written(pattern: str) -> Callable[[object], str | None]:
+    form = re.compile(pattern)
+    return lambda value: value if isinstance(value, str) and form.fullmatch(value) else None
+
+
+# By what an event that is erased before it was reckoned still counts; only in the form that tells of nobody.
+_COUNTED: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {
+        "sent_at": _written(r"[\dT:.Z+-]{1,40}"),
+        "complaint_sub_type": _written(r"[A-Za-z]{1,40}"),
+        "recipients": lambda value: value if type(value) is int else None,
+    }
+)
 
 
 def _longest_word(text: str) -> str:
