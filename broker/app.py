@@ -27,7 +27,9 @@ from broker.errors import BrokerError
 from broker.feedback.api import QuarantineController, RouteController, SnsController
 from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
+from broker.feedback.erasures.api import ErasureController
 from broker.feedback.foreign_api import ForeignRouteController
+from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
 from broker.health import HealthController
@@ -57,6 +59,9 @@ CONTROLLERS = (
     DestinationController,
     QuarantineController,
     ForeignRouteController,
+    SuppressionController,
+    SuppressionExport,
+    ErasureController,
     EndpointController,
     ReplayMoves,
     ReplayController,
@@ -79,6 +84,7 @@ TAGS = (
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
+    Tag("Recipients", "Who must not be mailed again, and who is to be forgotten."),
     Tag("Health", "For load balancers, and for Prometheus."),
 )
 

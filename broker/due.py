@@ -163,7 +163,20 @@ def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:
     return min(doubled, most)
 
 
-KINDS = frozenset({"connections", "identities", "routes", "topics", "replays", "digests", "reckonings"})
+KINDS = frozenset(
+    {
+        "connections",
+        "identities",
+        "routes",
+        "topics",
+        "replays",
+        "digests",
+        "reckonings",
+        "erasures",
+        "retentions",
+        "suppression_pushes",
+    }
+)
 
 
 def _table(kind: str) -> str:

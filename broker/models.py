@@ -2,7 +2,9 @@
 
 import broker.audit.models
 import broker.connections.models
+import broker.feedback.erasures.models
 import broker.feedback.models
+import broker.feedback.suppressions.models
 import broker.feedback.usage.models
 import broker.grants.models
 import broker.identities.models

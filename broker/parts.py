@@ -14,9 +14,11 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import depths, quarantine, reckoning, requests, routes, store, topics
+from broker.feedback import depths, quarantine, recipients, reckoning, requests, routes, store, topics
 from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
+from broker.feedback.erasures import retention
+from broker.feedback.erasures import work as erasures
 from broker.feedback.flusher import Flusher
 from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.handling import Handler
@@ -30,6 +32,7 @@ from broker.feedback.receive import Receiver
 from broker.feedback.reckoned import Fold
 from broker.feedback.signature import Certificates, Verifier
 from broker.feedback.subscribing import Subscribing
+from broker.feedback.suppressions import push
 from broker.feedback.usage import folding
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
@@ -58,7 +61,6 @@ from broker.webhooks.replays import work as replays
 
 logger = log.get(__name__)
 Run = Callable[[], Awaitable[int]]
-FOLDS: Sequence[Fold] = (folding.fold,)
 
 
 class Parts:
@@ -112,6 +114,7 @@ class Parts:
             ledger=self.ledger,
         )
 
+        self.folds: Sequence[Fold] = (folding.fold, partial(recipients.fold, keyring=self.keyring))
         self.prover = self.sts
         self.release = release
         self._ingest_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN)
@@ -139,8 +142,11 @@ class Parts:
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
             "routes": (self.worker, partial(routes.run, self.worker, self.route_handlers, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
+            "erasures": (self.worker, partial(erasures.run, self.worker, self.keyring)),
+            "retentions": (self.worker, partial(retention.run, self.worker, kept=self.settings.event_retention)),
+            "suppression_pushes": (self.worker, partial(push.run, self.worker, self.ses, self.keyring)),
             "replays": (self.worker, partial(replays.run, self.worker)),
-            "reckonings": (self.worker, partial(reckoning.run, self.worker, FOLDS)),
+            "reckonings": (self.worker, partial(reckoning.run, self.worker, self.folds)),
         }
 
     async def keep_house(self) -> None:
@@ -149,6 +155,7 @@ class Parts:
         async with self.worker.begin(NOBODY) as session:
             await idempotency.forget(session)
             await keys.forget_ended(session)
+        await retention.plan(self.worker, kept=self.settings.event_retention)
         await books.forget(self.pump)
         await quarantine.forget(self.pump, retention=self.settings.event_retention)
         await days.drop(self.pump, retention=self.settings.event_retention)

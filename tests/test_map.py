@@ -45,6 +45,8 @@ MAY_ASK = {
     "broker/feedback/door.py": "the door for SNS, an edge of the API",
     "broker/feedback/flusher.py": "notes when a message came",
     "broker/feedback/intake.py": "the door for queues, as that for SNS",
+    "broker/feedback/suppressions/service.py": "how long a party of an ended grant may still see",
+    "broker/feedback/suppressions/push.py": "how long a party of an ended grant may still see",
     "broker/connections/binding.py": "the time of a connection's event",
     "broker/connections/prove.py": "how old a proof is",
     "broker/grants/events.py": "the time of a grant's event",

@@ -58,6 +58,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
     assert {
         "account_tenants",
         "authenticate",
+        "cancel_deliveries",
         "claim_due",
         "count_astray",
         "drop_astray",
@@ -68,6 +69,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "forget_secrets",
         "make_days",
         "next_due",
+        "plan_retentions",
         "register_tenant",
         "tenant_names",
         "wake_identity",

@@ -9,6 +9,7 @@ from broker.db import Database, Role
 from broker.ids import new_id
 from tests.conftest import MakeTenant
 from tests.feedback.conftest import World, make_world
+from tests.feedback.sns import NOW
 
 
 async def refused(db: Database, role: Role, caller: Caller, statement: str, **named: object) -> bool:
@@ -109,3 +110,48 @@ async def test_ingest_signs_nothing_but_that_mail_was_sent_after_the_end(db: Dat
     assert await refused(db, Role.INGEST, world.owner, entry, **named | {"action": "grant.approved"})
     assert await refused(db, Role.INGEST, world.owner, entry, **named | {"actor": "key"})
     assert not await refused(db, Role.INGEST, world.owner, entry, **named)
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        (Role.API, "UPDATE events SET data = '{}'"),
+        (Role.API, "UPDATE suppressions SET address = NULL"),
+        (Role.API, "UPDATE erasures SET state = 'done'"),
+        (Role.API, "SELECT cancel_deliveries('{}', '{}')"),
+        (Role.INGEST, "SELECT address FROM suppressions"),
+        (Role.PUMP, "SELECT address FROM suppressions"),
+        (Role.WORKER, "UPDATE events SET owner_view = 'full'"),
+        (Role.WORKER, "UPDATE events SET owner_id = delegate_id"),
+        (Role.WORKER, "DELETE FROM events"),
+        (Role.WORKER, "UPDATE quarantine SET reason = 'x'"),
+        (Role.WORKER, "SELECT digest FROM api_keys"),
+        (Role.WORKER, "DELETE FROM idempotency_keys"),
+    ],
+)
+async def test_forgetting_can_blank_and_nothing_else(db: Database, world: World, role: Role, statement: str) -> None:
+    """What blanks events can neither open them to a party nor take them out of the books."""
+    assert await refused(db, role, world.owner, statement)
+
+
+async def test_nobody_cancels_deliveries_of_strangers(db: Database, world: World) -> None:
+    """The one function of forgetting that crosses tenants looks whether the event is the caller's."""
+    async with db.begin(world.second) as session:
+        event = (
+            "INSERT INTO events (id, at, type, owner_id, owner_view, source, data)"
+            " VALUES (:id, :at, 'x', :me, 'full', 'broker', '{}')"
+        )
+        named = {"id": new_id(), "at": NOW, "me": world.second.tenant}
+        await session.execute(text(event), named)
+        delivery = (
+            "INSERT INTO deliveries (endpoint_id, event_id, event_at, tenant_id, priority)"
+            " VALUES (:endpoint, :id, :at, :me, 1)"
+        )
+        await session.execute(text(delivery), {**named, "endpoint": world.endpoints[world.second.tenant]})
+
+    async with db.as_role(Role.WORKER).begin(world.owner) as session:
+        asked = {"ids": [named["id"]], "ats": [NOW]}
+        row = (await session.execute(text("SELECT * FROM cancel_deliveries(:ids, :ats)"), asked)).one()
+
+    assert (0, 0, 0) == tuple(row)
+    assert [world.second.tenant] == await world.deliveries()

@@ -30,7 +30,8 @@ class Permission(msgspec.Struct, frozen=True):
     """One operation of AWS: the action that IAM checks, what it can be limited to, whose role needs it, what for.
 
     An operation has a row for each action that it needs. `condition`: as IAM writes it. `optional`: a role without it
-    is verified all the same, and what needs it says so where it is wanted.
+    is verified all the same, and what needs it says so where it is wanted. `by_hand`: no template has it, a tenant adds
+    it for a feature that it switches on.
     """
 
     operation: str
@@ -40,6 +41,7 @@ class Permission(msgspec.Struct, frozen=True):
     purpose: str
     condition: Mapping[str, Mapping[str, Any]] | None = None
     optional: bool = False
+    by_hand: bool = False
 
 
 PREFIX = "delegation-broker-"
@@ -197,6 +199,14 @@ TABLE = (
         )
         for form in (Form.IDENTITY, Form.CONFIGURATION_SET)
     ),
+    Permission(
+        "PutSuppressedDestination",
+        "ses:PutSuppressedDestination",
+        Form.ANY,
+        Role.DELEGATE,
+        "puts complaints and hard bounces into the account's own suppression list, where that is switched on",
+        by_hand=True,
+    ),
 )
 
 _SERVICES = {Form.IDENTITY: "ses:*", Form.CONFIGURATION_SET: "ses:*", Form.TOPIC: "sns:*", Form.ROLE: "iam:"}
@@ -209,8 +219,8 @@ _RESOURCES = {
 
 
 def rights(role: Role) -> tuple[Permission, ...]:
-    """The rows of one role."""
-    return tuple(row for row in TABLE if row.role is role)
+    """The rows of one role that its template has."""
+    return tuple(row for row in TABLE if row.role is role and not row.by_hand)
 
 
 def unscoped(role: Role) -> tuple[Permission, ...]:

@@ -53,6 +53,11 @@ def recipient_hash(key: bytes, address: str) -> str:
     return hmac.digest(key, comparable(address).encode(), hashlib.sha256).hex()
 
 
+def pair_context(owner_id: UUID, delegate_id: UUID | None, identity_arn: str) -> str:
+    """Names the key of a pair's recipients on one identity, the same under all their grants; own mail: owner twice."""
+    return f"{owner_id}\n{delegate_id or owner_id}\n{identity_arn}"
+
+
 def comparable(address: str) -> str:
     """An address as it is compared: trimmed, in lower case."""
     return address.strip().lower()

@@ -15,7 +15,7 @@ class Reckoned(msgspec.Struct, frozen=True, kw_only=True):
     """One stored `email.*` event. `delegate_id` and `grant_id` None: the owner's own mail.
 
     `source` is `broker_topic` or `tenant_topic`; `recipients` how many recipients its message named (a complaint of
-    several is a guess of SES).
+    several is a guess of SES). `opted_out`: what a subscription event says of `unsubscribeAll`; None: nothing.
     """
 
     event_id: UUID
@@ -36,6 +36,7 @@ class Reckoned(msgspec.Struct, frozen=True, kw_only=True):
     bounce_sub_type: str | None
     feedback_type: str | None
     complaint_sub_type: str | None = None
+    opted_out: bool | None = None
 
 
 class Fold(Protocol):

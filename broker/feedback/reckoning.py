@@ -57,6 +57,12 @@ _SETTLED = text("events.xact < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot())
 _PINNED = ("enable_sort", "enable_seqscan", "enable_bitmapscan")
 
 
+class _Preferences(msgspec.Struct, frozen=True):
+    """What a subscription event says that the recipient wants from now on."""
+
+    unsubscribe_all: bool | None = None
+
+
 class _Told(msgspec.Struct, frozen=True):
     """What is read of an event's data. `recipients`: of its message, where that is told."""
 
@@ -71,6 +77,7 @@ class _Told(msgspec.Struct, frozen=True):
     bounce_sub_type: str | None = None
     complaint_sub_type: str | None = None
     feedback_type: str | None = None
+    new_topic_preferences: _Preferences | None = None
 
 
 _Found = Row[int, UUID, str, str, UUID | None, UUID | None, UUID | None, str | None, dict[str, Any]]
@@ -205,4 +212,5 @@ def _reckoned(row: _Found, kind: FeedbackKind, together: int) -> Reckoned | None
         bounce_sub_type=told.bounce_sub_type,
         feedback_type=told.feedback_type,
         complaint_sub_type=told.complaint_sub_type,
+        opted_out=told.new_topic_preferences.unsubscribe_all if told.new_topic_preferences else None,
     )

@@ -24,6 +24,9 @@ QUEUE_OF = {
     "replays": CONTROL,
     "digests": CONTROL,
     "reckonings": CONTROL,
+    "erasures": CONTROL,
+    "retentions": CONTROL,
+    "suppression_pushes": CONTROL,
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds

@@ -21,6 +21,7 @@ WRITE = ("CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy")
 """Writing policies is done under one session per identity, which can touch no other."""
 
 NOTIFY = ("SetIdentityNotificationTopic",)
+SUPPRESS = ("PutSuppressedDestination",)
 
 LISTEN = ("GetTopicAttributes", "Subscribe")
 """Listening to a topic of the owner's is done under one session per topic."""
@@ -144,6 +145,17 @@ class SesGateway:
     async def _topic(self, access: RoleAccess, operation: str, topic_arn: str, **parameters: Any) -> dict[str, Any]:
         policy = self._session_policy(LISTEN, [topic_arn])
         return await self._call(access, operation, service="sns", policy=policy, **parameters)
+
+    async def suppress(self, access: RoleAccess, address: str, *, reason: str) -> None:
+        """Puts an address into the account's suppression list, as `BOUNCE` or `COMPLAINT`. `Refused`."""
+        await self._call(
+            access,
+            "put_suppressed_destination",
+            service="sesv2",
+            policy=self._session_policy(SUPPRESS, ["*"]),
+            EmailAddress=address,
+            Reason=reason,
+        )
 
     async def _read(
         self, access: RoleAccess, operation: str, *, service: str = "sesv2", **parameters: Any

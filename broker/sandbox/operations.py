@@ -18,6 +18,7 @@ from broker.sandbox import (
     sending,
     sns_calls,
     sts,
+    suppression,
     templates,
 )
 from broker.sandbox.call import Call
@@ -86,6 +87,8 @@ _V2: dict[str, Operation] = {
     "GetConfigurationSetEventDestinations": Operation(
         configuration_sets.get_destinations, configuration_set, slow=True
     ),
+    "PutSuppressedDestination": Operation(suppression.put, anything, slow=True),
+    "GetSuppressedDestination": Operation(suppression.get, anything, slow=True),
     "SendEmail": Operation(sending.send, by_handler),
     "SendBulkEmail": Operation(sending.send_bulk, by_handler),
     "CreateEmailTemplate": Operation(templates.create, anything, slow=True),

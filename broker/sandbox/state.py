@@ -127,6 +127,8 @@ class State:
         self.configuration_sets: dict[Place, dict[str, ConfigurationSet]] = {}
         self.production: set[Place] = set()
         self.legacy: dict[tuple[str, str], Legacy] = {}
+        self.suppressed: dict[Place, dict[str, str]] = {}
+        """Reasons by address."""
         self.mailbox: deque[Mail] = deque(maxlen=10_000)
         self.published: deque[Published] = deque(maxlen=10_000)
         self.calls: deque[Logged] = deque(maxlen=50_000)

@@ -1,8 +1,10 @@
 """What a party sees of an event, an allow-list of fields for each view, and the body that carries it. Pure."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -68,7 +70,18 @@ _NOTHING: dict[str, Any] = dict.fromkeys((*_SHOWN, *_HIDDEN))
 
 # An ARN of an address identity holds the *sender's* address, which both parties have agreed on.
 _MAY_HOLD_ADDRESS = frozenset({"identity"})
-_STATUS_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z-]{1,40}")
+_FORMS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        "status": re.compile(r"[245]\.\d{1,3}\.\d{1,3}"),
+        "action": re.compile(r"failed|delayed|delivered|relayed|expanded"),  # RFC 3464, section 2.3.3
+        "bounce_type": _WORD,
+        "bounce_sub_type": _WORD,
+        "feedback_type": _WORD,
+        "reporting_mta": re.compile(r"(?:[a-z]+\s*;\s*)?[\w.-]{1,255}"),
+    }
+)
 _PLAIN = (str, int, float, bool, datetime, UUID)
 _WIDTH: dict[str | None, int] = {None: 0, View.NONE: 1, View.HASHED: 2, View.FULL: 3}
 _ENCODER = msgspec.json.Encoder()
@@ -128,16 +141,29 @@ def _data(event: Event, party: Party) -> dict[str, Any]:
         raise ValueError(f"The {party} does not hear of event {event.id}.")
     if view == View.FULL or not event.type.startswith("email."):
         return {**event.data, "event_id": event.id}
-    data = event.data
-    narrow = _NOTHING.copy()
-    for name in _SHOWN:
-        value = data.get(name)
-        if value is not None and _safe(name, value):
-            narrow[name] = value
+    narrow = bare(event.data)
     narrow["event_id"] = event.id
     if view == View.HASHED:
-        narrow["recipient_hash"] = event.recipient_hash or data.get("recipient_hash")
+        narrow["recipient_hash"] = event.recipient_hash or _hash(event.data)
     return narrow
+
+
+def bare(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the view `none` shows of a mail event: nothing by which its recipient could be told; the rest is null."""
+    narrow = _NOTHING.copy()
+    local = _local_part(data.get("recipient"))
+    for name in _SHOWN:
+        value = data.get(name)
+        if value is not None and _safe(name, value, local):
+            narrow[name] = value
+    if data.get("erased") is True:
+        narrow["erased"] = True
+    return narrow
+
+
+def _hash(data: Mapping[str, Any]) -> str | None:
+    found = data.get("recipient_hash")
+    return found if isinstance(found, str) and _HASH.fullmatch(found) else None
 
 
 def _width(view: str | None) -> int:
@@ -148,10 +174,26 @@ def _width(view: str | None) -> int:
     return width
 
 
-def _safe(name: str, value: object) -> bool:
-    """Reports are written by strangers: an address may stand where a code belongs (RFC 3464 fields are free text)."""
-    if name == "status" and not (isinstance(value, str) and _STATUS_CODE.fullmatch(value)):
+def _local_part(recipient: object) -> str:
+    """In lower case; empty where there is none."""
+    return recipient.strip().lower().rpartition("@")[0] if isinstance(recipient, str) else ""
+
+
+def _safe(name: str, value: object, local: str) -> bool:
+    """Reports are written by strangers: an address may stand where a code belongs (RFC 3464 fields are free text).
+
+    What does not look like the code that it should be is hidden, and so is what names the recipient's mailbox.
+    """
+    if not isinstance(value, str):
+        return isinstance(value, _PLAIN) and name not in _FORMS
+    if name in _MAY_HOLD_ADDRESS:
+        return True
+    form = _FORMS.get(name)
+    if "@" in value or "%40" in value or (form is not None and not form.fullmatch(value)):
         return False
-    if isinstance(value, str) and "@" in value and name not in _MAY_HOLD_ADDRESS:
-        return False
-    return isinstance(value, _PLAIN)
+    return not (local and local in value.lower() and _names(local, value.lower()))
+
+
+def _names(local: str, text: str) -> bool:
+    """Whether the local part stands in the text as a word of its own: `a` is no secret in `failed`."""
+    return re.search(rf"(?<![a-z0-9]){re.escape(local)}(?![a-z0-9])", text) is not None

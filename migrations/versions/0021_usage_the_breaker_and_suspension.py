@@ -14,7 +14,7 @@ said last.
 from alembic import op
 
 revision = "0021"
-down_revision = "0019"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
@@ -115,8 +115,11 @@ GRANT UPDATE (suspended_at, suspended_by, suspension, resumed_at) ON grants TO b
 """
 
 # As in 0010, with one more table of due rows.
-KINDS = "('connections', 'identities', 'topics', 'routes', 'replays', 'digests', 'reckonings')"
-KINDS_OF_0010 = "('connections', 'identities', 'topics', 'routes', 'replays', 'digests')"
+KINDS_OF_0020 = (
+    "('connections', 'identities', 'topics', 'routes', 'replays', 'digests',"
+    " 'erasures', 'retentions', 'suppression_pushes')"
+)
+KINDS = KINDS_OF_0020[:-1] + ", 'reckonings')"
 
 CLAIM = """
 CREATE OR REPLACE FUNCTION claim_due(kind text, most integer, lease interval, only_ids uuid[])
@@ -175,6 +178,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for function in (CLAIM, NEXT):
-        op.execute(function.format(kinds=KINDS_OF_0010))
+        op.execute(function.format(kinds=KINDS_OF_0020))
     for statement in BACK.split(";\n\n"):
         op.execute(statement)

@@ -91,6 +91,32 @@ def test_a_stranger_report_cannot_smuggle_the_address_into_a_code() -> None:
     assert b"bob" not in render(event, Party.OWNER)
 
 
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("reporting_mta", "mx-bob.example.org"),
+        ("reporting_mta", "said: bob"),
+        ("action", "bob"),
+        ("bounce_sub_type", "Bob"),
+        ("message_id", "0102-bob"),
+        ("configuration_set", "to-bob%40example.org"),
+        ("feedback_type", "abuse by bob"),
+        ("processing_ms", ["bob"]),
+        ("status", {"bob": 1}),
+    ],
+)
+def test_a_code_that_names_the_mailbox_is_hidden(field: str, told: object) -> None:
+    event = a_bounce("none", **{field: told})
+
+    assert b"bob" not in render(event, Party.OWNER).lower()
+
+
+def test_a_code_that_only_contains_a_short_mailbox_is_shown() -> None:
+    event = a_bounce("none", recipient="a@example.org", action="failed")
+
+    assert "failed" == seen(event, Party.OWNER)["action"]
+
+
 names = st.text(max_size=12).map(lambda name: f"canary {name}")
 
 
