@@ -1,12 +1,12 @@
 """The breaker: what a grant's last 24 hours come to, and whether it warns or suspends. Rules only.
 
-Events of a tenant's own topic may be forged by that tenant, so they can only make the breaker stricter: their bounces
-and complaints count like any other, while mail that only they tell of is never set against what the broker's topics
-told. Where those told of no mail at all, nothing would be measured; then, and only then, theirs is what rates are taken
-of.
+Events of a tenant's own topic may be forged by that tenant, so they can only make the breaker stricter. Rates are taken
+twice, and the stricter one counts: of what the broker's topics told alone, whatever a tenant's topic said before or
+besides; and of all that the parties heard, each occurrence once, whoever told of it first. The second says all there is
+where topics of the broker's tell of nothing or of a part, and the same as the first where they tell of everything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -47,10 +47,10 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """The last 24 hours by who told of them: the broker's topics, or topics of the tenants' own."""
+    """The last 24 hours: as the broker's topics told, and as the parties heard from whoever told of a thing first."""
 
     vouched: Counts = Counts()
-    told: Counts = Counts()
+    heard: Counts = Counts()
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -79,49 +79,62 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge(window: Window, limits: Limits, *, before: State = State.OK) -> Verdict:
     """The state that follows `before`. A breaker that tripped stays so: the owner resumes the grant."""
     found = tuple(_figures(window, limits))
-    over = tuple(each for each in found if _reaches(each, Fraction(1)))
+    over = [each for each in found if _reaches(each, Fraction(1))]
     if before is State.TRIPPED or over:
-        return Verdict(State.TRIPPED, found, over)
-    warned = tuple(each for each in found if _reaches(each, WARN_AT[each.name]))
+        return _verdict(State.TRIPPED, found, over)
+    warned = [each for each in found if _reaches(each, WARN_AT[each.name])]
     if not warned and before is State.WARNED:
         minimum = _minimum(limits) * CALM_BELOW
-        warned = tuple(each for each in found if _lingers(each, minimum))
+        warned = [each for each in found if _lingers(each, minimum)]
     if warned:
-        return Verdict(State.WARNED, found, warned)
-    return Verdict(State.OK if any(each.of for each in found) else State.UNMEASURED, found)
+        return _verdict(State.WARNED, found, warned)
+    return _verdict(State.OK if any(each.of for each in found) else State.UNMEASURED, found, ())
 
 
-def mail_of(window: Window) -> tuple[int, int] | None:
+def _verdict(state: State, found: Sequence[Figure], over: Sequence[Figure]) -> Verdict:
+    """Of two figures of a name the stricter one is told."""
+    strictest = {
+        each.name: each for each in sorted(found, key=lambda each: (each in over, each.enough, each.rate, each.of or 0))
+    }
+    told = tuple(strictest[name] for name in dict.fromkeys(each.name for each in found))
+    return Verdict(state, told, tuple(each for each in told if each in over))
+
+
+def mail_of(counts: Counts, *, partly: bool = False) -> tuple[int, int] | None:
     """Of how many sends bounce and complaint rates are taken, None: nothing was measured.
 
     `sent` where there are any; else what was delivered, for bounces with the bounces. Complaints are taken of delivered
-    mail alone: who writes to many dead addresses must not look better to those who complain.
+    mail alone: who writes to many dead addresses must not look better to those who complain. `partly`: one route may
+    tell of the sends of a part of the mail, and another of what became of all of it, so what arrived is a lower bound.
     """
-    bounced = window.vouched.bounced + window.told.bounced
-    for counts in (window.vouched, window.told):
-        if counts.sent:
-            return counts.sent, counts.sent
-        if counts.delivered:
-            return counts.delivered + bounced, counts.delivered
-    return None
+    if not (counts.sent or counts.delivered):
+        return None
+    if counts.sent and not partly:
+        return counts.sent, counts.sent
+    return max(counts.sent, counts.delivered + counts.bounced), max(counts.sent, counts.delivered)
 
 
 def sends_of(window: Window) -> int:
-    """How many sends there were at least, by whoever told of the most."""
-    one, other = window.vouched, window.told
-    arrived = one.delivered + one.bounced + other.delivered + other.bounced
-    return max(one.sent + other.sent, arrived)
+    """How many sends there were at least, by what tells of the most."""
+    return max(max(each.sent, each.delivered + each.bounced) for each in (window.vouched, window.heard))
+
+
+def all_heard(window: Window) -> Counts:
+    """What was heard, and at least what the broker's topics told of it, whatever the parties heard of that instead."""
+    vouched, heard = window.vouched, window.heard
+    bounced, complained = max(vouched.bounced, heard.bounced), max(vouched.complained, heard.complained)
+    return Counts(heard.sent, heard.delivered, bounced, complained)
 
 
 def _figures(window: Window, limits: Limits) -> Iterator[Figure]:
-    mail = mail_of(window)
-    if mail is not None:
-        bounced = window.vouched.bounced + window.told.bounced
-        complained = window.vouched.complained + window.told.complained
-        enough = mail[0] >= _minimum(limits)
-        yield _figure("bounces", bounced, mail[0], limits.bounce_rate or BOUNCE_RATE, enough=enough)
-        enough = enough and complained >= MINIMUM_COMPLAINTS
-        yield _figure("complaints", complained, mail[1], limits.complaint_rate or COMPLAINT_RATE, enough=enough)
+    for counts, partly in ((window.vouched, False), (all_heard(window), True)):
+        mail = mail_of(counts, partly=partly)
+        if mail is not None:
+            enough = mail[0] >= _minimum(limits)
+            yield _figure("bounces", counts.bounced, mail[0], limits.bounce_rate or BOUNCE_RATE, enough=enough)
+            enough = enough and counts.complained >= MINIMUM_COMPLAINTS
+            rate = limits.complaint_rate or COMPLAINT_RATE
+            yield _figure("complaints", counts.complained, mail[1], rate, enough=enough)
     if limits.sends_per_day is not None:
         yield _figure("sends", sends_of(window), None, limits.sends_per_day, enough=True)
 

@@ -32,6 +32,8 @@ EVENT_TYPES: Mapping[FeedbackKind | None, str] = MappingProxyType(
     }
 )
 AFTER_END = "grant.sent_after_end"
+BROKER_TOPIC = "broker_topic"
+"""The source of what a tenant cannot have forged."""
 
 # What only this kind of event tells.
 _MORE: Mapping[type[Told], tuple[str, ...]] = MappingProxyType(

@@ -213,8 +213,9 @@ def through(work: RouteWork, migration: Migration, in_set: str | None, *, any_wa
     """A bounce of the test that the delegate's account sent, stored since the migration began.
 
     Old notifications never come to us, so what we have came by another route: with the name of its configuration set
-    by that one, without any by the identity's topic. Of two ways that bring the same bounce only the first is stored;
-    `any_way`: the new one, which has a single destination for all kinds, was heard since as well.
+    by that one, without any by the identity's topic. Of two ways that bring the same bounce the later one is stored
+    only where it alone is the broker's; `any_way`: the new one, which has a single destination for all kinds, was heard
+    since as well.
     """
     set_named = EventRow.data["configuration_set"].astext
     way = set_named.is_(None) if in_set is None else set_named == in_set

@@ -94,7 +94,10 @@ class Route(Due, Base):
 
 
 class EventKey(Base):
-    """Feedback that was seen, by the day on which its mail was sent; partitioned by day."""
+    """Feedback that was seen, by the day on which its mail was sent; partitioned by day.
+
+    `event_id` is the event that the parties heard. `vouched`: a topic of the broker's told of it, first or later.
+    """
 
     __tablename__ = "event_keys"
     __table_args__ = {"postgresql_partition_by": "RANGE (day)"}  # noqa: RUF012 — SQLAlchemy's own hook, read once
@@ -102,6 +105,7 @@ class EventKey(Base):
     day: Mapped[date] = mapped_column(primary_key=True)
     key: Mapped[bytes] = mapped_column(primary_key=True)
     event_id: Mapped[UUID]
+    vouched: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
 class QuarantinedMessage(Base):

@@ -100,7 +100,8 @@ class _Who(msgspec.Struct, frozen=True, order=True):
 async def fold(session: AsyncSession, events: Sequence[Reckoned], *, now: datetime, keyring: Keyring) -> None:
     """A `Fold`: adds these events to the states and the suppressions of their recipients; three statements.
 
-    Those without a recipient, erased ones among them, say nothing about anybody.
+    Those without a recipient, erased ones among them, say nothing about anybody. What nobody heard moves states like
+    any other, and is not counted again.
     """
     told = [(_who(event, keyring), event) for event in events if event.recipient]
     states: dict[_Who, list[Reckoned]] = {}
@@ -128,7 +129,8 @@ def _state_row(who: _Who, events: Sequence[Reckoned]) -> Row | None:
             standing = advance(standing, Standing(state, event.occurred_at))
     if standing is None:
         return None
-    kinds = [event.kind for event in events]
+    heard = [event for event in events if event.heard]
+    kinds = [event.kind for event in heard]
     return {
         "id": new_id(),
         **msgspec.structs.asdict(who),
@@ -137,7 +139,7 @@ def _state_row(who: _Who, events: Sequence[Reckoned]) -> Row | None:
         "sends": kinds.count(FeedbackKind.send),
         "deliveries": kinds.count(FeedbackKind.delivery),
         "bounces": kinds.count(FeedbackKind.bounce),
-        "complaints": sum(state_of(event) is RecipientState.complaint for event in events),
+        "complaints": sum(state_of(event) is RecipientState.complaint for event in heard),
         "last_at": max(event.occurred_at for event in events),
     }
 

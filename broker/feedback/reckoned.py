@@ -16,6 +16,9 @@ class Reckoned(msgspec.Struct, frozen=True, kw_only=True):
 
     `source` is `broker_topic` or `tenant_topic`; `recipients` how many recipients its message named (a complaint of
     several is a guess of SES). `opted_out`: what a subscription event says of `unsubscribeAll`; None: nothing.
+
+    `heard` false: the copy of a topic of the broker's of what the parties heard before, from a tenant's own topic. It
+    may contradict that, and must not be counted as a second occurrence.
     """
 
     event_id: UUID
@@ -37,6 +40,7 @@ class Reckoned(msgspec.Struct, frozen=True, kw_only=True):
     feedback_type: str | None
     complaint_sub_type: str | None = None
     opted_out: bool | None = None
+    heard: bool = True
 
 
 class Fold(Protocol):

@@ -51,6 +51,7 @@ _COLUMNS = (
     EventRow.grant_id,
     EventRow.recipient_hash,
     EventRow.data,
+    func.coalesce(EventRow.owner_view, EventRow.delegate_view).is_not(None).label("heard"),
 )
 # As in the feed: what is above may be followed by an earlier transaction that has not ended yet.
 _SETTLED = text("events.xact < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
@@ -80,7 +81,7 @@ class _Told(msgspec.Struct, frozen=True):
     new_topic_preferences: _Preferences | None = None
 
 
-_Found = Row[int, UUID, str, str, UUID | None, UUID | None, UUID | None, str | None, dict[str, Any]]
+_Found = Row[int, UUID, str, str, UUID | None, UUID | None, UUID | None, str | None, dict[str, Any], bool]
 
 
 async def run(db: Database, folds: Sequence[Fold], *, only: Sequence[UUID] | None = None, most: int = MOST) -> int:
@@ -213,4 +214,5 @@ def _reckoned(row: _Found, kind: FeedbackKind, together: int) -> Reckoned | None
         feedback_type=told.feedback_type,
         complaint_sub_type=told.complaint_sub_type,
         opted_out=told.new_topic_preferences.unsubscribe_all if told.new_topic_preferences else None,
+        heard=row.heard,
     )

@@ -9,7 +9,7 @@ import msgspec
 from broker.crypto import Keyring
 from broker.feedback.attribution import Attributed, Dropped, Quarantined, Source, Standing, attribute
 from broker.feedback.envelope import Arrival, Envelope
-from broker.feedback.events import NewEvent, after_end, events_of, storable
+from broker.feedback.events import BROKER_TOPIC, NewEvent, after_end, events_of, storable
 from broker.feedback.keys import Key
 from broker.feedback.payloads import Feedback, Ignored, Parsed, Unreadable
 from broker.feedback.reasons import Reason
@@ -65,7 +65,7 @@ class Sorted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime) -> Sorted:
-    """Each message on its own; of two that say the same, the first counts."""
+    """Each message on its own; of two that say the same, the first counts, or the first of a topic of the broker's."""
     events: dict[Key, NewEvent] = {}
     asides: list[Aside] = []
     heard: set[tuple[UUID, str]] = set()
@@ -86,7 +86,9 @@ def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime
                 made = _events(read, known, found, keyring)
                 counted["unheard"] += not made
                 for event in made:
-                    events.setdefault(event.key, event)
+                    first = events.setdefault(event.key, event)
+                    if event.source == BROKER_TOPIC != first.source:
+                        events[event.key] = event
     # In the order of their keys, so that of two batches at once one waits for the other and never each for each.
     in_order = sorted(events.values(), key=lambda event: event.key)
     return Sorted(events=in_order, asides=asides, heard=heard, attributed=attributed, **counted)

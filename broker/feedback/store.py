@@ -13,7 +13,7 @@ import msgspec
 
 from broker.direct import Line
 from broker.feedback.attribution import Candidate, Source, Standing
-from broker.feedback.events import AFTER_END, NewEvent
+from broker.feedback.events import AFTER_END, BROKER_TOPIC, NewEvent
 from broker.feedback.sort import Sorted
 from broker.ids import new_id
 from broker.policies.terms import FeedbackTerms
@@ -67,7 +67,11 @@ _IDENTITIES = f"""
     FROM unnest($1::text[]) AS k (arn){_OF_IDENTITY}
 """  # noqa: S608 - our own text
 
-# Keys, events and deliveries in one statement: only a new key makes an event, only a new event is fanned out. Answers
+# Keys, events and deliveries in one statement: only a new key makes an event, only a new event is fanned out. What
+# a tenant's own topic said first and a topic of the broker's says later makes an event that nobody hears (both views
+# are null): no delivery, no feed; it is only reckoned, so that forged news cannot hide the true. What the parties hear
+# stays the first copy, also where the two contradict each other. Who comes first is decided by the key's row, not by
+# the snapshot: two routes may bring the same at once. News of mail after the end does not depend on who told. Answers
 # with one row: whether everything was still as it was known, how many events are new, the endpoints that got something
 # and the routes that were heard for the first time or after a silence; a route's own worker makes it `live`, here it
 # only learns of the day, and about once a minute that it still is. `fan_out` is volatile, so it sees the events that
@@ -86,16 +90,21 @@ _SAVE = f"""
         $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
       AS w (day, key, id, at, type, owner_id, delegate_id, grant_id, source,
         owner_view, delegate_view, recipient_hash, data, payload) JOIN fit ON fit.fit
-    ), fresh AS (
-      INSERT INTO event_keys (day, key, event_id) SELECT day, key, id FROM wanted
-      ON CONFLICT DO NOTHING RETURNING event_id
+    ), taken AS (
+      INSERT INTO event_keys (day, key, event_id, vouched)
+      SELECT day, key, id, source = '{BROKER_TOPIC}' OR type = '{AFTER_END}' FROM wanted
+      ON CONFLICT (day, key) DO UPDATE SET vouched = true WHERE excluded.vouched AND NOT event_keys.vouched
+      RETURNING day, key, event_id
+    ), fresh AS MATERIALIZED (
+      SELECT w.id, t.event_id = w.id AS heard FROM wanted w JOIN taken t ON t.day = w.day AND t.key = w.key
     ), stored AS (
       INSERT INTO events (id, at, type, owner_id, delegate_id, grant_id, source,
         owner_view, delegate_view, recipient_hash, data, payload)
       SELECT w.id, w.at, w.type, w.owner_id, w.delegate_id, w.grant_id, w.source,
-        w.owner_view, w.delegate_view, w.recipient_hash, CAST(w.data AS jsonb), w.payload
-      FROM wanted w JOIN fresh ON fresh.event_id = w.id
-      RETURNING id, at, type, owner_id, delegate_id, grant_id
+        CASE WHEN f.heard THEN w.owner_view END, CASE WHEN f.heard THEN w.delegate_view END, w.recipient_hash,
+        CAST(w.data AS jsonb), CASE WHEN f.heard THEN w.payload END
+      FROM wanted w JOIN fresh f ON f.id = w.id
+      RETURNING id, at, type, owner_id, delegate_id, grant_id, owner_view, delegate_view
     ), noted AS (
       INSERT INTO audit (id, tenant_id, counterpart_id, actor, request_id, action, subject_kind, subject_id, details)
       SELECT s.id, s.owner_id, s.delegate_id, 'system:ingest', '', s.type, 'grant', s.grant_id,
@@ -113,10 +122,13 @@ _SAVE = f"""
       WHERE r.grant_id = h.grant_id AND r.topic_id = t.id
         AND (r.heard_at IS NULL OR r.heard_at < now() - interval '50 seconds')
       RETURNING r.id, r.due_at
-    ), made AS (SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored), woken AS (
+    ), made AS (
+      SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored
+      WHERE coalesce(owner_view, delegate_view) IS NOT NULL
+    ), woken AS (
       INSERT INTO reckonings (id, tenant_id, due_at)
       SELECT o.owner_id, o.owner_id, now()
-      FROM (SELECT DISTINCT w.owner_id FROM wanted w JOIN fresh ON fresh.event_id = w.id) o
+      FROM (SELECT DISTINCT w.owner_id FROM wanted w JOIN fresh f ON f.id = w.id) o
       WHERE o.owner_id IS NOT NULL AND (SELECT r.asleep FROM reckonings r WHERE r.id = o.owner_id) IS NOT FALSE
       ORDER BY o.owner_id
       ON CONFLICT (id) DO UPDATE SET asleep = false, due_at = now() WHERE reckonings.asleep

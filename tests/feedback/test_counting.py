@@ -47,8 +47,9 @@ def counted(*events: Reckoned) -> dict[str, int]:
 
 
 def measured(*events: Reckoned, since: datetime | None = None) -> list[dict[str, int]]:
-    """By bucket, in order."""
-    return [dict(found) for _, found in sorted(by_quarter(events, {GRANT: since}, now=NOW).items())]
+    """By bucket, in order, of what the parties heard."""
+    found = by_quarter(events, {GRANT: since}, now=NOW)
+    return [dict(found[bucket]) for bucket in sorted(found) if not bucket[2]]
 
 
 @pytest.mark.parametrize(
@@ -106,16 +107,38 @@ def test_rates_forget_what_happened_more_than_a_day_ago_and_believe_no_future() 
     old = event(FeedbackKind.delivery, occurred_at=NOW - timedelta(hours=24))
     ahead = event(FeedbackKind.delivery, occurred_at=NOW + timedelta(days=300))
 
-    ((bucket, found),) = by_quarter([old, ahead], {GRANT: None}, now=NOW).items()
-    assert ((GRANT, NOW.replace(minute=0), True), {"delivered": 1}) == (bucket, found)
+    quarter = NOW.replace(minute=0)
+    assert {(GRANT, quarter, True): {"delivered": 1}, (GRANT, quarter, False): {"delivered": 1}} == by_quarter(
+        [old, ahead], {GRANT: None}, now=NOW
+    )
 
 
-def test_what_a_tenants_own_topic_told_is_kept_apart() -> None:
+def sides(*events: Reckoned) -> dict[bool, dict[str, int]]:
+    """What rates are taken of: what topics of the broker's told (True), and what the parties heard."""
+    return {vouched: dict(found) for (_, _, vouched), found in by_quarter(events, {}, now=NOW).items()}
+
+
+def test_what_a_tenants_own_topic_told_is_heard_and_not_vouched_for() -> None:
     own = event(FeedbackKind.delivery, source="tenant_topic")
 
-    assert [False, True] == sorted(
-        vouched for _, _, vouched in by_quarter([own, event(FeedbackKind.delivery)], {}, now=NOW)
-    )
+    assert {False: {"delivered": 2}, True: {"delivered": 1}} == sides(own, event(FeedbackKind.delivery))
+
+
+def test_the_brokers_copy_of_what_was_heard_is_reckoned_and_not_counted_again() -> None:
+    """A bounce that a tenant's topic called soft before."""
+    forged = event(FeedbackKind.bounce, source="tenant_topic", final=False)
+    true = event(FeedbackKind.bounce, heard=False)
+
+    assert {"email.bounced": 1, "bounced.soft": 1} == counted(forged, true)
+    assert {True: {"bounced": 1}} == sides(forged, true)
+
+
+def test_a_guess_of_a_tenants_own_topic_does_not_hide_that_of_the_brokers() -> None:
+    names = "ab"
+    told = [event(FeedbackKind.complaint, recipients=2, recipient=name, source="tenant_topic") for name in names]
+    true = [event(FeedbackKind.complaint, recipients=2, recipient=name, heard=False) for name in names]
+
+    assert {False: {"complained": 1}, True: {"complained": 1}} == sides(*told, *true)
 
 
 def test_mail_from_before_the_grant_was_resumed_counts_no_more() -> None:
@@ -124,5 +147,6 @@ def test_mail_from_before_the_grant_was_resumed_counts_no_more() -> None:
     before = event(FeedbackKind.bounce, sent_at=since - MINUTE)
 
     assert [{"bounced": 1}] == measured(before, event(FeedbackKind.bounce), since=since)
-    ((_, begins_at, _),) = by_quarter([event(FeedbackKind.bounce)], {GRANT: since}, now=NOW)
-    assert since == begins_at
+    assert {since} == {
+        begins_at for _, begins_at, _ in by_quarter([event(FeedbackKind.bounce)], {GRANT: since}, now=NOW)
+    }

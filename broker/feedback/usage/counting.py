@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 from broker.feedback.breaker import WINDOW
-from broker.feedback.events import EVENT_TYPES
+from broker.feedback.events import BROKER_TOPIC, EVENT_TYPES
 from broker.feedback.reckoned import Reckoned
 from broker.policies.terms import FeedbackKind
 
@@ -36,9 +36,9 @@ Bucket = tuple[UUID, datetime, bool]
 
 
 def by_day(events: Sequence[Reckoned]) -> Counter[Day]:
-    """How many of each name each grant had on each day."""
+    """How many of each name each grant had on each day, as the parties heard."""
     counted: Counter[Day] = Counter()
-    for event, names in _named(events):
+    for event, names in _named([event for event in events if event.heard]):
         if event.grant_id is not None:
             day = event.occurred_at.astimezone(UTC).date()
             counted.update((event.grant_id, day, name) for name in names)
@@ -48,7 +48,18 @@ def by_day(events: Sequence[Reckoned]) -> Counter[Day]:
 def by_quarter(
     events: Sequence[Reckoned], resumed: Mapping[UUID, datetime | None], *, now: datetime
 ) -> dict[Bucket, Counter[str]]:
-    """What rates are taken of, of the window before `now`; nothing about mail sent before its grant was resumed."""
+    """What rates are taken of, of the window before `now`; nothing about mail sent before its grant was resumed.
+
+    Twice: of what topics of the broker's told, and (False) of all that the parties heard.
+    """
+    vouched = [event for event in events if event.source == BROKER_TOPIC]
+    heard = [event for event in events if event.heard]
+    return _of_side(vouched, True, resumed, now) | _of_side(heard, False, resumed, now)
+
+
+def _of_side(
+    events: Sequence[Reckoned], vouched: bool, resumed: Mapping[UUID, datetime | None], now: datetime
+) -> dict[Bucket, Counter[str]]:
     found: dict[Bucket, Counter[str]] = {}
     for event, names in _named(events):
         at = min(event.occurred_at, now)
@@ -56,7 +67,7 @@ def by_quarter(
         if event.grant_id is None or at <= now - WINDOW or (since is not None and event.sent_at < since):
             continue
         begins_at = _quarter(at) if since is None else max(_quarter(at), since)
-        bucket = found.setdefault((event.grant_id, begins_at, event.source == "broker_topic"), Counter())
+        bucket = found.setdefault((event.grant_id, begins_at, vouched), Counter())
         bucket.update(measure for name in names if (measure := _MEASURE_OF.get(name)))
     return {bucket: measures for bucket, measures in found.items() if measures}
 

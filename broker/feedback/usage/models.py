@@ -46,7 +46,8 @@ class UsageDayRow(Base):
 class UsageWindowRow(Base):
     """What rates are taken of, by quarter of an hour, or from the grant's resumption on; kept for a day.
 
-    `vouched`: told by a topic of the broker's, and not by one of a tenant's own.
+    `vouched`: what topics of the broker's told. Otherwise all that the parties heard, each occurrence once, whoever
+    told of it first. Most is in both.
     """
 
     __tablename__ = "usage_windows"
