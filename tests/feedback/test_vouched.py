@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text, update
 
@@ -242,6 +242,10 @@ def stories(draw: st.DrawFn) -> tuple[list[Said], list[list[Said]]]:
     return true, [everything[begin:end] for begin, end in pairwise(cuts)]
 
 
+DEAD = [Said(number, "Bounce") for number in range(3)]
+HIDDEN = [Said(number, "Bounce", by_broker=False, soft=True) for number in range(3)]
+ALIVE = [Said(number, "Delivery") for number in range(3, 8)]
+
 SEVERITY = [State.UNMEASURED, State.OK, State.WARNED, State.TRIPPED]
 
 
@@ -252,6 +256,7 @@ SEVERITY = [State.UNMEASURED, State.OK, State.WARNED, State.TRIPPED]
     derandomize=True,
 )
 @given(story=stories())
+@example(story=([*DEAD, *ALIVE], [HIDDEN, [*ALIVE, *DEAD]]))
 async def test_whatever_a_tenants_own_topic_says_the_verdict_is_as_strict_as_without(
     committed_db: Database, line: Direct, keyring: Keyring, story: tuple[Sequence[Said], Sequence[Sequence[Said]]]
 ) -> None:
