@@ -25,6 +25,7 @@ PROGRAMS = Programs(
     api=(sys.executable, "-m", "bench.naive_app", "{port}"),
     worker=(sys.executable, "-m", "bench.naive_worker"),
     worker_ready="naive worker ready",
+    control=(),
 )
 SHOWN = 12  # functions of a profile
 

@@ -126,6 +126,7 @@ def run(scenario: Scenario, options: Options) -> Result:
         servers.prepare(planned, events=scenario.events_before, pending=scenario.pending_before)
         servers.start_api()
         servers.start_workers(scenario.workers)
+        servers.start_control()
         measured = _measure(scenario, options, servers, planned, stock)
         version = servers.postgres_version()
     calibration = max(before, machine.calibration_us())

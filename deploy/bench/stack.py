@@ -53,6 +53,8 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
     api_path: str = "/health/ready"
     worker: tuple[str, ...] = (sys.executable, "-m", "workers.main", "delivery")
     worker_ready: str = WORKER_READY
+    control: tuple[str, ...] = (sys.executable, "-m", "workers.main", "policy")
+    """What runs beside the deliveries and adds up what they were about; empty for a system that does not."""
 
 
 class Stack:
@@ -63,6 +65,7 @@ class Stack:
         self.directory = directory
         self.environment: dict[str, str] = {}
         self.workers: list[Server] = []
+        self.control: list[Server] = []
         self.api: Server
         self.sink: Server
         self.postgres: EmbeddedPostgres
@@ -83,6 +86,7 @@ class Stack:
         return {
             "api": [self.api.child.pid],
             "worker": [worker.child.pid for worker in self.workers],
+            "control": [server.child.pid for server in self.control],
             "postgres": [self.postgres.pid],
             "redis": [self.redis.pid],
             "sink": [self.sink.child.pid],
@@ -113,6 +117,11 @@ class Stack:
         begun = [self._serve("worker", programs.worker, programs.worker_ready) for _ in range(count)]
         self.workers += [each.result() for each in begun]
 
+    def start_control(self) -> None:
+        """Start what works beside the deliveries, where the system has it."""
+        if self._programs.control:
+            self.control = [self._serve("control", self._programs.control, self._programs.worker_ready).result()]
+
     def _serve(self, name: str, words: Sequence[str], marker: str, port: int = 0, path: str = "/") -> Future[Server]:
         self._begun += 1
         name = f"{name}-{self._begun}"
@@ -120,7 +129,7 @@ class Stack:
 
     def check(self) -> None:
         """Raise ``StartError`` when a program has ended."""
-        for server in (self.sink, self.api, *self.workers):
+        for server in (self.sink, self.api, *self.workers, *self.control):
             server.child.check()
 
     def generate(self, plan: Plan, meanwhile: Callable[[], None] | None = None) -> tuple[Summary, Sent]:
@@ -149,11 +158,11 @@ class Stack:
 
     def stop_programs(self) -> None:
         """End the API and the workers, so that they write their last lines."""
-        for server in (self.api, *self.workers):
+        for server in (self.api, *self.workers, *self.control):
             server.stop()
 
     def round_trips(self) -> int | None:
-        """SQL round trips of the API and the workers, which they tell when they end; None if one did not."""
+        """SQL round trips of the API and the delivery workers, which they tell when they end; None if one did not."""
         total = 0
         for log in (server.child.log for server in (self.api, *self.workers)):
             found = asking.last_logged(log, "round_trips") if log else None
