@@ -28,6 +28,7 @@ from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
+from broker.grants.kit_api import KitController
 from broker.health import HealthController
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
@@ -50,6 +51,7 @@ CONTROLLERS = (
     IdentityController,
     NegotiationController,
     GrantController,
+    KitController,
     UsageController,
     RouteController,
     EndpointController,
