@@ -28,7 +28,7 @@ from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
-from broker.grants.kit_api import KitController
+from broker.grants.sending.api import KitController, SimulationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
@@ -52,6 +52,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     KitController,
+    SimulationController,
     UsageController,
     RouteController,
     EndpointController,
@@ -73,6 +74,7 @@ TAGS = (
     Tag("Identities", "Verified domains and addresses in an owner's account."),
     Tag("Negotiation", "Proposing, approving, countering, declining, amending, suspending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
+    Tag("Simulations", "Would this send be allowed, and why was that one refused?"),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
@@ -103,6 +105,7 @@ def build(parts: Parts) -> Litestar:
             "metrics": _given(parts.metrics),
             "receiver": _given(parts.receiver),
             "release": _given(parts.release),
+            "resolver": _given(parts.resolver),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,

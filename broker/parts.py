@@ -27,6 +27,7 @@ from broker.feedback.signature import Certificates, Verifier
 from broker.feedback.usage import folding
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
+from broker.gateways.dns import DnsGateway
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
@@ -68,6 +69,7 @@ class Parts:
         self.route_handlers: Mapping[RouteKind, Handler] = {
             RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
         }
+        self.resolver = DnsGateway(settings.dns_server_list)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 

@@ -1,15 +1,18 @@
-"""What is taken away from a grant, over HTTP: the sending kit and the export."""
+"""Sending under a grant, over HTTP: the kit and the export, simulations, and what AWS's error texts mean."""
 
 from uuid import UUID
 
-from litestar import Controller, MediaType, Response, get
+from litestar import Controller, MediaType, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from broker.caller import Caller, Scope
 from broker.db import Database
-from broker.grants import takeaway
+from broker.grants.sending import simulate, takeaway
+from broker.grants.sending.asked import Asked, Puzzle, Simulation
+from broker.grants.sending.published import Resolver
 from broker.policies import export, kit
+from broker.policies.advice import Advice
 from broker.web import needs
 
 
@@ -55,3 +58,33 @@ class KitController(Controller):
         if format is export.Format.json:
             return Response(found, media_type=MediaType.JSON)
         return Response(export.render(found, format), media_type=MediaType.TEXT)
+
+
+class SimulationController(Controller):
+    """What would become of a send, and why one failed. Nothing is changed, and nothing is sent."""
+
+    path = "/v1"
+    tags = ("Simulations",)
+    guards = (needs(Scope.WRITE),)
+
+    @post("/simulations", summary="Simulate a send", operation_id="simulateSend", status_code=200)
+    async def simulate_send(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        resolver: NamedDependency[SkipValidation[Resolver]],
+        data: JSONBody[Asked],
+    ) -> Simulation:
+        """Would this send be allowed, and if not, what stops it?
+
+        Under a grant, by all policies of an identity of yours, or by policies that you paste. The checklist has what
+        no policy says: Region, sandbox, verification, alignment, configuration sets and the DNS.
+        """
+        return await simulate.simulate(db, caller, data, resolver=resolver)
+
+    @post("/explanations", summary="Explain an error of AWS", operation_id="explainError", status_code=200)
+    async def explain_error(
+        self, db: NamedDependency[Database], caller: NamedDependency[Caller], data: JSONBody[Puzzle]
+    ) -> Advice:
+        """Likely causes of an error text of SES, in order, each with its fix and how to tell whether it is the one."""
+        return await simulate.explain(db, caller, data)
