@@ -83,11 +83,17 @@ _KNOWN = (
         "SES refused to store the policy because of whom it names.",
         refused.principal,
     ),
-    _known(
-        "configuration_set_missing",
-        r"configuration set <?(?P<name>[A-Za-z0-9_-]{1,64})?>? ?does not exist|ConfigurationSetDoesNotExist",
-        "SES does not know the configuration set in the sending account.",
-        causes.configuration_set,
+    *(
+        _known(
+            "configuration_set_missing",
+            pattern,
+            "SES does not know the configuration set in the sending account.",
+            causes.configuration_set,
+        )
+        for pattern in (
+            r"configuration set [`'\"<]?(?P<name>[A-Za-z0-9_-]{1,64})[`'\">]? does not exist",
+            "ConfigurationSetDoesNotExist",
+        )
     ),
     _known(
         "mail_from_not_verified",
@@ -97,7 +103,7 @@ _KNOWN = (
     ),
     _known(
         "sending_paused",
-        r"(?:AccountSendingPaused|ConfigurationSetSendingPaused|SendingPaused)|sending (?:is|has been|was) "
+        r"(?:AccountSendingPaused|ConfigurationSetSendingPaused|SendingPaused)|sending (?:is |has been |was )?"
         r"(?:paused|disabled|suspended|shut ?down)|account is (?:paused|suspended|shut ?down)",
         "The sending is paused.",
         causes.paused,

@@ -19,7 +19,7 @@ GOOD: Mapping[str, Any] = {
     "region": REGION,
     "arns": ["FromEmailAddressIdentityArn", "FeedbackForwardingEmailAddressIdentityArn"],
 }
-LIMITED = {"from_display_names": [SHOWN_AS], "feedback_addresses": [BOUNCES]}
+LIMITED: Mapping[str, Any] = {"from_display_names": [SHOWN_AS], "feedback_addresses": [BOUNCES]}
 
 
 async def simulate(party: Party, grant_id: str, **changes: Any) -> Any:

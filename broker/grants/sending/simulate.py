@@ -1,5 +1,6 @@
 """Would this send be allowed? For a grant, an identity or pasted policies; reads only."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parseaddr
 from uuid import UUID
@@ -50,21 +51,25 @@ class _Subject(msgspec.Struct, frozen=True):
 async def simulate(db: Database, caller: Caller, asked: Asked, *, resolver: Resolver) -> Simulation:
     """The decision of the policies and a checklist of everything else; `Invalid` names what cannot be asked."""
     if sum(each is not None for each in (asked.grant_id, asked.identity_id, asked.policies)) != 1:
-        raise Invalid("Give exactly one of grant_id, identity_id and policies.")
+        what = "Give exactly one of grant_id, identity_id and policies."
+        raise Invalid(what, flaws=(Flaw("", what),))
     now = clock.now()
     subject = await _subject(db, caller, asked, now)
-    try:
-        who = asked.send.caller or subject.caller or _nobody()
-        decided = _decided(asked, subject, who, now)
-        known = msgspec.structs.replace(subject.known, account_id=principal_account(who))
-    except DocumentError as error:
-        raise Invalid(f"A policy cannot be read: {error}", flaws=(Flaw("/policies", str(error)),)) from error
-    except ValueError as error:
-        raise Invalid(str(error), flaws=(Flaw("/send", str(error)),)) from error
+    decided, known = _decided(asked, subject, now)
     known = await _with_sender(db, known, subject.delegate_id)
     items = [*subject.items, *checklist(asked.send, known)]
     if asked.dns and (question := _question(asked, known)) is not None:
         items += await look_up(resolver, question)
+    return _simulation(decided, known, items)
+
+
+def simulate_pasted(asked: Asked, *, now: datetime) -> Simulation:
+    """The same for pasted policies, with nothing but them; `Invalid` names what cannot be asked."""
+    decided, known = _decided(asked, _of_pasted(asked), now)
+    return _simulation(decided, known, checklist(asked.send, known))
+
+
+def _simulation(decided: Decided, known: Known, items: Sequence[Item]) -> Simulation:
     stopped = any(item.stops and item.status is Status.problem for item in items)
     allowed = decided.decision is Decision.allow and not stopped
     return Simulation(allowed, str(known.identity), decided, tuple(items))
@@ -154,7 +159,20 @@ def _standing(state: State) -> Item:
     return problem("grant", sentence, "Agree on a new grant; below is what its terms would allow.")
 
 
-def _decided(asked: Asked, subject: _Subject, who: str, now: datetime) -> Decided:
+def _decided(asked: Asked, subject: _Subject, now: datetime) -> tuple[Decided, Known]:
+    """The verdict, and what is known with the sending account."""
+    try:
+        who = asked.send.caller or subject.caller or _nobody()
+        return _told(asked, subject, who, now), msgspec.structs.replace(
+            subject.known, account_id=principal_account(who)
+        )
+    except DocumentError as error:
+        raise Invalid(f"A policy cannot be read: {error}", flaws=(Flaw("/policies", str(error)),)) from error
+    except ValueError as error:
+        raise Invalid(str(error), flaws=(Flaw("/send", str(error)),)) from error
+
+
+def _told(asked: Asked, subject: _Subject, who: str, now: datetime) -> Decided:
     """The verdict; for the delegate without a word of policies that are not its grant's."""
     arn = str(subject.known.identity)
     found = decide(asked.send, subject.basis, identity_arn=arn, caller=who, now=now)
