@@ -28,7 +28,7 @@ from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
-from broker.grants.sending.api import KitController, SimulationController
+from broker.grants.sending.api import ByHandController, KitController, SimulationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
@@ -52,6 +52,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     KitController,
+    ByHandController,
     SimulationController,
     UsageController,
     RouteController,

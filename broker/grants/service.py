@@ -14,7 +14,7 @@ from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Conflict, NotFound
-from broker.grants.lifecycle import Paper, State, state_of
+from broker.grants.lifecycle import Effect, Paper, State, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.present import grant_view, names_of, offer_views, standing_of, terms_of, visible_to
 from broker.grants.views import GrantView, OfferView, PolicyView, Receipt
@@ -86,7 +86,7 @@ async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
         asked_by=(grant.suspended_by or "") if grant.paper is Paper.PAUSED else asked_by.get(state, "delegate"),
         removed_at=grant.removed_at,
         verified_at=grant.verified_at,
-        protected_by="reads",
+        protected_by="owner" if _by_hand(grant) else "reads",
         residual_policies=grant.residual,
         statement=_statement(grant),
     )
@@ -119,7 +119,15 @@ async def find(session: AsyncSession, caller: Caller, grant_id: UUID) -> tuple[G
     return row[0], row[1]
 
 
+def _by_hand(grant: Grant) -> bool:
+    """Whether the removal is the owner's word, which nobody has verified."""
+    return grant.effect is Effect.REMOVED and grant.verified_at is None
+
+
 def _statement(grant: Grant) -> str:
+    if _by_hand(grant) and grant.removed_at is not None:
+        at = _instant(grant.removed_at)
+        return f"The owner said at {at} that the policy was removed by hand; nobody has read SES to see."
     if grant.verified_at is None:
         return "SES has not yet been read twice without this access; we go on until it has."
     text = f"SES's control plane no longer holds this access, read at {_instant(grant.verified_at)}."

@@ -56,7 +56,12 @@ async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: R
     """404 on every route with an id, before anything is said about the body."""
     client = await register()
     hour_ago = (now() - timedelta(hours=1)).isoformat()
-    reason: dict[str, Any] = {"/prove": PROOF, "/replay": {"from": hour_ago}, "/recover": {"since": hour_ago}}
+    reason: dict[str, Any] = {
+        "/prove": PROOF,
+        "/confirm": {"what": "applied"},
+        "/replay": {"from": hour_ago},
+        "/recover": {"since": hour_ago},
+    }
     answers = {}
     for method, path, guarded in routes_of(app):
         if not guarded or not any(len(part) >= 36 for part in path.split("/")):

@@ -47,6 +47,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "identity_arn": PROPOSAL["identity_arn"],
         "dns": False,
     },
+    ("POST", "/v1/identities"): {"connection_id": str(new_id()), "region": "eu-west-1", "name": "example.com"},
+    ("POST", f"{GRANT}/confirm"): {"what": "applied", "note": "n"},
     ("POST", "/v1/explanations"): {"text": "Email address is not verified."},
     ("POST", "/v1/endpoints"): {
         "url": "http://127.0.0.1:1/",

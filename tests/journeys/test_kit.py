@@ -118,6 +118,9 @@ async def test_outside_of_the_terms_ses_refuses(make_world: MakeWorld, tmp_path:
 
     assert code != 0
     assert "is not authorized to perform" in said
+    explained = await world.first.post("/v1/explanations", {"text": said[:4000], "grant_id": grant_id})
+    assert ("not_authorized", world.arn) == (explained["kind"], explained["found"]["resource"])
+    assert explained["found"]["action"] in {"ses:SendEmail", "ses:SendRawEmail"}
     assert [] == arrived(world)
 
 

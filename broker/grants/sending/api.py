@@ -8,9 +8,11 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from broker.caller import Caller, Scope
 from broker.db import Database
+from broker.grants import byhand
 from broker.grants.sending import simulate, takeaway
 from broker.grants.sending.asked import Asked, Puzzle, Simulation
 from broker.grants.sending.published import Resolver
+from broker.grants.views import GrantView
 from broker.policies import export, kit
 from broker.policies.advice import Advice
 from broker.web import needs
@@ -58,6 +60,29 @@ class KitController(Controller):
         if format is export.Format.json:
             return Response(found, media_type=MediaType.JSON)
         return Response(export.render(found, format), media_type=MediaType.TEXT)
+
+
+class ByHandController(Controller):
+    """Grants on an identity whose policies the owner applies itself."""
+
+    path = "/v1/grants/{grant_id:uuid}"
+    tags = ("Negotiation",)
+    guards = (needs(Scope.DECIDE),)
+
+    @post("/confirm", summary="Confirm what you did by hand", operation_id="confirmByHand", status_code=202)
+    async def confirm(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        grant_id: FromPath[UUID],
+        data: JSONBody[byhand.Confirmation],
+    ) -> Response[GrantView]:
+        """For a connection of kind manual: you have applied the exported policy, or removed it.
+
+        The state follows your word and says `verified: false`: nobody has read SES.
+        """
+        grant = await byhand.confirm(db, caller, grant_id, data)
+        return Response(grant, headers={"ETag": grant.etag})
 
 
 class SimulationController(Controller):

@@ -19,7 +19,7 @@ from broker.grants.present import party_of, standing_of, terms_of
 from broker.grants.sending.asked import Asked, Decided, Puzzle, Simulation
 from broker.grants.sending.checklist import Known, checklist
 from broker.grants.sending.decide import Basis, decide
-from broker.grants.sending.items import Item, Status, ok, problem
+from broker.grants.sending.items import Item, Status, ok, problem, unknown
 from broker.grants.sending.published import Question, Resolver, look_up
 from broker.grants.service import find
 from broker.identities.facts import Attributes
@@ -126,19 +126,19 @@ async def _of_grant(db: Database, caller: Caller, grant_id: UUID, now: datetime)
     async with db.read(Caller.system(grant.owner_id, job="simulate")) as session:
         row = await session.get_one(Identity, grant.identity_id)
     own = _compiled(grant, terms)
-    live = state is State.ACTIVE
+    live = state is State.ACTIVE and row.read_at is not None
     is_owner = party_of(grant, caller.tenant) is Party.OWNER
     return _Subject(
         known=Known(
             parse_identity_arn(grant.identity_arn),
-            verified=row.verified,
+            verified=row.verified if row.read_at is not None else None,
             attributes=_attributes(row),
             terms=terms,
             secret=not is_owner,
         ),
         basis=Basis("ses", row.policies, row.read_at) if live else own,
         caller=terms.principals[0],
-        items=(_standing(state),),
+        items=(_standing(state, read=row.read_at is not None),),
         own=own,
         grant_id=None if is_owner else grant.id,
         delegate_id=grant.delegate_id,
@@ -150,7 +150,10 @@ def _compiled(grant: Grant, terms: Terms) -> Basis:
     return Basis("terms", {"terms": text})
 
 
-def _standing(state: State) -> Item:
+def _standing(state: State, *, read: bool) -> Item:
+    if state is State.ACTIVE and not read:
+        sentence = "The owner has said that the policy is applied; nobody has read SES to see."
+        return unknown("grant", sentence, "The owner runs the export's command that reads it back.")
     if state is State.ACTIVE:
         return ok("grant", "The grant is active: SES was read with its policy.")
     sentence = f"The grant is {state.value}: its policy is not known to be on the identity."
