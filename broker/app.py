@@ -32,6 +32,7 @@ from broker.feedback.foreign_api import ForeignRouteController
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
+from broker.grants.sending.api import ByHandController, KitController, SimulationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
@@ -54,6 +55,9 @@ CONTROLLERS = (
     IdentityController,
     NegotiationController,
     GrantController,
+    KitController,
+    ByHandController,
+    SimulationController,
     UsageController,
     RouteController,
     DestinationController,
@@ -81,6 +85,7 @@ TAGS = (
     Tag("Identities", "Verified domains and addresses in an owner's account."),
     Tag("Negotiation", "Proposing, approving, countering, declining, amending, suspending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
+    Tag("Simulations", "Would this send be allowed, and why was that one refused?"),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
@@ -113,6 +118,7 @@ def build(parts: Parts) -> Litestar:
             "receiver": _given(parts.receiver),
             "release": _given(parts.release),
             "sets": _given(parts.sets),
+            "resolver": _given(parts.resolver),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,

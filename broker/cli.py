@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from broker.local.commands import listen, trigger
+from broker.local.commands import explain_error, listen, simulate, trigger
 from broker.local.options import data_dir_option, data_directory
 from broker.local.processes import ended_by_signals
 
@@ -240,6 +240,8 @@ def _first_line(error: Exception) -> str:
 
 main.add_command(listen)
 main.add_command(trigger)
+main.add_command(simulate)
+main.add_command(explain_error)
 
 if __name__ == "__main__":
     main(prog_name="broker")

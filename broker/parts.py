@@ -36,6 +36,7 @@ from broker.feedback.suppressions import push
 from broker.feedback.usage import folding
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
+from broker.gateways.dns import DnsGateway
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
@@ -78,6 +79,7 @@ class Parts:
         self.notifications = NotificationsGateway(self.aws, self.sts, permissions.session_policy)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         self.sqs = SqsGateway(self.aws, settings)
+        self.resolver = DnsGateway(settings.dns_server_list)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 PREFIX = "BROKER_"
 _QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
+DNS_PORT = 53
 LEAST_RETENTION = timedelta(days=25)  # SNS delivers to SQS for 23 days (SNS Developer Guide, retries)
 
 
@@ -109,6 +111,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _about("ARNs of SQS queues, comma-separated, one per Region: they take what SNS cannot deliver over HTTPS"),
     ] = ""
+    dns_servers: Annotated[
+        str, _about("DNS servers for simulations, comma-separated, as address or address#port; empty: the system's")
+    ] = ""
     route_quiet_after: Annotated[
         timedelta, _about("A route of which nothing is heard for so many seconds is shown as quiet")
     ] = timedelta(days=7)
@@ -132,6 +137,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def fernet_keys(self) -> tuple[str, ...]:
         """The keyring, newest first."""
         return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
+
+    @property
+    def dns_server_list(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of each; empty for the system's."""
+        pairs = (each.strip().partition("#") for each in self.dns_servers.split(",") if each.strip())
+        return tuple((address, int(port or DNS_PORT)) for address, _, port in pairs)
 
     @property
     def dead_letters(self) -> dict[str, str]:
@@ -200,7 +211,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _cross_checks(settings: Settings) -> list[str]:
-    problems = _queue_problems(settings)
+    problems = [*_queue_problems(settings), *_server_problems(settings)]
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
     if len(settings.api_key_pepper) < 32:
@@ -240,6 +251,14 @@ def _address_checks(settings: Settings) -> list[str]:
     except ValueError as error:
         problems.append(f"BROKER_FEEDBACK_QUEUES must be like eu-west-1=https://…/123456789012/name: {error}.")
     return problems
+
+
+def _server_problems(settings: Settings) -> list[str]:
+    try:
+        good = all(ip_address(address) and 0 < port < 65_536 for address, port in settings.dns_server_list)
+    except ValueError:
+        good = False
+    return [] if good else ["BROKER_DNS_SERVERS must be IP addresses, separated by commas, with #port where not 53."]
 
 
 def _is_fernet_key(key: str) -> bool:

@@ -51,6 +51,7 @@ MAY_ASK = {
     "broker/connections/prove.py": "how old a proof is",
     "broker/grants/events.py": "the time of a grant's event",
     "broker/grants/service.py": "the state that is shown depends on the time",
+    "broker/grants/sending/simulate.py": "a send is simulated now unless a time is given",
     "broker/webhooks/attempt.py": "the time that an attempt is signed with",
     "broker/webhooks/endpoints.py": "the time of an endpoint's event, and when a secret ends",
     "broker/webhooks/replays/service.py": "what may be asked for depends on the time",

@@ -88,6 +88,7 @@ class Verb(StrEnum):
     RESTORE = "restore"
     SUSPEND = "suspend"
     RESUME = "resume"
+    CONFIRM = "confirm"  # what the owner has done by hand
 
 
 class Offered(StrEnum):
@@ -131,6 +132,7 @@ MOVES: Mapping[Verb, Move] = MappingProxyType(
         Verb.RESTORE: Move(OWNER, frozenset({Paper.AGREED}), Offered.ANY),
         Verb.SUSPEND: Move(OWNER, frozenset({Paper.AGREED}), Offered.ANY, {Paper.AGREED: Paper.PAUSED}),
         Verb.RESUME: Move(OWNER, frozenset({Paper.PAUSED}), Offered.ANY, {Paper.PAUSED: Paper.AGREED}),
+        Verb.CONFIRM: Move(OWNER, LIVE | ENDED, Offered.ANY),
     }
 )
 
@@ -242,4 +244,5 @@ _PARTICIPLES = {
     Verb.RESTORE: "restored",
     Verb.SUSPEND: "suspended",
     Verb.RESUME: "resumed",
+    Verb.CONFIRM: "confirmed",
 }

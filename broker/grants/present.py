@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, or_, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
-from broker.grants.lifecycle import Paper, Party, Standing, flags_of, offer_is_open, state_of
+from broker.grants.lifecycle import Effect, Paper, Party, Standing, flags_of, offer_is_open, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.views import GrantView, OfferView, PartyView
 from broker.policies.explain import changes, explain
@@ -40,6 +40,13 @@ def standing_of(grant: Grant, offer: Offer) -> Standing:
         stuck_at=grant.stuck_at,
         drifted=grant.drifted,
     )
+
+
+def is_verified(grant: Grant) -> bool:
+    """Whether SES was read: for a policy of ours, which has a slot, or twice without one."""
+    if grant.effect is Effect.REMOVED:
+        return grant.verified_at is not None
+    return grant.effect is Effect.APPLIED and grant.slot is not None
 
 
 def terms_of(stored: Mapping[str, object]) -> Terms:
@@ -73,6 +80,7 @@ def grant_view(
     return GrantView(
         id=grant.id,
         state=state_of(standing, now),
+        verified=is_verified(grant),
         awaiting=standing.offer_by.other if is_open else None,
         flags=flags_of(standing, now),
         you_are=party_of(grant, caller.tenant),

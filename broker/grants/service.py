@@ -14,7 +14,7 @@ from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Conflict, NotFound
-from broker.grants.lifecycle import Paper, State, state_of
+from broker.grants.lifecycle import Effect, Paper, State, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.present import grant_view, names_of, offer_views, standing_of, terms_of, visible_to
 from broker.grants.views import GrantView, OfferView, PolicyView, Receipt
@@ -27,7 +27,7 @@ HASH_KEY = "recipient-hash"  # label of the per-grant key under which recipients
 async def show(db: Database, caller: Caller, grant_id: UUID, *, keyring: Keyring) -> GrantView:
     """One grant, with the key under which its recipients are hashed."""
     async with db.read(caller) as session:
-        grant, offer = await _find(session, caller, grant_id)
+        grant, offer = await find(session, caller, grant_id)
         names = await names_of(session, {grant.owner_id, grant.delegate_id})
     key = keyring.derive(HASH_KEY, str(grant.id))
     return grant_view(grant, offer, caller, names=names, now=clock.now(), hash_key=key)
@@ -58,7 +58,7 @@ async def list_grants(
 async def list_offers(db: Database, caller: Caller, grant_id: UUID) -> Sequence[OfferView]:
     """Every offer of a grant, oldest first, explained and compared with the one before."""
     async with db.read(caller) as session:
-        grant, _ = await _find(session, caller, grant_id)
+        grant, _ = await find(session, caller, grant_id)
         offers = (await session.scalars(select(Offer).where(Offer.grant_id == grant.id).order_by(Offer.number))).all()
     return offer_views(grant, offers, caller)
 
@@ -66,14 +66,14 @@ async def list_offers(db: Database, caller: Caller, grant_id: UUID) -> Sequence[
 async def history(db: Database, caller: Caller, grant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Entry]:
     """What was done to a grant, by whom, oldest first."""
     async with db.read(caller) as session:
-        await _find(session, caller, grant_id)
+        await find(session, caller, grant_id)
     return await entries(db, caller, subject_id=grant_id, after=after, limit=limit)
 
 
 async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
     """What is known about the removal of an ended or suspended grant; `Conflict` while it is neither."""
     async with db.read(caller) as session:
-        grant, offer = await _find(session, caller, grant_id)
+        grant, offer = await find(session, caller, grant_id)
     asked_at = grant.suspended_at if grant.paper is Paper.PAUSED else grant.ended_at
     if asked_at is None:
         raise Conflict("This grant has not ended: there is nothing to give a receipt for.")
@@ -86,7 +86,7 @@ async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
         asked_by=(grant.suspended_by or "") if grant.paper is Paper.PAUSED else asked_by.get(state, "delegate"),
         removed_at=grant.removed_at,
         verified_at=grant.verified_at,
-        protected_by="reads",
+        protected_by="owner" if _by_hand(grant) else "reads",
         residual_policies=grant.residual,
         statement=_statement(grant),
     )
@@ -95,7 +95,7 @@ async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
 async def policy(db: Database, caller: Caller, grant_id: UUID) -> PolicyView:
     """The policy of the agreed terms, or of the latest offer where nothing is agreed yet."""
     async with db.read(caller) as session:
-        grant, offer = await _find(session, caller, grant_id)
+        grant, offer = await find(session, caller, grant_id)
     terms = terms_of(grant.terms or offer.terms)
     text = document(statements(terms, grant_id=grant.id, identity_arn=grant.identity_arn))
     return PolicyView(
@@ -105,7 +105,8 @@ async def policy(db: Database, caller: Caller, grant_id: UUID) -> PolicyView:
     )
 
 
-async def _find(session: AsyncSession, caller: Caller, grant_id: UUID) -> tuple[Grant, Offer]:
+async def find(session: AsyncSession, caller: Caller, grant_id: UUID) -> tuple[Grant, Offer]:
+    """A grant that the caller is a party to, with its latest offer; `NotFound` for anybody else."""
     row = (
         await session.execute(
             select(Grant, Offer)
@@ -118,7 +119,15 @@ async def _find(session: AsyncSession, caller: Caller, grant_id: UUID) -> tuple[
     return row[0], row[1]
 
 
+def _by_hand(grant: Grant) -> bool:
+    """Whether the removal is the owner's word, which nobody has verified."""
+    return grant.effect is Effect.REMOVED and grant.verified_at is None
+
+
 def _statement(grant: Grant) -> str:
+    if _by_hand(grant) and grant.removed_at is not None:
+        at = _instant(grant.removed_at)
+        return f"The owner said at {at} that the policy was removed by hand; nobody has read SES to see."
     if grant.verified_at is None:
         return "SES has not yet been read twice without this access; we go on until it has."
     text = f"SES's control plane no longer holds this access, read at {_instant(grant.verified_at)}."

@@ -20,6 +20,7 @@ from broker.direct import Line
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Acting, IdentityPolicies, Reading
+from broker.grants.byhand import wait_for_owner
 from broker.grants.models import Grant
 from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
@@ -68,6 +69,9 @@ async def run(
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Activated, claim: Claim) -> None:
     work = await load(db, claim)
+    if work.by_hand:
+        await wait_for_owner(db, work, check_every=pace.check_every)
+        return
     try:
         reading = await _act(db, ses, work)
     except BrokerError as error:

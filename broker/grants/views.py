@@ -95,11 +95,13 @@ class OfferView(msgspec.Struct, frozen=True):
 class GrantView(msgspec.Struct, frozen=True):
     """A grant as one of its parties sees it. `state` is derived from paper, effect and clock.
 
-    `suspended_by` is `owner` or `breaker`, while it is suspended.
+    `suspended_by` is `owner` or `breaker`, while it is suspended. `verified`: the state is what SES was read to hold;
+    false for one that nobody has read yet, and for the word of an owner who applies policies by hand.
     """
 
     id: UUID
     state: State
+    verified: bool
     awaiting: Party | None
     flags: Sequence[str]
     you_are: Party

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
-from broker.connections.models import Connection
+from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
 from broker.grants.events import announce
@@ -54,6 +54,7 @@ class Work(msgspec.Struct, frozen=True):
     `written` are documents by name as we wrote them, of grants that may have to do without the guard. `doomed` are
     names of ended or suspended grants that SES holds, by the last read, or may hold although no read has shown them
     yet. `held` are the slots that the last read showed: one of them that is gone now was taken away by somebody else.
+    `by_hand`: the owner applies and removes the policies, and says so.
     """
 
     claim: Claim
@@ -64,6 +65,7 @@ class Work(msgspec.Struct, frozen=True):
     written: Mapping[str, str]
     doomed: tuple[str, ...]
     held: frozenset[int]
+    by_hand: bool = False
 
     @property
     def caller(self) -> Caller:
@@ -82,8 +84,10 @@ async def load(db: Database, claim: Claim) -> Work:
         grants = [grant for grant in grants if grant.paper in LIVE | ENDED]
         for grant in grants:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
-                await _expire(session, caller, grant)
-        await _assign_slots(session, identity.id, grants)
+                await expire(session, caller, grant)
+        by_hand = connection.kind == Kind.MANUAL and connection.state != State.REMOVED
+        if not by_hand:  # a slot is a place for a policy of ours
+            await _assign_slots(session, identity.id, grants)
         wanted = tuple(_wanted(grant, now) for grant in grants)
         return Work(
             claim=claim,
@@ -94,6 +98,7 @@ async def load(db: Database, claim: Claim) -> Work:
             written=await _written(session, identity, wanted),
             doomed=_doomed(identity.policies, written_lately, wanted),
             held=frozenset(name.slot for each in identity.policies if (name := parse_name(each))),
+            by_hand=by_hand,
         )
 
 
@@ -172,7 +177,8 @@ async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: 
         await _note(session, caller, "grant.lapsed", grant)
 
 
-async def _expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
+async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
+    """Ends the paper of a grant whose date has come."""
     grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
     grant.removed_at = grant.verified_at = None
     grant.version += 1

@@ -10,7 +10,9 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.identities import service
+from broker.identities.enter import NewIdentity, enter
 from broker.identities.views import IdentityChange, IdentityView, PolicyView
+from broker.settings import Settings
 from broker.web import Page, after, checked_size, needs, page_of
 
 
@@ -33,6 +35,17 @@ class IdentityController(Controller):
         size = checked_size(page_size)
         rows = await service.page(db, caller, after=after(page_token), limit=size + 1, name=name)
         return page_of(rows, size, lambda view: view.id)
+
+    @post(summary="Enter an identity by hand", operation_id="enterIdentity", guards=[needs(Scope.WRITE)])
+    async def enter(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        settings: NamedDependency[Settings],
+        data: JSONBody[NewIdentity],
+    ) -> IdentityView:
+        """For a connection of kind manual, whose identities nobody can look up. You say that SES has verified it."""
+        return await enter(db, caller, data, partition=settings.aws_partition)
 
     @get("/{identity_id:uuid}", summary="Show an identity", operation_id="showIdentity", guards=[needs(Scope.READ)])
     async def show(

@@ -5,6 +5,18 @@ from pathlib import Path
 
 import click
 
+CALLS = (
+    "v1_send_email",
+    "v1_send_raw_email",
+    "v1_send_templated_email",
+    "v1_send_bulk_templated_email",
+    "v2_send_email_simple",
+    "v2_send_email_raw",
+    "v2_send_email_template",
+    "v2_send_bulk_email",
+    "smtp",
+)
+
 
 def state_directory() -> Path:
     """The user's directory for state (XDG Base Directory Specification, XDG_STATE_HOME)."""

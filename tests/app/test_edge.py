@@ -60,6 +60,7 @@ async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: R
     reason: dict[str, Any] = {
         "/destinations": DESTINATION,
         "/prove": PROOF,
+        "/confirm": {"what": "applied"},
         "/replay": {"from": hour_ago},
         "/recover": {"since": hour_ago},
         "/migrate": {"to": "identity_topic"},

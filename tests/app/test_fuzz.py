@@ -43,6 +43,23 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "event_types": ["bounce"],
         "eventbridge": {"bus_arn": "arn"},
     },
+    ("POST", "/v1/simulations"): {
+        "send": {
+            "call": "smtp",
+            "from": "a@example.com",
+            "caller": "222222222222",
+            "at": "2030-01-01T00:00:00Z",
+            "source_ip": "203.0.113.7",
+            "arns": ["FromArn"],
+            "recipients": ["b@example.com"],
+        },
+        "policies": [{"Version": "2012-10-17", "Statement": []}],
+        "identity_arn": PROPOSAL["identity_arn"],
+        "dns": False,
+    },
+    ("POST", "/v1/identities"): {"connection_id": str(new_id()), "region": "eu-west-1", "name": "example.com"},
+    ("POST", f"{GRANT}/confirm"): {"what": "applied", "note": "n"},
+    ("POST", "/v1/explanations"): {"text": "Email address is not verified."},
     ("POST", "/v1/endpoints"): {
         "url": "http://127.0.0.1:1/",
         "description": "d",

@@ -55,7 +55,13 @@ ENDED = {
 }
 SUSPENDED = {(Verb.SUSPEND, Party.OWNER, Paper.AGREED, maker) for maker in (None, *Party)}
 RESUMED = {(Verb.RESUME, Party.OWNER, Paper.PAUSED, maker) for maker in (None, *Party)}
-ALLOWED = DECIDED_BY_OTHER | WITHDRAWN_BY_MAKER | AMENDED | ENDED | SUSPENDED | RESUMED
+CONFIRMED = {
+    (Verb.CONFIRM, Party.OWNER, paper, maker)
+    for paper, maker in product(
+        (Paper.AGREED, Paper.PAUSED, Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED), (None, *Party)
+    )
+}
+ALLOWED = DECIDED_BY_OTHER | WITHDRAWN_BY_MAKER | AMENDED | ENDED | SUSPENDED | RESUMED | CONFIRMED
 
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.RESTORE])
