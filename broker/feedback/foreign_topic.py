@@ -1,7 +1,9 @@
 """The route `foreign_topic`: the owner's identities tell a topic of the delegate's, once the owner has said yes."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 from sqlalchemy import update
 
 from broker.audit.service import record
@@ -60,17 +62,18 @@ class ForeignTopic:
 
     async def _set_up(self, case: Case, access: RoleAccess) -> Checked:
         # What the grant no longer is for has no business with the delegate's topic.
-        await self._give_back(case, tuple(case.previous.keys() - set(case.names)), access)
+        left = case.previous.keys() - set(case.names)
+        await self._give_back(case, tuple(left), access)
         before = await self._look(case, case.names, access)
         todo = {name: case.todo(name, now) for name, now in before.items()}
-        await self._remember(case, before, todo)
+        previous = await self._remember(case, before, todo)
         refused = await self._set(case, before, todo, access)
         own = case.work.identity
         if own in refused:
             held = {name: case.held(name, now) for name, now in before.items()}
             return Checked(
                 state=RouteState.broken,
-                reason=f"SES does not take the {refused[own]}",
+                reason=f"SES does not take {refused[own]}",
                 choices=named(case.work, ADMIT, REMOVE),
                 found=found_in(case, held),
             )
@@ -78,7 +81,9 @@ class ForeignTopic:
         if any(case.free(name, after[name]) for name in after.keys() - refused.keys()):
             raise Unavailable("SES does not show the notification topics that were just set.")
         await self._silence(case, after, access)
-        return judged(case, after, {name: f"the {text}" for name, text in refused.items()})
+        checked = judged(case, after, refused)
+        kept = {name: each for name, each in previous.items() if name not in left} if left else None
+        return msgspec.structs.replace(checked, previous=kept)
 
     async def _set(
         self, case: Case, before: Look, todo: Mapping[str, tuple[str, ...]], access: RoleAccess
@@ -93,7 +98,7 @@ class ForeignTopic:
                     with going_on(after=done):
                         await change(self._ses, access, name, kind, before=slot, wanted=wanted)
                 except Refused as error:
-                    refused[name] = f"{kind} topic: {error.detail}"
+                    refused[name] = f"the {kind} topic: {error.detail}"
                     if name == case.work.identity:
                         if error.code != _NOT_TAKEN:
                             raise
@@ -160,13 +165,13 @@ class ForeignTopic:
             return False
         return True
 
-    async def _remember(self, case: Case, before: Look, todo: Mapping[str, tuple[str, ...]]) -> None:
+    async def _remember(self, case: Case, before: Look, todo: Mapping[str, tuple[str, ...]]) -> Mapping[str, Any]:
         """Writes down what is about to be replaced, before it is: after a crash nobody else would know."""
         work, known = case.work, case.previous
         records = {name: case.record(name, now, todo[name]) for name, now in before.items()}
         previous = known | {name: each for name, (each, _) in records.items()}
         if previous == known:
-            return
+            return known
         caller = Caller.system(work.owner_id, job="routes")
         async with self._db.begin(caller) as session:
             await session.execute(update(Route).where(Route.id == work.id).values(previous=previous))
@@ -181,6 +186,7 @@ class ForeignTopic:
                     counterpart_id=work.delegate_id,
                     identities=replaced,
                 )
+        return previous
 
     async def _look(self, case: Case, names: tuple[str, ...], access: RoleAccess) -> Look:
         """One beneath the grant's that SES no longer knows has nothing to be set on; its own is always looked at."""

@@ -121,6 +121,7 @@ async def test_terms_that_no_longer_name_a_sub_domain_take_the_topic_off_it(
     checked = await scene.turn(handler, route_id)
 
     assert (mine, RouteState.configured) == (held, checked.state)
+    assert {scene.name} == ((await scene.route(route_id)).previous or {}).keys()
     assert "BounceTopic" not in scene.settings_in_ses(child)
     assert mine == scene.settings_in_ses()["BounceTopic"]
 

@@ -231,6 +231,23 @@ async def test_a_new_route_that_is_not_set_up_is_waited_for(scene: Scene, handle
     assert "BounceTopic" in held(scene)
 
 
+async def test_it_is_looked_at_again_soon_and_less_and_less_often(scene: Scene, handler: Legacy) -> None:
+    """From the beginning when it was asked for again, or has come a step further."""
+    route_id = await listed(scene, handler, Bounce=own_topic(scene, "bounces"))
+    view = await begin(scene, route_id, Target.CONFIGURATION_SET)
+
+    pauses = [(await scene.turn(handler, route_id)).again_in for _ in range(12)]
+    await has_set(scene, view.new_route.id, "delegation-broker-x")
+    further = (await scene.turn(handler, route_id)).again_in
+    await scene.turn(handler, route_id)
+    await begin(scene, route_id, Target.CONFIGURATION_SET)
+    anew = (await scene.turn(handler, route_id)).again_in
+
+    assert [1, 2, 4, 8] == [pause.total_seconds() for pause in pauses[:4] if pause]
+    assert timedelta(minutes=15) == pauses[-1]
+    assert [timedelta(seconds=1)] * 2 == [further, anew]
+
+
 async def has_set(scene: Scene, route_id: UUID, name: str, **values: Any) -> None:
     """The new route is set up in the delegate's account."""
     topic_id = new_id()
