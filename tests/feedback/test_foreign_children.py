@@ -4,7 +4,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select, update
 
+from broker.aws_access import RoleAccess
 from broker.db import Database
+from broker.errors import Refused
 from broker.feedback.foreign_rules import BYPASSES
 from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.views import RouteKind, RouteState
@@ -149,3 +151,34 @@ async def test_a_slot_beneath_that_another_sender_holds_through_its_own_grant_is
         "identities"
     ]
     assert theirs == scene.settings_in_ses(child)["BounceTopic"]
+
+
+class Refusing(NotificationsGateway):
+    """SES as it is, but for one identity that it takes no topic on."""
+
+    def __init__(self, ses: NotificationsGateway, name: str) -> None:  # noqa: F811 — not the fixture
+        vars(self).update(vars(ses))
+        self.name = name
+
+    async def set_topic(self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None) -> None:
+        if identity == self.name:
+            raise Refused("Domain is not eligible.", code="InvalidParameterValue")
+        await super().set_topic(access, identity, kind, topic_arn)
+
+
+async def test_a_sub_domain_that_ses_takes_no_topic_on_is_partial_with_the_reason(
+    db: Database,
+    scene: Scene,
+    ses: NotificationsGateway,  # noqa: F811 — the fixture
+) -> None:
+    child, mine = await with_child(scene), scene.topic("mine")
+    handler = ForeignTopic(db, Refusing(ses, child))
+    route_id = await scene.make_route(RouteKind.foreign_topic, asking(bounce=mine))
+
+    checked = await approved(scene, handler, route_id)
+
+    assert RouteState.configured == checked.state
+    assert f"Partial: mail from {child} is not covered." in (checked.reason or "")
+    assert "Domain is not eligible." in (checked.reason or "")
+    assert any("sns:Publish" in choice for choice in checked.choices)
+    assert mine == scene.settings_in_ses()["BounceTopic"]
