@@ -21,6 +21,11 @@ def concerned(identity: str, others: Iterable[str], patterns: Sequence[str]) -> 
     return tuple(sorted(name for name in beneath if any(_overlaps(pattern, name.lower()) for pattern in lowered)))
 
 
+def covered(identity: str, others: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """All identities that a grant's mail may come from: its own first, then those that are `concerned`."""
+    return (identity, *concerned(identity, others, patterns))
+
+
 def is_beneath(name: str, identity: str) -> bool:
     """Whether this is a sub-domain of the identity, or an address in it or in a sub-domain."""
     if "@" in identity:

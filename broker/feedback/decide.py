@@ -41,12 +41,13 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 async def approve(db: Database, caller: Caller, route_id: UUID, wanted: Approval) -> RouteView:
     """Has the delegate's topics set on the owner's identity. `Conflict` while a slot is taken, without `replace`.
 
-    Approving again, with or without `replace`, is how an owner answers a route that has become pending or broken.
+    Approving again, with or without `replace`, is how an owner answers a route that has become pending, broken or
+    partial.
     """
     async with db.begin(caller) as session:
         route = await _to_decide(session, caller, route_id)
         asked = agreed(route.settings)
-        if asked.decision is not None and RouteState(route.state) in _STANDS:
+        if asked.decision is not None and RouteState(route.state) in _STANDS and not route.choices:
             raise Conflict("This route is approved and set up already.")
         await require_proven(session, route.delegate_id, asked)
         # One decision at a time on an identity, so that the later one is known as such.
@@ -115,10 +116,14 @@ async def _to_decide(session: AsyncSession, caller: Caller, route_id: UUID) -> R
 
 
 async def _conflict(session: AsyncSession, route: Route, identity: str) -> str | None:
-    """By what SES held at the last look and by what else was approved meanwhile."""
+    """By what SES held at the last look and by what else was approved meanwhile.
+
+    Of the grant's own identity: what is taken beneath it is left as it is, and the route is partial.
+    """
     others = await holders.rivals(session, identity_id=route.identity_id, besides=route.id)
-    seen = {kind: Holder(who) for kind, who in route.found.get("slots", {}).items()}
-    held = seen | holders.promised(agreed(route.settings), others)
+    slots = route.found.get("identities", {}).get(identity, {})
+    seen = {kind: Holder(who) for kind, who in slots.items()}
+    held = seen | holders.promised(agreed(route.settings), holders.on(identity, others))
     return holders.conflict(identity, held)
 
 

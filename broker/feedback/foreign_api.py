@@ -41,7 +41,9 @@ class ForeignRouteController(Controller):
 
         The broker hears nothing of it, so `configured` is all that such a route will ever say. SES has one topic for
         each kind of notification: where one is set already this is refused with what holds it, unless you `replace` it;
-        what was there is recorded in `previous` and put back when the route is removed or its grant ends.
+        what was there is recorded in `previous` and put back when the route is removed or its grant ends. Verified
+        sub-domains and addresses that the grant's mail may come from have settings of their own, which are set as well;
+        what is taken there is left as it is, and the route says that it is partial, until you approve with `replace`.
         """
         return await decide.approve(db, caller, route_id, data or Approval())
 

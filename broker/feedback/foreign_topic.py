@@ -1,4 +1,4 @@
-"""The route `foreign_topic`: the owner's identity tells a topic of the delegate's, once the owner has said yes."""
+"""The route `foreign_topic`: the owner's identities tell a topic of the delegate's, once the owner has said yes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,12 @@ from broker.caller import Caller
 from broker.db import Database
 from broker.errors import Refused, Unavailable
 from broker.feedback import holders
-from broker.feedback.foreign_terms import Agreed, Forwarding, agreed
-from broker.feedback.handling import Checked, RouteWork
-from broker.feedback.holders import Holder, Rival
+from broker.feedback.foreign_rules import ADMIT, REMOVE, Case, Look, found_in, judged, named, to_decide
+from broker.feedback.foreign_terms import agreed
+from broker.feedback.handling import Checked, RouteWork, going_on
 from broker.feedback.models import Route
 from broker.feedback.notification_settings import (
     IdentityNotifications,
-    Notifications,
     Slot,
     change,
     listed,
@@ -27,24 +26,7 @@ from broker.feedback.notification_settings import (
 from broker.feedback.slots import BY_HAND
 from broker.feedback.views import RouteState
 
-BYPASSES = (
-    "SES publishes straight to the delegate's topic, so the broker hears nothing of it: that it is configured is all "
-    "that can be said."
-)
-ASKED = (
-    "The delegate asks that SES tell its topic of the {kinds} notifications of {identity}. It would hear of all mail "
-    "of this identity, whoever sends it, and not only of its own."
-)
-APPROVE = "The owner approves: POST /v1/routes/{id}/approve."
-REPLACE = 'The owner approves and lets it take the place of what is set: the same with {{"replace": true}}.'
-DECLINE = "The owner declines: POST /v1/routes/{id}/decline."
-ADMIT = (
-    "The delegate lets the service principal ses.amazonaws.com publish to its topic (sns:Publish) on behalf of the "
-    "owner's account, and does not encrypt it under the AWS-managed key alias/aws/sns."
-)
-REMOVE = "Either party removes the route: DELETE /v1/routes/{id}."
-_TAKEN = "What is set there was left as it is."
-_GIVEN = "The owner has given the {kinds} notifications to another route; they come back when that one is removed."
+_NOT_TAKEN = "InvalidParameterValue"
 
 
 class ForeignTopic:
@@ -61,178 +43,160 @@ class ForeignTopic:
         """
         if work.ended:
             return await self.remove(work)
-        asked, others = agreed(work.settings), await self._rivals(work)
-        if asked.decision is None:
-            return await self._ask(work, asked, others)
+        case = await self._case(work)
+        if case.asked.decision is None:
+            return to_decide(case, await self._look(case, case.names, work.owner) if work.owner else {})
         if work.owner is None:
-            return Checked(state=RouteState.pending, reason=BY_HAND, choices=_named(work, REMOVE))
-        return await self._set_up(work, asked, others, work.owner)
+            return Checked(state=RouteState.pending, reason=BY_HAND, choices=named(work, REMOVE))
+        return await self._set_up(case, work.owner)
 
     async def remove(self, work: RouteWork) -> Checked:
-        """Forwarding on, then our topics away and what was there before back in their place."""
+        """Forwarding on, then our topics away and what was there before back in their place, on every identity."""
         if work.previous is None:
             return Checked(state=RouteState.removed)
         if work.owner is None:
             return Checked(state=RouteState.broken, reason=BY_HAND)
-        asked, others = agreed(work.settings), await self._rivals(work)
-        before = await self._read(work, work.owner)
-        back = _restored(asked, before, work.previous, others)
-        if back and not before.forwarding:
-            # First: SES may have nobody left to tell once a topic is gone.
-            await self._ses.set_forwarding(work.owner, work.identity, enabled=True)
-        lost = [
-            kind
-            for kind, slot in back.items()
-            if not await self._put_back(work, work.owner, kind, before=before.slots[kind], wanted=slot)
-        ]
-        after = await self._read(work, work.owner)
-        if any(after.topic(kind) == asked.wanted[kind].topic for kind in back):
-            raise Unavailable("SES still shows the notification topics that were just taken away.")
-        if work.previous.get("forwarding") == "off" and after.forwarding and after.reachable:
-            await self._ses.set_forwarding(work.owner, work.identity, enabled=False)
-        gone = f"SES no longer takes the {listed(tuple(lost))} topic that was there before." if lost else None
-        return Checked(state=RouteState.removed, reason=gone)
+        case = await self._case(work)
+        lost = await self._give_back(case, tuple(case.previous), work.owner)
+        return Checked(state=RouteState.removed, reason=" ".join(lost) or None)
 
-    async def _ask(self, work: RouteWork, asked: Agreed, others: tuple[Rival, ...]) -> Checked:
-        held = dict(holders.promised(asked, others))
-        if work.owner is not None:
-            seen = holders.holders(asked, await self._read(work, work.owner), others)
-            held = {kind: held.get(kind, who) if who is Holder.NOBODY else who for kind, who in seen.items()}
-        why = holders.conflict(work.identity, held)
-        reason = ASKED.format(kinds=listed(tuple(asked.wanted)), identity=work.identity)
-        return Checked(
-            state=RouteState.requested,
-            reason=f"{reason} {why}" if why else reason,
-            choices=_named(work, REPLACE if why else APPROVE, DECLINE),
-            found={"slots": {kind: who.value for kind, who in held.items()}},
-        )
-
-    async def _set_up(self, work: RouteWork, asked: Agreed, others: tuple[Rival, ...], access: RoleAccess) -> Checked:
-        before = await self._read(work, access)
-        held = holders.holders(asked, before, others)
-        away = holders.given_away(asked, others)
-        todo = tuple(kind for kind in held if kind not in away and _may_set(work, asked, kind, held[kind]))
-        await self._remember(work, asked, before, todo)
-        try:
-            for kind in todo:
-                slot = asked.wanted[kind]
-                await change(self._ses, access, work.identity, kind, before=before.slots[kind], wanted=slot)
-        except Refused as error:
-            if error.code != "InvalidParameterValue":
-                raise
+    async def _set_up(self, case: Case, access: RoleAccess) -> Checked:
+        # What the grant no longer is for has no business with the delegate's topic.
+        left = case.previous.keys() - set(case.names)
+        await self._give_back(case, tuple(left), access)
+        before = await self._look(case, case.names, access)
+        todo = {name: case.todo(name, now) for name, now in before.items()}
+        previous = await self._remember(case, before, todo)
+        refused = await self._set(case, before, todo, access)
+        own = case.work.identity
+        if own in refused:
+            held = {name: case.held(name, now) for name, now in before.items()}
             return Checked(
                 state=RouteState.broken,
-                reason=f"SES does not take the {kind} topic: {error.detail}",
-                choices=_named(work, ADMIT, REMOVE),
-                found=_found(work, asked, held, ()),
+                reason=f"SES does not take {refused[own]}",
+                choices=named(case.work, ADMIT, REMOVE),
+                found=found_in(case, held),
             )
-        after = await self._read(work, access)
-        await self._forward(work, asked, after, access)
-        return self._judge(work, asked, holders.holders(asked, after, others), away)
-
-    def _judge(self, work: RouteWork, asked: Agreed, held: Mapping[str, Holder], away: frozenset[str]) -> Checked:
-        ours = tuple(kind for kind in held if held[kind] is Holder.THIS_ROUTE)
-        found = _found(work, asked, held, ours)
-        if any(held[kind] is Holder.NOBODY for kind in held.keys() - away):
+        after = await self._look(case, case.names, access)
+        if any(case.free(name, after[name]) for name in after.keys() - refused.keys()):
             raise Unavailable("SES does not show the notification topics that were just set.")
-        taken = {kind: who for kind, who in held.items() if kind not in ours and kind not in away}
-        why = [
-            *((holders.conflict(work.identity, taken), _TAKEN) if taken else ()),
-            *((_GIVEN.format(kinds=listed(tuple(sorted(away)))),) if away else ()),
-        ]
-        if not why:
-            return Checked(state=RouteState.configured, reason=BYPASSES, found=found)
-        choices = _named(work, *((REPLACE,) if taken else ()), REMOVE)
-        return Checked(state=RouteState.pending, reason=" ".join(map(str, why)), choices=choices, found=found)
+        await self._silence(case, after, access)
+        checked = judged(case, after, refused)
+        kept = {name: each for name, each in previous.items() if name not in left} if left else None
+        return msgspec.structs.replace(checked, previous=kept)
 
-    async def _forward(self, work: RouteWork, asked: Agreed, after: Notifications, access: RoleAccess) -> None:
-        ours = all(
-            after.topic(kind) == asked.wanted[kind].topic for kind in ("bounce", "complaint") if kind in asked.wanted
+    async def _set(
+        self, case: Case, before: Look, todo: Mapping[str, tuple[str, ...]], access: RoleAccess
+    ) -> dict[str, str]:
+        """What SES refused, by identity; nothing beneath the grant's own where that is refused."""
+        refused: dict[str, str] = {}
+        done = 0
+        for name, kinds in todo.items():
+            for kind in kinds:
+                slot, wanted = before[name].slots[kind], case.asked.wanted[kind]
+                try:
+                    with going_on(after=done):
+                        await change(self._ses, access, name, kind, before=slot, wanted=wanted)
+                except Refused as error:
+                    refused[name] = f"the {kind} topic: {error.detail}"
+                    if name == case.work.identity:
+                        if error.code != _NOT_TAKEN:
+                            raise
+                        return refused
+                    break
+                done += slot != wanted
+        return refused
+
+    async def _silence(self, case: Case, after: Look, access: RoleAccess) -> None:
+        for done, name in enumerate(name for name, now in after.items() if case.to_silence(now)):
+            with going_on(after=done):
+                await self._ses.set_forwarding(access, name, enabled=False)
+
+    async def _give_back(self, case: Case, names: tuple[str, ...], access: RoleAccess) -> list[str]:
+        """Sentences on the former topics that are gone: their slots are empty then."""
+        before = await self._look(case, names, access)
+        back = {name: case.restored(name, now) for name, now in before.items()}
+        lost: list[str] = []
+        done = 0
+        for name, wanted in back.items():
+            if not wanted:
+                continue
+            with going_on(after=done):
+                gone = await self._put_back(name, before, wanted, access)
+            if gone:
+                where = "" if name == case.work.identity else f" on {name}"
+                lost.append(f"SES no longer takes the {listed(gone)} topic that was there before{where}.")
+            done += 1
+        after = await self._look(case, names, access)
+        for name, wanted in back.items():
+            if any(after[name].topic(kind) == case.asked.wanted[kind].topic for kind in wanted if name in after):
+                raise Unavailable("SES still shows the notification topics that were just taken away.")
+        for name, now in after.items():
+            if case.previous[name].get("forwarding") == "off" and now.forwarding and now.reachable:
+                with going_on(after=done):
+                    await self._ses.set_forwarding(access, name, enabled=False)
+                done += 1
+        return lost
+
+    async def _put_back(
+        self, name: str, before: Look, wanted: Mapping[str, Slot], access: RoleAccess
+    ) -> tuple[str, ...]:
+        """The kinds whose former topic is gone."""
+        if not before[name].forwarding:
+            # First: SES may have nobody left to tell once a topic is gone.
+            await self._ses.set_forwarding(access, name, enabled=True)
+        return tuple(
+            [
+                kind
+                for kind, slot in wanted.items()
+                if not await self._fill(name, kind, before[name].slots[kind], slot, access)
+            ]
         )
-        if asked.forwarding is Forwarding.OFF and after.forwarding and after.reachable and ours:
-            await self._ses.set_forwarding(access, work.identity, enabled=False)
 
-    async def _put_back(self, work: RouteWork, access: RoleAccess, kind: str, *, before: Slot, wanted: Slot) -> bool:
+    async def _fill(self, name: str, kind: str, before: Slot, wanted: Slot, access: RoleAccess) -> bool:
         """False when the former topic is gone: the slot is empty then."""
         try:
-            await change(self._ses, access, work.identity, kind, before=before, wanted=wanted)
+            await change(self._ses, access, name, kind, before=before, wanted=wanted)
         except Refused as error:
-            if wanted.topic is None or error.code != "InvalidParameterValue":
+            if wanted.topic is None or error.code != _NOT_TAKEN:
                 raise
             left = Slot(before.topic, before.headers and wanted.headers)
-            await change(self._ses, access, work.identity, kind, before=left, wanted=Slot())
+            await change(self._ses, access, name, kind, before=left, wanted=Slot())
             return False
         return True
 
-    async def _remember(self, work: RouteWork, asked: Agreed, before: Notifications, todo: tuple[str, ...]) -> None:
+    async def _remember(self, case: Case, before: Look, todo: Mapping[str, tuple[str, ...]]) -> Mapping[str, Any]:
         """Writes down what is about to be replaced, before it is: after a crash nobody else would know."""
-        kept = dict(work.previous or {})
-        new = {kind: before.topic(kind) for kind in asked.wanted if kind not in kept}
-        new |= {kind: before.topic(kind) for kind in todo if before.topic(kind) not in {None, asked.wanted[kind].topic}}
-        new = {kind: None if arn == asked.wanted[kind].topic else arn for kind, arn in new.items()}
-        if not new.keys() - kept.keys() and all(kept[kind] == arn for kind, arn in new.items()):
-            return
-        headers = set(str(kept.get("headers") or "").split()) - new.keys()
-        headers |= {kind for kind, arn in new.items() if arn and before.slots[kind].headers}
-        forwarding = kept.get("forwarding", "on" if before.forwarding else "off")
-        previous = kept | new | {"headers": " ".join(sorted(headers)), "forwarding": forwarding}
+        work, known = case.work, case.previous
+        records = {name: case.record(name, now, todo[name]) for name, now in before.items()}
+        previous = known | {name: each for name, (each, _) in records.items()}
+        if previous == known:
+            return known
         caller = Caller.system(work.owner_id, job="routes")
         async with self._db.begin(caller) as session:
             await session.execute(update(Route).where(Route.id == work.id).values(previous=previous))
-            replaced = [kind for kind, arn in new.items() if arn and kind in todo]
+            replaced = {name: list(kinds) for name, (_, kinds) in records.items() if kinds}
             if replaced:
                 subject = ("route", work.id)
                 await record(
-                    session, caller, "route.replaced", subject=subject, counterpart_id=work.delegate_id, kinds=replaced
+                    session,
+                    caller,
+                    "route.replaced",
+                    subject=subject,
+                    counterpart_id=work.delegate_id,
+                    identities=replaced,
                 )
+        return previous
 
-    async def _read(self, work: RouteWork, access: RoleAccess) -> Notifications:
-        return notifications_of(await self._ses.notification_settings(access, work.identity))
+    async def _look(self, case: Case, names: tuple[str, ...], access: RoleAccess) -> Look:
+        """One beneath the grant's that SES no longer knows has nothing to be set on; its own is always looked at."""
+        if not names:
+            return {}
+        told = await self._ses.settings_of(access, names)
+        present = [name for name in names if name in told or name == case.work.identity]
+        return {name: notifications_of(told.get(name, {})) for name in present}
 
-    async def _rivals(self, work: RouteWork) -> tuple[Rival, ...]:
+    async def _case(self, work: RouteWork) -> Case:
         async with self._db.read(Caller.system(work.owner_id, job="routes")) as session:
-            return await holders.rivals(session, identity_id=work.identity_id, besides=work.id)
-
-
-def _may_set(work: RouteWork, asked: Agreed, kind: str, who: Holder) -> bool:
-    """Ours is kept right, an empty slot is taken; another topic is replaced once, when the owner has said so.
-
-    What somebody sets afterwards is somebody's wish too: it stays until the owner decides again.
-    """
-    if who in {Holder.NOBODY, Holder.THIS_ROUTE}:
-        return True
-    decision = asked.decision
-    return bool(decision and decision.replace and kind not in _set_already(work, asked))
-
-
-def _set_already(work: RouteWork, asked: Agreed) -> frozenset[str]:
-    """Kinds that were ours at some time since the owner's latest decision."""
-    same = asked.decision and work.found.get("decided_at") == msgspec.to_builtins(asked.decision.at)
-    return frozenset(work.found.get("set", ())) if same else frozenset()
-
-
-def _found(work: RouteWork, asked: Agreed, held: Mapping[str, Holder], ours: tuple[str, ...]) -> dict[str, Any]:
-    decided_at = msgspec.to_builtins(asked.decision.at) if asked.decision else None
-    return {
-        "slots": {kind: who.value for kind, who in held.items()},
-        "set": sorted(_set_already(work, asked) | set(ours)),
-        "decided_at": decided_at,
-    }
-
-
-def _restored(
-    asked: Agreed, before: Notifications, previous: Mapping[str, Any], others: tuple[Rival, ...]
-) -> dict[str, Slot]:
-    """What the slots that hold our topic are to hold instead; one that another living route shares is kept."""
-    headers = str(previous.get("headers") or "").split()
-    found = {}
-    for kind, slot in asked.wanted.items():
-        shared = any(each.foreign and each.alive and each.topics.get(kind) == slot.topic for each in others)
-        if before.topic(kind) == slot.topic and not shared:
-            topic = holders.to_put_back(kind, previous.get(kind), others)
-            found[kind] = Slot(topic, bool(topic) and kind in headers)
-    return found
-
-
-def _named(work: RouteWork, *choices: str) -> tuple[str, ...]:
-    return tuple(choice.format(id=work.id) for choice in choices)
+            others = await holders.rivals(session, identity_id=work.identity_id, besides=work.id)
+        return Case(work, agreed(work.settings), others)

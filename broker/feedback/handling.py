@@ -1,7 +1,8 @@
 """What the four kinds of route have in common: what a check is given, what it found, and who carries it out."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
@@ -9,11 +10,23 @@ from uuid import UUID
 import msgspec
 
 from broker.aws_access import RoleAccess
+from broker.errors import Unavailable
 from broker.feedback.views import RouteKind, RouteState
 
 
 class Unfinished(Exception):  # an outcome: SES takes about one such call a second, so the rest follows in the next run
     """Part of it was done, and then AWS asked to wait. Nothing is written; the next run begins in a moment."""
+
+
+@contextmanager
+def going_on(*, after: int) -> Iterator[None]:
+    """A call to AWS: where so many before it took effect in this run, `Unavailable` becomes `Unfinished`."""
+    try:
+        yield
+    except Unavailable as error:
+        if after:
+            raise Unfinished from error
+        raise
 
 
 class Settled(Exception):  # an outcome: the route of a grant that has ended, which is kept as it is
@@ -89,7 +102,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     `state`: `configured` becomes `live` or `quiet` by what was heard. `previous` and `found` None: as they were.
     `more_topics`: further topics to be known. `forget`: ARNs of the owner's topics that no route comes through any
     more. `unfinished`: stored as it is, and worked on again in a moment, so that what this says is on paper before the
-    next step is taken.
+    next step is taken. `again_in`: when to look again, where that is sooner than usual.
     """
 
     state: RouteState
@@ -101,6 +114,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     more_topics: tuple[TenantTopic, ...] = ()
     forget: tuple[str, ...] = ()
     unfinished: bool = False
+    again_in: timedelta | None = None
 
 
 class Handler(Protocol):

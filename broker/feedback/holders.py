@@ -9,6 +9,8 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.feedback.beneath import children_of, from_addresses_of
+from broker.feedback.children import covered
 from broker.feedback.foreign_terms import Agreed, agreed
 from broker.feedback.models import Route, Topic
 from broker.feedback.notification_settings import Notifications, listed
@@ -27,7 +29,7 @@ class Holder(StrEnum):
     OWNER = "owner"
 
 
-_WORDS = {
+WORDS = {
     Holder.BROKER: "the broker's own topic (a route of the kind identity_topic)",
     Holder.ANOTHER_ROUTE: "a topic of another sender, which the owner approved",
     Holder.OWNER: "a topic that the owner has set itself",
@@ -35,9 +37,13 @@ _WORDS = {
 
 
 class Rival(msgspec.Struct, frozen=True):
-    """Another route of the same identity. `topics` by kind; `alive`: it is to be kept; `decided_at`: the owner's."""
+    """Another route that sets slots in the same account and Region.
+
+    `names`: the identities it sets them on. `topics` by kind; `alive`: it is to be kept; `decided_at`: the owner's.
+    """
 
     id: UUID
+    names: frozenset[str]
     foreign: bool
     alive: bool
     topics: Mapping[str, str]
@@ -46,37 +52,54 @@ class Rival(msgspec.Struct, frozen=True):
 
 
 async def rivals(session: AsyncSession, *, identity_id: UUID, besides: UUID) -> tuple[Rival, ...]:
-    """Runs as the owner, who is a party to every route of the identity; removed ones are among them."""
+    """Runs as the owner, who is a party to every route of its identities; removed ones are among them.
+
+    A route of a domain concerns the identities beneath it too, so those of the whole account and Region are looked at.
+    """
+    here = await session.get_one(Identity, identity_id)
     ours = (
         (Topic.source == "broker_topic")
         & (Topic.connection_id == Identity.connection_id)
         & (Topic.region == Identity.region)
     )
     query = (
-        select(Route, Topic.arn, Grant.ended_at)
+        select(Route, Topic.arn, Grant, Identity)
         .join(Grant, Grant.id == Route.grant_id)
         .join(Identity, Identity.id == Route.identity_id)
         .outerjoin(Topic, ours)
         .where(
-            Route.identity_id == identity_id,
+            Identity.connection_id == here.connection_id,
+            Identity.region == here.region,
             Route.kind.in_(("identity_topic", "foreign_topic")),
             Route.id != besides,
         )
         .order_by(Route.id)
     )
-    rows = (await session.execute(query)).all()
-    return tuple(_rival(route, arn, ended=ended_at is not None) for route, arn, ended_at in rows)
+    found = []
+    children: dict[UUID, tuple[str, ...]] = {}  # hundreds of grants may be on one identity
+    for route, arn, grant, its in (await session.execute(query)).all():
+        if its.id not in children:
+            children[its.id] = await children_of(session, its)
+        names = frozenset(covered(its.name, children[its.id], from_addresses_of(grant)))
+        found.append(_rival(route, names, arn, ended=grant.ended_at is not None))
+    return tuple(found)
 
 
-def _rival(route: Route, arn: str | None, *, ended: bool) -> Rival:
+def on(name: str, others: Iterable[Rival]) -> tuple[Rival, ...]:
+    """Those of them that set slots on this identity."""
+    return tuple(each for each in others if name in each.names)
+
+
+def _rival(route: Route, names: frozenset[str], arn: str | None, *, ended: bool) -> Rival:
     """`arn` is that of the broker's topic for the identity."""
     kept = route.wanted and route.state != "removed"
     if route.kind == "identity_topic":
         # An ended grant's route still brings the bounces of its last mail.
-        return Rival(route.id, foreign=False, alive=kept, topics=dict.fromkeys(KINDS, arn) if arn else {})
+        return Rival(route.id, names, foreign=False, alive=kept, topics=dict.fromkeys(KINDS, arn) if arn else {})
     asked: Agreed = agreed(route.settings)
     return Rival(
         route.id,
+        names,
         foreign=True,
         alive=kept and not ended and asked.decision is not None,
         topics={kind: slot.topic for kind, slot in asked.wanted.items() if slot.topic},
@@ -127,7 +150,7 @@ def conflict(identity: str, held: Mapping[str, Holder]) -> str | None:
     """Which slots are taken and by what, None when none is. Both parties read it."""
     taken = [
         f"the {listed(tuple(kind for kind in held if held[kind] is who))} notifications go to {words}"
-        for who, words in _WORDS.items()
+        for who, words in WORDS.items()
         if who in held.values()
     ]
     if not taken:

@@ -8,8 +8,8 @@ import msgspec
 from broker.aws_access import RoleAccess
 from broker.errors import Refused, Unavailable
 from broker.feedback import slots
-from broker.feedback.children import concerned
-from broker.feedback.handling import Checked, RouteWork, Settled, TenantTopic, Unfinished
+from broker.feedback.children import covered
+from broker.feedback.handling import Checked, RouteWork, Settled, TenantTopic, going_on
 from broker.feedback.owners_topics import Heard, OwnersTopics
 from broker.feedback.slots import Slots
 from broker.feedback.views import RouteState
@@ -63,7 +63,7 @@ class IdentityTopic:
         return await self._check(work, work.owner, work.topic_arn)
 
     async def _check(self, work: RouteWork, access: RoleAccess, ours: str) -> Checked:
-        names = (work.identity, *concerned(work.identity, work.beside.children, work.from_addresses))
+        names = covered(work.identity, work.beside.children, work.from_addresses)
         before = await self._look(access, names)
         lost = slots.lost(work.found.get("identities", {}), before.slots)
         previous = _previous(work, before, ours)
@@ -96,11 +96,8 @@ class IdentityTopic:
         for name, current in before.slots.items():
             for kind in slots.plan(current, ours).free:
                 try:
-                    await self._ses.set_notification_topic(access, name, kind, ours)
-                except Unavailable as error:
-                    if done:
-                        raise Unfinished from error
-                    raise
+                    with going_on(after=done):
+                        await self._ses.set_notification_topic(access, name, kind, ours)
                 except Refused as error:
                     refused[name] = error.detail
                     break
@@ -129,12 +126,8 @@ class IdentityTopic:
         done = 0
         for name, (current, _) in (await self._ses.notifications_of(access, names)).items():
             for kind in (kind for kind in slots.KINDS if current.get(kind) == ours):
-                try:
+                with going_on(after=done):
                     notes += await self._restore(access, name, kind, previous[name].get(kind))
-                except Unavailable as error:
-                    if done:
-                        raise Unfinished from error
-                    raise
                 done += 1
         left = await self._ses.notifications_of(access, names) if done else {}
         if any(ours in current.values() for current, _ in left.values()):

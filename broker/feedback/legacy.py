@@ -11,6 +11,7 @@ from sqlalchemy import Select, func, select, true
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.db import Database
+from broker.due import back_off
 from broker.errors import Refused, Unavailable
 from broker.feedback.handling import Checked, RouteWork
 from broker.feedback.legacy_terms import (
@@ -18,10 +19,10 @@ from broker.feedback.legacy_terms import (
     NO_NEW,
     Migration,
     Progress,
-    Target,
     command,
     edited,
     existing,
+    planned_set,
     sender_for,
     stored,
     would_be_new,
@@ -44,6 +45,7 @@ CONNECT = "The delegate connects its account by a role: POST /v1/connections."
 NOTHING = f"There are no cross-account notifications of this account on {{identity}}. {NO_NEW}"
 BYPASSES = "SES publishes straight to the delegate's topic, so the broker hears nothing of it."
 _READY = frozenset({RouteState.configured.value, RouteState.live.value, RouteState.quiet.value})
+SOON, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=15)
 _CLOCKS_APART = timedelta(hours=1)
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 
@@ -133,19 +135,21 @@ class Legacy:
     ) -> Checked:
         """The old notifications go only after a bounce came through the new route; until then both are there."""
         successor = await self._successor(work, migration)
-        found = {**_listed(there), "migration": self._told(work, migration, successor)}
+        told = self._told(work, migration, successor)
+        found = {**_listed(there), "migration": told}
+        again_in = back_off(told["looks"], first=SOON, most=LONGEST_WAIT)
         if successor.bounced:
             removed = await self.remove(work)
             return msgspec.structs.replace(removed, found=found)
         if not successor.ready:
             why = f" {successor.reason}" if successor.reason else ""
             reason = f"{BYPASSES} The new route of the kind {migration.to.value} is {successor.state}.{why}"
-            return Checked(state=RouteState.configured, reason=reason, found=found)
+            return Checked(state=RouteState.configured, reason=reason, found=found, again_in=again_in)
         sent = await self._send(work, migration, successor, access)
         found["migration"] |= sent
         by = "We have sent one" if sent["test"] else "Send one by `found.migration.command`"
         reason = f"{BYPASSES} It is removed once a test bounce has come through the new route. {by}."
-        return Checked(state=RouteState.configured, reason=reason, found=found)
+        return Checked(state=RouteState.configured, reason=reason, found=found, again_in=again_in)
 
     async def _send(
         self, work: RouteWork, migration: Migration, successor: _Successor, access: RoleAccess
@@ -171,18 +175,20 @@ class Legacy:
 
     def _told(self, work: RouteWork, migration: Migration, successor: _Successor) -> dict[str, Any]:
         waiting = Progress.WAITING_FOR_BOUNCE if successor.ready else Progress.WAITING_FOR_ROUTE
-        needs_set = migration.to is Target.CONFIGURATION_SET and successor.configuration_set is None
         line = command(
             sender=sender_for(work.identity, work.from_addresses),
             identity_arn=work.identity_arn,
             region=work.region,
             configuration_set=successor.configuration_set,
         )
+        before, state = work.found.get("migration", {}), Progress.DONE if successor.bounced else waiting
+        same = before.get("state") == state.value and before.get("asked") == migration.asked
         return {
             "to": migration.to.value,
             "route_id": str(migration.route_id),
-            "state": (Progress.DONE if successor.bounced else waiting).value,
-            "command": None if needs_set else line,
+            "state": state.value,
+            "looks": before.get("looks", 0) + 1 if same else 1,
+            "command": line,
             "asked": migration.asked,
         }
 
@@ -197,7 +203,8 @@ class Legacy:
             .where(Route.id == migration.route_id)
         )
         async with self._db.read(Caller.system(work.delegate_id, job="routes")) as session:
-            route, in_set = (await session.execute(query)).one()
+            route, named = (await session.execute(query)).one()
+            in_set = named or planned_set(migration.to, work.grant_id)
             heard = max((at for at in (route.live_at, route.heard_at) if at is not None), default=None)
             counts = in_set is not None and heard is not None and heard >= migration.began_at
             came = through(work, migration, in_set, any_way=counts)

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from broker.feedback.notification_settings import Notifications, Slot, listed
+from broker.feedback.set_rules import set_name
 from broker.feedback.slots import KINDS
 
 BOUNCE = "bounce@simulator.amazonses.com"
@@ -123,6 +124,11 @@ def sender_for(identity: str, from_addresses: Sequence[str]) -> str:
     local, _, domain = pattern.rpartition("@")
     domain = domain.replace("*.", "test.").replace("*", "").replace("?", "x")
     return f"{local.replace('*', 'bounce-test').replace('?', 'x')}@{domain or identity}"
+
+
+def planned_set(to: Target, grant_id: UUID) -> str | None:
+    """What the configuration set is called that mail has to name once the new route is set up; None: it need not."""
+    return set_name(grant_id) if to is Target.CONFIGURATION_SET else None
 
 
 def command(*, sender: str, identity_arn: str, region: str, configuration_set: str | None) -> str:

@@ -12,7 +12,8 @@ from broker.caller import Caller
 from broker.connections.models import Connection, State
 from broker.db import Database
 from broker.due import Claim
-from broker.feedback.children import concerned
+from broker.feedback.beneath import children_of, from_addresses_of
+from broker.feedback.children import covered
 from broker.feedback.handling import Beside, RouteWork
 from broker.feedback.models import Route, Topic
 from broker.feedback.slots import Slots, by_identity
@@ -66,7 +67,7 @@ async def load(db: Database, claimed: Claim) -> Loaded:
         identity_arn=identity.arn,
         region=identity.region,
         accounts=tuple(grant.accounts),
-        from_addresses=_from_addresses(grant),
+        from_addresses=from_addresses_of(grant),
         owner=connection.access(identity.region) if _may_act(connection) else None,
         delegate=accesses[0] if accesses else None,
         settings=route.settings,
@@ -114,11 +115,13 @@ async def _own_topic(session: AsyncSession, route: Route) -> list[Topic]:
 async def _beside(
     session: AsyncSession, route: Route, identity: Identity, topics: Iterable[Topic]
 ) -> tuple[Beside, Topic | None]:
+    if route.kind == RouteKind.foreign_topic:
+        return Beside(children=await children_of(session, identity)), None
     if route.kind != RouteKind.identity_topic:
         return Beside(), None
     own = [topic for topic in topics if topic.source == "tenant_topic" and topic.arn]
     ours = next((topic for topic in topics if topic.source == "broker_topic"), None)
-    children = await _children(session, identity)
+    children = await children_of(session, identity)
     others = await _others(session, route, identity) if route.previous is None or not route.wanted else []
     wanting = [each for each in others if each.wanted]
     beside = Beside(
@@ -131,15 +134,6 @@ async def _beside(
         subscriptions={str(topic.arn): topic.subscription_arn for topic in own if topic.subscription_arn},
     )
     return beside, ours
-
-
-async def _children(session: AsyncSession, identity: Identity) -> tuple[str, ...]:
-    """Verified identities beneath this one; only what is verified supplies settings of its own."""
-    name = func.lower(Identity.name)
-    ending = [name.endswith(f"{sign}{identity.name.lower()}", autoescape=True) for sign in ".@"]
-    same_place = (Identity.connection_id == identity.connection_id, Identity.region == identity.region)
-    there = (Identity.removed_at.is_(None), Identity.verified)
-    return tuple(await session.scalars(select(Identity.name).where(*same_place, *there, or_(*ending))))
 
 
 class _Other(msgspec.Struct, frozen=True):
@@ -170,8 +164,8 @@ async def _others(session: AsyncSession, route: Route, identity: Identity) -> li
     children: dict[UUID, tuple[str, ...]] = {}  # hundreds of grants may be on one identity
     for other, its, grant in (await session.execute(query)).all():
         if its.id not in children:
-            children[its.id] = await _children(session, its)
-        names = (its.name, *concerned(its.name, children[its.id], _from_addresses(grant)))
+            children[its.id] = await children_of(session, its)
+        names = covered(its.name, children[its.id], from_addresses_of(grant))
         previous = by_identity(other.previous or {}, its.name)
         found.append(_Other(other.wanted, names, tuple(other.found.get("topics", ())), previous))
     return found
@@ -205,7 +199,3 @@ def _may_act(connection: Connection) -> bool:
 def _gone(owners: Connection, delegates: Sequence[Connection]) -> frozenset[Side]:
     sides: dict[Side, bool] = {"owner": owners.state == State.REMOVED, "delegate": not delegates}
     return frozenset(side for side, is_gone in sides.items() if is_gone)
-
-
-def _from_addresses(grant: Grant) -> tuple[str, ...]:
-    return tuple((grant.terms or {}).get("from_addresses", ()))

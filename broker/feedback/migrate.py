@@ -19,6 +19,7 @@ from broker.feedback.legacy_terms import (
     Stored,
     Target,
     command,
+    planned_set,
     sender_for,
     stored,
     would_be_new,
@@ -51,9 +52,9 @@ class MigrationView(msgspec.Struct, frozen=True, kw_only=True):
     route: RouteView
     new_route: RouteView
     command: Annotated[
-        str | None,
+        str,
         msgspec.Meta(
-            description="Sends the test with AWS CLI version 2; null until the new route's configuration set is there",
+            description="Sends the test with AWS CLI version 2, once the new route is set up",
             examples=["aws sesv2 send-email --region eu-west-1 …"],
         ),
     ]
@@ -92,7 +93,7 @@ async def migrate(db: Database, caller: Caller, route_id: UUID, wanted: Migratin
         view = MigrationView(
             route=await service.view_of(session, caller, route.id),
             new_route=await service.view_of(session, caller, successor.id),
-            command=_line(grant, wanted.to, in_set),
+            command=_line(grant, in_set),
             explanation=EXPLANATION,
         )
         return await remember(session, caller, view)
@@ -113,7 +114,8 @@ async def _own(session: AsyncSession, caller: Caller, route_id: UUID) -> Route:
 
 
 async def _successor(session: AsyncSession, old: Route, to: Target) -> tuple[Route, str | None]:
-    """The route that takes over, made where the delegate may make it, and the name of its configuration set."""
+    """The route that takes over, made where the delegate may make it, and the configuration set its mail names."""
+    planned = planned_set(to, old.grant_id)
     query = (
         select(Route, Topic.configuration_set)
         .outerjoin(Topic, (Topic.id == Route.topic_id) & (Topic.tenant_id == old.delegate_id))
@@ -123,7 +125,7 @@ async def _successor(session: AsyncSession, old: Route, to: Target) -> tuple[Rou
     if found is not None:
         if not found[0].wanted:
             raise Conflict(f"The route of the kind {to.value} is just being removed; try again when it is gone.")
-        return found[0], found[1]
+        return found[0], found[1] or planned
     if to is Target.IDENTITY_TOPIC:
         raise Conflict(
             "The owner has no identity_topic route for this grant: ask it to make one (POST /v1/routes), or migrate to "
@@ -142,7 +144,7 @@ async def _successor(session: AsyncSession, old: Route, to: Target) -> tuple[Rou
     session.add(made)
     await session.flush()
     wake(session, made)
-    return made, None
+    return made, planned
 
 
 async def _begun(session: AsyncSession, before: Stored, to: Target, successor_id: UUID) -> Stored:
@@ -154,9 +156,7 @@ async def _begun(session: AsyncSession, before: Stored, to: Target, successor_id
     return msgspec.structs.replace(before, migration=Migration(to=to, route_id=successor_id, began_at=now))
 
 
-def _line(grant: Grant, to: Target, in_set: str | None) -> str | None:
-    if to is Target.CONFIGURATION_SET and in_set is None:
-        return None
+def _line(grant: Grant, in_set: str | None) -> str:
     arn = parse_identity_arn(grant.identity_arn)
     addresses = terms_of(grant.terms).from_addresses if grant.terms else ()
     sender = sender_for(arn.name, addresses)

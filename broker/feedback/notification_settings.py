@@ -1,6 +1,6 @@
 """What SES says of an identity's notifications, and the calls that change them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -37,6 +37,10 @@ class IdentityNotifications(Protocol):
 
     `identity` is a name in the role's own account, or the ARN of another account's identity.
     """
+
+    async def settings_of(self, access: RoleAccess, identities: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """By name, of those that SES knows."""
+        ...
 
     async def notification_settings(self, access: RoleAccess, identity: str) -> Mapping[str, Any]: ...
 

@@ -71,7 +71,7 @@ async def _outcome(handlers: Handlers, loaded: Loaded, *, every: timedelta) -> _
     if found.unfinished:
         return _Outcome(found, SOON)
     # What could not be removed is tried again like what failed, until it is.
-    return _Outcome(found, every, failed=not loaded.wanted)
+    return _Outcome(found, min(found.again_in or every, every), failed=not loaded.wanted)
 
 
 async def _look(handlers: Handlers, loaded: Loaded) -> Checked:

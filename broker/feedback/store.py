@@ -74,9 +74,11 @@ _IDENTITIES = f"""
 # the snapshot: two routes may bring the same at once. News of mail after the end does not depend on who told. Answers
 # with one row: whether everything was still as it was known, how many events are new, the endpoints that got something
 # and the routes that were heard for the first time or after a silence; a route's own worker makes it `live`, here it
-# only learns of the day, and about once a minute that it still is. `fan_out` is volatile, so it sees the events that
-# `stored` has just made (PostgreSQL, xfunc-volatility). `woken` are reckonings that slept; those that are awake are not
-# touched. It comes last, as in the reckoning itself, so that both lock lanes before reckonings.
+# only learns of the day, and about once a minute that it still is. An `identity_topic` is heard by the broker's topic
+# and by any of the owner's own that hold a slot (asked for as a value: EXISTS would hash the whole table). `fan_out`
+# is volatile, so it sees the events that `stored` has just made (PostgreSQL, xfunc-volatility). `woken` are
+# reckonings that slept; those that are awake are not touched. It comes last, as in the reckoning itself, so that both
+# lock lanes before reckonings.
 _SAVE = f"""
     WITH stale AS MATERIALIZED (
       SELECT k.arn FROM unnest($1::text[], $2::bigint[]) AS k (arn, stamp)
@@ -119,7 +121,8 @@ _SAVE = f"""
         due_at = CASE WHEN r.live_at IS NULL OR r.state = 'quiet' THEN now() ELSE r.due_at END
       FROM unnest($24::uuid[], $25::text[]) AS h (grant_id, topic_arn) JOIN topics t ON t.arn = h.topic_arn
       JOIN fit ON fit.fit
-      WHERE r.grant_id = h.grant_id AND r.topic_id = t.id
+      WHERE r.grant_id = h.grant_id AND (r.topic_id = t.id OR t.configuration_set IS NULL AND t.tenant_id = (
+          SELECT o.tenant_id FROM topics o WHERE o.id = r.topic_id AND o.configuration_set IS NULL))
         AND (r.heard_at IS NULL OR r.heard_at < now() - interval '50 seconds')
       RETURNING r.id, r.due_at
     ), made AS (

@@ -18,7 +18,8 @@ from broker.connections.models import Account as BoundAccount
 from broker.connections.models import Connection
 from broker.connections.permissions import Role, role_policy, trust_policy
 from broker.db import Database
-from broker.feedback.handling import Checked, Handler, RouteWork
+from broker.feedback.beneath import children_of, from_addresses_of
+from broker.feedback.handling import Beside, Checked, Handler, RouteWork
 from broker.feedback.models import Route
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws, Credentials
@@ -96,15 +97,16 @@ class Scene(msgspec.Struct, frozen=True):
         account.client("sns").set_topic_attributes(**given)
         return arn
 
-    def settings_in_ses(self) -> dict[str, Any]:
-        """The identity's notifications as its owner sees them."""
-        found = self.owner.client("ses").get_identity_notification_attributes(Identities=[self.name])
-        return dict(found["NotificationAttributes"][self.name])
+    def settings_in_ses(self, name: str | None = None) -> dict[str, Any]:
+        """An identity's notifications as its owner sees them, the grant's own unless another is named."""
+        name = name or self.name
+        found = self.owner.client("ses").get_identity_notification_attributes(Identities=[name])
+        return dict(found["NotificationAttributes"][name])
 
-    def set_topic(self, kind: str, arn: str | None) -> None:
+    def set_topic(self, kind: str, arn: str | None, name: str | None = None) -> None:
         """By the owner's own hand."""
-        given = {"SnsTopic": arn} if arn else {}
-        self.owner.client("ses").set_identity_notification_topic(Identity=self.name, NotificationType=kind, **given)
+        named = {"Identity": name or self.name, "NotificationType": kind} | ({"SnsTopic": arn} if arn else {})
+        self.owner.client("ses").set_identity_notification_topic(**named)
 
     async def make_route(
         self, kind: RouteKind, settings: dict[str, Any], *, grant_id: UUID | None = None, **values: Any
@@ -142,6 +144,7 @@ class Scene(msgspec.Struct, frozen=True):
         async with world.db.read(world.owner) as session:
             grant = await session.get_one(Grant, route.grant_id)
             identity = await session.get_one(Identity, route.identity_id)
+            children = await children_of(session, identity)
         return RouteWork(
             id=route.id,
             kind=RouteKind(route.kind),
@@ -153,7 +156,7 @@ class Scene(msgspec.Struct, frozen=True):
             identity_arn=identity.arn,
             region=identity.region,
             accounts=tuple(grant.accounts),
-            from_addresses=(),
+            from_addresses=from_addresses_of(grant),
             owner=self.owner_access if by_role else None,
             delegate=self.delegate_access if by_role else None,
             settings=route.settings,
@@ -162,6 +165,7 @@ class Scene(msgspec.Struct, frozen=True):
             topic_arn=None,
             live_at=route.live_at,
             ended=grant.ended_at is not None,
+            beside=Beside(children=children),
         )
 
     async def turn(self, handler: Handler, route_id: UUID, *, by_role: bool = True) -> Checked:

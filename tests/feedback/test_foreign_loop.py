@@ -10,7 +10,8 @@ from broker.db import Database, Role
 from broker.errors import Forbidden, Invalid
 from broker.feedback import decide, moves, routes
 from broker.feedback.decide import Approval
-from broker.feedback.foreign_topic import BYPASSES, ForeignTopic
+from broker.feedback.foreign_rules import BYPASSES
+from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.models import Route
 from broker.feedback.views import NewRoute, RouteKind
 from broker.gateways.ses_notifications import NotificationsGateway

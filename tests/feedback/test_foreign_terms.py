@@ -58,7 +58,7 @@ def test_a_maker_cannot_bring_the_owner_s_decision_along() -> None:
 
 def rival(*, alive: bool = True, foreign: bool = True, after: timedelta | None = None, **topics: str) -> Rival:
     decided_at = NOW + after if after is not None else None
-    return Rival(new_id(), foreign, alive, topics, decided_at, replaces=after is not None)
+    return Rival(new_id(), frozenset(), foreign, alive, topics, decided_at, replaces=after is not None)
 
 
 def approved(**topics: str) -> Agreed:

@@ -12,7 +12,9 @@ from broker.db import Database
 from broker.errors import Conflict, Unavailable
 from broker.feedback import decide
 from broker.feedback.decide import Approval
-from broker.feedback.foreign_topic import BYPASSES, ForeignTopic
+from broker.feedback.foreign_rules import BYPASSES
+from broker.feedback.foreign_topic import ForeignTopic
+from broker.feedback.handling import Unfinished
 from broker.feedback.views import RouteKind, RouteState
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.grants.models import Grant
@@ -58,7 +60,7 @@ async def test_nothing_is_set_before_the_owner_has_said_yes(scene: Scene, handle
     assert [f"/v1/routes/{route_id}/approve", f"/v1/routes/{route_id}/decline"] == [
         choice.rpartition("POST ")[2].rstrip(".") for choice in checked.choices
     ]
-    assert {"slots": {"bounce": "nobody"}} == checked.found
+    assert {"identities": {scene.name: {"bounce": "nobody"}}} == checked.found
     assert "BounceTopic" not in scene.settings_in_ses()
 
 
@@ -103,9 +105,8 @@ async def test_taking_it_away_leaves_the_identity_as_it_was(scene: Scene, handle
 
     assert RouteState.removed == checked.state
     assert before == scene.settings_in_ses()
-    assert {"bounce": None, "complaint": None, "forwarding": "on", "headers": ""} == (
-        await scene.route(route_id)
-    ).previous
+    nothing = {"bounce": None, "complaint": None, "forwarding": "on", "headers": ""}
+    assert {scene.name: nothing} == (await scene.route(route_id)).previous
 
 
 async def test_forwarding_is_on_before_a_topic_is_cleared(scene: Scene, handler: ForeignTopic) -> None:
@@ -142,7 +143,7 @@ async def test_a_topic_of_the_owner_s_is_named_as_the_obstacle_and_left(scene: S
     with pytest.raises(Conflict, match="the bounce notifications go to a topic that the owner has set itself"):
         await decide.approve(scene.world.db, scene.world.owner, route_id, Approval())
 
-    assert {"slots": {"bounce": "owner", "complaint": "nobody"}} == checked.found
+    assert {"identities": {scene.name: {"bounce": "owner", "complaint": "nobody"}}} == checked.found
     assert "the bounce notifications go to a topic that the owner has set itself" in (checked.reason or "")
     assert own not in (checked.reason or "")
     assert own == scene.settings_in_ses()["BounceTopic"]
@@ -164,7 +165,7 @@ async def test_the_owner_may_have_it_replaced_and_gets_it_back(scene: Scene, han
 
     assert RouteState.configured == checked.state
     assert (mine, False) == (held["BounceTopic"], held["HeadersInBounceNotificationsEnabled"])
-    assert own == ((await scene.route(route_id)).previous or {})["bounce"]
+    assert own == ((await scene.route(route_id)).previous or {})[scene.name]["bounce"]
     assert before == scene.settings_in_ses()
 
 
@@ -283,7 +284,7 @@ async def test_the_broker_s_own_topic_is_replaced_and_comes_back(scene: Scene, h
     await scene.turn(handler, route_id)
 
     assert ours == scene.world.topic_arn
-    assert {"slots": {"bounce": "broker"}} == asked.found
+    assert {"identities": {scene.name: {"bounce": "broker"}}} == asked.found
     assert "the broker's own topic (a route of the kind identity_topic)" in (asked.reason or "")
     assert [mine, ours] == [held, scene.settings_in_ses()["BounceTopic"]]
 
@@ -367,9 +368,9 @@ async def test_what_was_there_is_written_down_before_it_is_replaced(scene: Scene
         await scene.turn(handler, route_id)
     scene.local.control("DELETE", "faults")
 
-    assert own == ((await scene.route(route_id)).previous or {})["bounce"]
+    assert own == ((await scene.route(route_id)).previous or {})[scene.name]["bounce"]
     assert RouteState.configured == (await scene.turn(handler, route_id)).state
-    assert own == ((await scene.route(route_id)).previous or {})["bounce"]
+    assert own == ((await scene.route(route_id)).previous or {})[scene.name]["bounce"]
 
 
 async def test_without_the_owner_s_role_it_waits_for_its_hands(scene: Scene, handler: ForeignTopic) -> None:
@@ -421,7 +422,7 @@ async def through_trouble(scene: Scene, handler: ForeignTopic, route_id: UUID, *
     ):
         fault = {"error": "throttle", "operation": f"SetIdentity{name}", "after": after}
         scene.local.control("POST", "faults", fault | {"account_id": scene.owner.id})
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable, Unfinished):
             await scene.turn(handler, route_id)
     scene.local.control("DELETE", "faults")
     return RouteState((await scene.turn(handler, route_id)).state)

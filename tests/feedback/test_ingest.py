@@ -21,11 +21,13 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.errors import Unavailable
+from broker.feedback import store
 from broker.feedback.envelope import Envelope
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.keys import key_of
-from broker.feedback.models import EventKey, Route
+from broker.feedback.models import EventKey, Route, Topic
 from broker.feedback.payloads import Feedback, parse
+from broker.feedback.sort import Sorted
 from broker.grants.models import Grant
 from broker.identities.models import Identity
 from broker.ids import new_id
@@ -275,6 +277,37 @@ async def test_the_first_event_is_told_to_the_delegates_route_only(world: World,
     assert heard.live_at is not None
     assert heard.due_at is not None
     assert other.live_at is None
+
+
+@pytest.mark.parametrize(
+    ("of_owner", "in_set", "expected"),
+    [(True, None, True), (False, None, False), (False, "delegation-broker-x", False), (True, "x", False)],
+)
+async def test_an_identity_topic_is_heard_by_every_topic_of_its_owner_that_may_hold_a_slot(
+    world: World, of_owner: bool, in_set: str | None, expected: bool
+) -> None:
+    """A delegate's own topic tells nothing of it, nor does one of a configuration set."""
+    tenant = world.owner if of_owner else world.delegate
+    arn = f"arn:aws:sns:eu-west-1:{OWNER_ACCOUNT}:own-{tenant.tenant.hex}"
+    async with world.db.begin(tenant) as session:
+        session.add(
+            Topic(
+                id=new_id(),
+                tenant_id=tenant.tenant,
+                arn=arn,
+                region="eu-west-1",
+                source="tenant_topic",
+                state="confirmed",
+                configuration_set=in_set,
+            )
+        )
+
+    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[])
+    saved = await store.save(Savepoint(world.db), nothing, [(world.grant_id, arn)], topics={}, identities={})
+
+    route = await route_of(world, world.grant_id)
+    assert expected == (route.live_at is not None)
+    assert ([route.id] if expected else []) == list(saved.routes if saved else [])
 
 
 async def test_the_bell_rings_for_those_who_hear(world: World, keyring: Keyring) -> None:

@@ -17,6 +17,7 @@ from broker.feedback.legacy import Legacy
 from broker.feedback.legacy_terms import BOUNCE, LegacyEdit, LegacySettings, Target, sender_for
 from broker.feedback.migrate import Migrating, MigrationView
 from broker.feedback.models import Route, Topic
+from broker.feedback.set_rules import set_name
 from broker.feedback.views import RouteKind, RouteState
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.grants.models import Grant
@@ -188,9 +189,9 @@ async def test_the_old_ones_stay_until_the_bounce_came_through_the_new_route(sce
 async def test_the_command_is_one_line_that_names_the_owner_s_identity(scene: Scene, handler: Legacy) -> None:
     """sesv2 send-email of the AWS CLI; its options are those of the call (SES API v2, SendEmail)."""
     view = await begin(scene, await listed(scene, handler, Bounce=own_topic(scene, "bounces")))
-    words = shlex.split(view.command or "")
+    words = shlex.split(view.command)
 
-    assert "\n" not in (view.command or "")
+    assert "\n" not in view.command
     assert ["aws", "sesv2", "send-email"] == words[:3]
     assert scene.world.identity_arn == words[words.index("--from-email-address-identity-arn") + 1]
     assert f"ToAddresses={BOUNCE}" == words[words.index("--destination") + 1]
@@ -224,9 +225,27 @@ async def test_a_new_route_that_is_not_set_up_is_waited_for(scene: Scene, handle
 
     checked = await scene.turn(handler, route_id)
 
-    assert (None, "requested") == (view.command, view.new_route.state.value)
+    assert f"--configuration-set-name {set_name(scene.world.grant_id)}" in view.command
+    assert "requested" == view.new_route.state.value
     assert "waiting_for_route" == (checked.found or {})["migration"]["state"]
     assert "BounceTopic" in held(scene)
+
+
+async def test_it_is_looked_at_again_soon_and_less_and_less_often(scene: Scene, handler: Legacy) -> None:
+    """From the beginning when it was asked for again, or has come a step further."""
+    route_id = await listed(scene, handler, Bounce=own_topic(scene, "bounces"))
+    view = await begin(scene, route_id, Target.CONFIGURATION_SET)
+
+    pauses = [(await scene.turn(handler, route_id)).again_in for _ in range(12)]
+    await has_set(scene, view.new_route.id, "delegation-broker-x")
+    further = (await scene.turn(handler, route_id)).again_in
+    await scene.turn(handler, route_id)
+    await begin(scene, route_id, Target.CONFIGURATION_SET)
+    anew = (await scene.turn(handler, route_id)).again_in
+
+    assert [1, 2, 4, 8] == [pause.total_seconds() for pause in pauses[:4] if pause]
+    assert timedelta(minutes=15) == pauses[-1]
+    assert [timedelta(seconds=1)] * 2 == [further, anew]
 
 
 async def has_set(scene: Scene, route_id: UUID, name: str, **values: Any) -> None:

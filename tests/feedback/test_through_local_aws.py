@@ -241,7 +241,11 @@ async def test_an_owners_own_topic_is_left_where_it_is_and_heard(
     local.settle()
     await here.take(1)
     assert own == msgspec.json.decode(here.listener.wait(sum(here.seen))[-1].raw)["TopicArn"]
-    assert 1 == len(here.tallies[before:])
+    assert [Tally(stored=1)] == here.tallies[before:]
+    for party in (world.owner, world.delegate):
+        told = [event for event in await world.events(party) if event.type == "email.bounced"]
+        assert [delegate.id] == [event.data["sending_account"] for event in told]
+    assert "live" == (await work_until_rest(world, here)).state
 
     async with db.begin(world.owner) as session:
         await session.execute(update(Route).where(Route.grant_id == world.second_grant_id).values(state="removed"))

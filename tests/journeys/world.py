@@ -80,8 +80,8 @@ class World:
         self.broker = broker
 
     @classmethod
-    async def make(cls, broker: Broker) -> "World":
-        """Everything that comes before a negotiation, by the public API."""
+    async def make(cls, broker: Broker, *, delegates_role: bool = False) -> "World":
+        """Everything that comes before a negotiation, by the public API; the first delegate proves or has a role."""
         world = cls(broker)
         world.owner, world.first, world.second = await asyncio.gather(
             *(Party.register(broker, role) for role in ("owner", "delegate", "delegate"))
@@ -89,7 +89,9 @@ class World:
         world.arn = world.owner.aws.verify(DOMAIN)
         await world.write_foreign_policy()
         world.connection = await connect(broker, world.owner)
-        await asyncio.gather(world.first.prove(), world.second.prove())
+        await asyncio.gather(
+            connect(broker, world.first) if delegates_role else world.first.prove(), world.second.prove()
+        )
         return world
 
     @property
@@ -187,7 +189,7 @@ class World:
 
 
 async def connect(broker: Broker, owner: Party) -> Any:
-    """The owner's account, connected by the role of the template and verified."""
+    """The account of an owner, or of a delegate, connected by the role of the template and verified."""
     asked = {"kind": "role", "account_id": owner.aws.id, "regions": [REGION]}
     connection = await owner.post("/v1/connections", asked)
     trust, policy = await template(owner, connection["id"])

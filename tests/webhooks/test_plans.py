@@ -103,6 +103,8 @@ INSERT INTO grants (id, owner_id, delegate_id, identity_id, identity_arn, paper,
     lpad(to_hex(('x' || right(i.id::text, 8))::bit(32)::int * 2 + k), 32, '0')::uuid, '{{222222222222}}', '{{}}',
     CASE k WHEN 0 THEN now() END
   FROM identities i CROSS JOIN generate_series(0, 1) k;
+INSERT INTO routes (id, tenant_id, delegate_id, grant_id, identity_id, kind, topic_id, state)
+  SELECT id, owner_id, delegate_id, id, identity_id, 'identity_topic', identity_id, 'configured' FROM grants;
 INSERT INTO offers (id, grant_id, owner_id, delegate_id, number, made_by, terms, outcome, lapses_at)
   SELECT id, id, owner_id, delegate_id, 1, 'delegate', '{{}}', 'approved', now() FROM grants;
 COMMIT
@@ -197,11 +199,13 @@ async def _of_ingest(ingest: Line) -> dict[str, Case]:
     stamps_of = [[stamp for _, stamp in known_topics.values()], [stamp for _, stamp in known_identities.values()]]
     empty: list[None] = []
     about = [topics, stamps_of[0], identities, stamps_of[1]]
+    # Each is heard by another topic of its owner's than the one that it is known by.
+    heard = [UUID(int=2 * number) for number in range(1, ROOM + 1)], topics[1:] + topics[:1]
     return {
         "sources": Case(ingest, *sources),
         "stamps": Case(ingest, *stamps),
         "candidates": Case(ingest, *candidates),
-        "save": Case(ingest, statement, [*about, *_new_events(), *([empty] * 7)]),
+        "save": Case(ingest, statement, [*about, *_new_events(), *([empty] * 5), *heard]),
         "save copies": Case(ingest, statement, [*about, *_copies(), *([empty] * 7)]),
     }
 
@@ -560,8 +564,10 @@ async def test_of_topics_and_grants_only_those_of_the_batch_are_read(
     """Each identity has two grants, of which one was ever active."""
     plan = plans[state, name, mode]
 
-    assert rows_read(plan, "topics") <= 2 * ROOM
+    assert rows_read(plan, "topics") <= 3 * ROOM  # their own, and those that routes were heard by
     assert rows_read(plan, "grants") <= 2 * ROOM
+    assert rows_read(plan, "routes") <= ROOM
+    assert ways(plan, "routes") <= {"routes_grant_id_idx"}
 
 
 @every_mode
