@@ -27,6 +27,7 @@ from broker.errors import BrokerError
 from broker.feedback.api import RouteController, SnsController
 from broker.feedback.door import Door
 from broker.grants.api import GrantController, NegotiationController
+from broker.grants.policies.api import PolicyController
 from broker.health import HealthController
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
@@ -49,6 +50,7 @@ CONTROLLERS = (
     IdentityController,
     NegotiationController,
     GrantController,
+    PolicyController,
     RouteController,
     EndpointController,
     ReplayMoves,
@@ -69,6 +71,7 @@ TAGS = (
     Tag("Identities", "Verified domains and addresses in an owner's account."),
     Tag("Negotiation", "Proposing, approving, countering, declining, amending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
+    Tag("Policies", "SES sending-authorization policies, whoever wrote them."),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),

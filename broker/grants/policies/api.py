@@ -1,0 +1,78 @@
+"""Policies over HTTP, whoever wrote them: linting."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, post
+from litestar.params import JSONBody
+from msgspec import Meta
+
+from broker import clock
+from broker.caller import Scope
+from broker.errors import Flaw, Invalid
+from broker.policies.findings import Finding
+from broker.policies.lint import is_bad, lint
+from broker.web import needs
+
+MAX_POLICIES = 40  # an identity takes 20; a few too many are worth a finding, thousands are not
+
+IDENTITY_EXAMPLE = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"
+POLICIES_EXAMPLE = {
+    "agency": {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": "222222222222"},
+                "Action": ["ses:SendEmail", "ses:SendRawEmail"],
+                "Resource": IDENTITY_EXAMPLE,
+                "Condition": {"StringLike": {"ses:FromAddress": "marketing+.*@example.com"}},
+            }
+        ],
+    }
+}
+
+
+class Linting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Policies that hang together on one identity, by name: as JSON, or as the text that SES gives back."""
+
+    identity_arn: Annotated[
+        str, Meta(description="The identity that they hang on", max_length=512, examples=[IDENTITY_EXAMPLE])
+    ]
+    policies: Annotated[
+        dict[str, str | dict[str, Any]],
+        Meta(description="Documents by the policy's name", min_length=1, examples=[POLICIES_EXAMPLE]),
+    ]
+
+
+class Linted(msgspec.Struct, frozen=True):
+    """What was found, the worst first; `ok` means that nothing is an error or a danger."""
+
+    ok: bool
+    findings: Sequence[Finding]
+
+
+class PolicyController(Controller):
+    """SES sending-authorization policies, ours or anybody's."""
+
+    path = "/v1/policies"
+    tags = ("Policies",)
+
+    @post("/lint", summary="Lint policies", operation_id="lintPolicies", status_code=200, guards=[needs(Scope.READ)])
+    async def lint(self, data: JSONBody[Linting]) -> Linted:
+        """What SES would refuse, what is dangerous and what is of no use, each with the place and the fix.
+
+        Nothing is stored, and AWS is not asked.
+        """
+        if len(data.policies) > MAX_POLICIES:
+            raise Invalid(
+                f"There are {len(data.policies)} policies; at most {MAX_POLICIES} are looked at.",
+                flaws=(Flaw("/policies", f"Give at most {MAX_POLICIES}; an identity takes 20."),),
+            )
+        try:
+            findings = await asyncio.to_thread(lint, data.policies, identity_arn=data.identity_arn, now=clock.now())
+        except ValueError as error:
+            raise Invalid(str(error), flaws=(Flaw("/identity_arn", str(error)),)) from error
+        return Linted(not is_bad(findings), findings)
