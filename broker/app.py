@@ -24,8 +24,11 @@ from broker import log, openapi, web
 from broker.audit.api import AuditController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
-from broker.feedback.api import RouteController, SnsController
+from broker.feedback.api import QuarantineController, RouteController, SnsController
+from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
+from broker.feedback.foreign_api import ForeignRouteController
+from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
 from broker.grants.policies.api import PolicyController
 from broker.health import HealthController
@@ -51,7 +54,11 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     PolicyController,
+    UsageController,
     RouteController,
+    DestinationController,
+    QuarantineController,
+    ForeignRouteController,
     EndpointController,
     ReplayMoves,
     ReplayController,
@@ -69,7 +76,7 @@ TAGS = (
     Tag("API keys", "Scoped keys, shown once."),
     Tag("Connections", "AWS accounts: by a role, or proven without any rights."),
     Tag("Identities", "Verified domains and addresses in an owner's account."),
-    Tag("Negotiation", "Proposing, approving, countering, declining, amending, revoking."),
+    Tag("Negotiation", "Proposing, approving, countering, declining, amending, suspending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
     Tag("Policies", "SES sending-authorization policies, whoever wrote them."),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
@@ -102,6 +109,7 @@ def build(parts: Parts) -> Litestar:
             "metrics": _given(parts.metrics),
             "receiver": _given(parts.receiver),
             "release": _given(parts.release),
+            "sets": _given(parts.sets),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,

@@ -163,7 +163,7 @@ def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:
     return min(doubled, most)
 
 
-KINDS = frozenset({"connections", "identities", "routes", "topics", "replays", "digests"})
+KINDS = frozenset({"connections", "identities", "routes", "topics", "replays", "digests", "reckonings"})
 
 
 def _table(kind: str) -> str:

@@ -3,6 +3,7 @@
 import broker.audit.models
 import broker.connections.models
 import broker.feedback.models
+import broker.feedback.usage.models
 import broker.grants.models
 import broker.identities.models
 import broker.tenants.models

@@ -1,4 +1,4 @@
-"""What the generated OpenAPI document lacks: errors in the form that we answer, and an example for every operation."""
+"""What the generated OpenAPI document lacks: errors in our form, an example for every operation, and the webhooks."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -7,15 +7,20 @@ from typing import Any
 import msgspec
 from litestar import Litestar
 from litestar.openapi.spec import (
+    OpenAPI,
     OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
-    OpenAPIType,
     Operation,
+    Parameter,
+    PathItem,
     Reference,
+    RequestBody,
     Schema,
 )
+from litestar.openapi.spec.enums import OpenAPIType
 
+from broker.feedback import documented
 from broker.web import PROBLEM, TYPES
 
 METHODS = ("get", "post", "patch", "delete")
@@ -74,6 +79,14 @@ BY_NAME: Mapping[str, Any] = {
     "url": "https://hooks.example.com/ses",
 }
 
+# Standard Webhooks 1.0, "Webhook headers".
+_HEADERS = {
+    "webhook-id": "The event's id, the same over all attempts",
+    "webhook-timestamp": "Of this attempt, in seconds",
+    "webhook-signature": "`v1,…`, several while the secret is being rotated",
+}
+_TEXT = Schema(type=OpenAPIType.STRING)
+
 
 def complete(app: Litestar) -> None:
     """Adds to every operation of the application's document its possible problems and its examples."""
@@ -86,6 +99,37 @@ def complete(app: Litestar) -> None:
                 _add_problems(operation, path)
                 for media in _media(operation):
                     _add_example(media, schemas)
+    _add_webhooks(document)
+
+
+def _add_webhooks(document: OpenAPI) -> None:
+    """What endpoints are sent: a webhook for each type of event, with its schema and an example."""
+    schemas: Any = document.components.schemas if document.components else {}
+    schemas |= documented.schemas()
+    document.webhooks = {type_: PathItem(post=_webhook(type_, schemas)) for type_ in sorted(documented.TYPES)}
+
+
+def _webhook(type_: str, schemas: Mapping[str, Any]) -> Operation:
+    name = documented.name_of(type_)
+    data = example_of(schemas[f"{name}Event"]["properties"]["data"], schemas)
+    example = {"type": type_, "timestamp": MOMENT, "data": documented.adapted(type_, data)}
+    media = OpenAPIMediaType(schema=Reference(ref=f"#/components/schemas/{name}Event"), example=example)
+    return Operation(
+        operation_id=f"on{name}",
+        summary=f"`{type_}`",
+        description=documented.describe(type_),
+        tags=["Webhooks"],
+        parameters=[
+            Parameter(name=header, param_in="header", required=True, description=text, schema=_TEXT)
+            for header, text in _HEADERS.items()
+        ],
+        request_body=RequestBody(content={"application/json": media}, required=True),
+        responses={
+            "200": OpenAPIResponse(description="Any 2xx: taken. Anything else is tried again."),
+            "410": OpenAPIResponse(description="Disables the endpoint."),
+        },
+        security=[{}],
+    )
 
 
 def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 0) -> Any:

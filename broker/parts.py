@@ -1,5 +1,6 @@
 """Builds everything that has a connection: the one place where gateways meet the slices that use them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -13,18 +14,33 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.fastpath import FastPath
-from broker.feedback import requests, routes, store, topics
+from broker.feedback import depths, quarantine, reckoning, requests, routes, store, topics
+from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
+from broker.feedback.foreign_topic import ForeignTopic
+from broker.feedback.handling import Handler
+from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
+from broker.feedback.legacy import Legacy
+from broker.feedback.owners_topics import OwnersTopics
+from broker.feedback.poller import Poller, polling
 from broker.feedback.receive import Receiver
+from broker.feedback.reckoned import Fold
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.subscribing import Subscribing
+from broker.feedback.usage import folding
+from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws
 from broker.gateways.http import HttpFetcher, HttpSender
 from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
+from broker.gateways.ses_notifications import NotificationsGateway
+from broker.gateways.ses_sets import SesSets
 from broker.gateways.sns import SnsGateway
+from broker.gateways.sns_tenant import TenantTopics
+from broker.gateways.sqs import SqsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
 from broker.grants.release import release
@@ -42,6 +58,7 @@ from broker.webhooks.replays import work as replays
 
 logger = log.get(__name__)
 Run = Callable[[], Awaitable[int]]
+FOLDS: Sequence[Fold] = (folding.fold,)
 
 
 class Parts:
@@ -56,7 +73,9 @@ class Parts:
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
+        self.notifications = NotificationsGateway(self.aws, self.sts, permissions.session_policy)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
+        self.sqs = SqsGateway(self.aws, settings)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every)
 
@@ -68,6 +87,20 @@ class Parts:
         self.worker = database.as_role(Role.WORKER)
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
+        where = partial(topics.over_https, settings)
+        self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
+        self.route_handlers: Mapping[RouteKind, Handler] = {
+            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
+            RouteKind.foreign_topic: ForeignTopic(self.worker, self.notifications),
+            RouteKind.legacy: Legacy(self.worker, self.notifications),
+            RouteKind.configuration_set: ConfigurationSets(
+                self.sets,
+                TenantTopics(self.aws, self.sts, permissions.session_policy),
+                Subscribing(self.sns, self._feedback_endpoint),
+                partition=settings.aws_partition,
+                broker_account=settings.aws_account_id,
+            ),
+        }
         self.ledger = Ledger()
         self.metrics = Metrics(self.pump, queue=lambda: self.flusher.waiting)
         self.deliveries = Engine(
@@ -104,9 +137,10 @@ class Parts:
             "identities": (self.worker, partial(self._sync, None)),
             "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery)),
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
-            "routes": (self.worker, partial(routes.run, self.worker, self.ses, self.settings)),
+            "routes": (self.worker, partial(routes.run, self.worker, self.route_handlers, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
             "replays": (self.worker, partial(replays.run, self.worker)),
+            "reckonings": (self.worker, partial(reckoning.run, self.worker, FOLDS)),
         }
 
     async def keep_house(self) -> None:
@@ -116,6 +150,7 @@ class Parts:
             await idempotency.forget(session)
             await keys.forget_ended(session)
         await books.forget(self.pump)
+        await quarantine.forget(self.pump, retention=self.settings.event_retention)
         await days.drop(self.pump, retention=self.settings.event_retention)
 
     @asynccontextmanager
@@ -131,6 +166,19 @@ class Parts:
             collector.settle()
             stack.push_async_callback(self.flusher.stop)
             yield
+
+    async def poll(self) -> None:
+        """Takes feedback out of every Region's queue until cancelled; then what is in hand is stored or let go of."""
+        pollers = [
+            Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
+            for queue in self.settings.queues.values()
+        ]
+        watching = asyncio.create_task(depths.watch(self.sqs, self.pump, self.settings.queues.values()))
+        try:
+            await polling(pollers, self.flusher)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -148,6 +196,13 @@ class Parts:
         return await sync.run(
             self.worker, self.ses, self.pace, activated=requests.activated, only=only, line=self._sync_line
         )
+
+    def _feedback_endpoint(self, region: str) -> str:
+        """Where SNS delivers topics of delegates: our queue, else our URL; empty while neither is set."""
+        queue, url = self.settings.queues.get(region), self.settings.public_url
+        if queue is not None:
+            return queue.arn
+        return url + topics.FEEDBACK_PATH if url else ""
 
     async def _store(self, batch: Sequence[Arrival]) -> Tally:
         return await self._ingest.take(batch, now=clock.now())

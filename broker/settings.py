@@ -1,6 +1,7 @@
 """Configuration from `BROKER_*` environment variables: one frozen Struct, checked at start."""
 
 import base64
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -9,6 +10,8 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 PREFIX = "BROKER_"
+_QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 LEAST_RETENTION = timedelta(days=25)  # SNS delivers to SQS for 23 days (SNS Developer Guide, retries)
 
 
@@ -33,6 +36,24 @@ class LogFormat(StrEnum):
 
 def _about(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
+
+
+class FeedbackQueue(msgspec.Struct, frozen=True):
+    """A queue of ours in one Region; what cannot be dealt with goes into its dead-letter queue."""
+
+    region: str
+    url: str
+    arn: str
+
+    @property
+    def dead_url(self) -> str:
+        """Of its dead-letter queue."""
+        return f"{self.url}-dead"
+
+    @property
+    def dead_arn(self) -> str:
+        """Of its dead-letter queue."""
+        return f"{self.arn}-dead"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +90,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     template_url: Annotated[
         str, _about("S3 address of the CloudFormation template; when set, quick-create links are offered")
     ] = ""
+    feedback_queues: Annotated[
+        str,
+        _about(
+            "SQS queues that SNS delivers feedback to, comma-separated, each as Region=queue URL; each needs a"
+            " dead-letter queue of its name and -dead (deploy/aws/broker.yaml). Without one a Region's topics use HTTPS"
+        ),
+    ] = ""
     role_name: Annotated[str, _about("Name of the role that owners create for us")] = "SesDelegationBroker"
     offer_lifetime: Annotated[timedelta, _about("An offer lapses after this many seconds")] = timedelta(days=7)
     readback_gap: Annotated[timedelta, _about("Seconds between the two reads that prove a revocation")] = timedelta(
@@ -77,6 +105,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     identity_check_every: Annotated[timedelta, _about("Seconds between drift checks of an identity")] = timedelta(
         minutes=15
     )
+    feedback_dead_letters: Annotated[
+        str,
+        _about("ARNs of SQS queues, comma-separated, one per Region: they take what SNS cannot deliver over HTTPS"),
+    ] = ""
+    route_quiet_after: Annotated[
+        timedelta, _about("A route of which nothing is heard for so many seconds is shown as quiet")
+    ] = timedelta(days=7)
     webhook_allow_loopback: Annotated[
         bool, _about("Let webhooks go to http and to loopback addresses; for local runs only")
     ] = False
@@ -97,6 +132,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def fernet_keys(self) -> tuple[str, ...]:
         """The keyring, newest first."""
         return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
+
+    @property
+    def dead_letters(self) -> dict[str, str]:
+        """The ARN of the queue for what SNS cannot deliver over HTTPS, by Region."""
+        return {arn.split(":")[3]: arn for arn in _listed(self)}
+
+    @property
+    def queues(self) -> dict[str, FeedbackQueue]:
+        """The queues for feedback by Region; ValueError for what names none."""
+        pairs = (pair.partition("=") for pair in self.feedback_queues.split(",") if pair.strip())
+        found = [_queue(region.strip(), url.strip(), self.aws_partition) for region, _, url in pairs]
+        if len({queue.region for queue in found}) < len(found):
+            raise ValueError("a Region has one queue")
+        return {queue.region: queue for queue in found}
 
     @property
     def direct_url(self) -> str:
@@ -132,6 +181,14 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
+def _queue(region: str, url: str, partition: str) -> FeedbackQueue:
+    """A queue's URL ends in its account and name (SQS Developer Guide, sqs-queue-message-identifiers)."""
+    found = _QUEUE_URL.fullmatch(url)
+    if found is None or _REGION.fullmatch(region) is None:
+        raise ValueError(f"{region}={url} is not Region=queue URL")
+    return FeedbackQueue(region, url, f"arn:{partition}:sqs:{region}:{found['account']}:{found['name']}")
+
+
 def _convert(text: str, kind: Any) -> object:
     if kind is timedelta:
         return timedelta(seconds=float(text))
@@ -143,7 +200,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _cross_checks(settings: Settings) -> list[str]:
-    problems = []
+    problems = _queue_problems(settings)
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
     if len(settings.api_key_pepper) < 32:
@@ -152,16 +209,36 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append("BROKER_OPERATOR_TOKEN is not set, but registration is by token.")
     if settings.environment is Environment.PRODUCTION and settings.webhook_allow_loopback:
         problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
-    if not settings.database_url.startswith("postgresql+asyncpg://"):
-        problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
-    if settings.direct_database_url and not settings.direct_database_url.startswith("postgresql+asyncpg://"):
-        problems.append("BROKER_DIRECT_DATABASE_URL must begin with postgresql+asyncpg://.")
+    problems += _address_checks(settings)
     if settings.event_retention < LEAST_RETENTION:
         problems.append("BROKER_EVENT_RETENTION must be at least 2160000 seconds (25 days).")
     if settings.metrics_token and not (settings.metrics_token.isascii() and settings.metrics_token.isprintable()):
         problems.append("BROKER_METRICS_TOKEN must be printable ASCII: it is sent in a header.")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         problems.append("BROKER_LOG_LEVEL must be debug, info, warning or error.")
+    return problems
+
+
+def _queue_problems(settings: Settings) -> list[str]:
+    if all(re.fullmatch(r"arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[\w-]+", arn) for arn in _listed(settings)):
+        return []
+    return ["BROKER_FEEDBACK_DEAD_LETTERS must be ARNs of standard SQS queues, separated by commas."]
+
+
+def _listed(settings: Settings) -> list[str]:
+    return [arn.strip() for arn in settings.feedback_dead_letters.split(",") if arn.strip()]
+
+
+def _address_checks(settings: Settings) -> list[str]:
+    problems = []
+    if not settings.database_url.startswith("postgresql+asyncpg://"):
+        problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
+    if settings.direct_database_url and not settings.direct_database_url.startswith("postgresql+asyncpg://"):
+        problems.append("BROKER_DIRECT_DATABASE_URL must begin with postgresql+asyncpg://.")
+    try:
+        _ = settings.queues
+    except ValueError as error:
+        problems.append(f"BROKER_FEEDBACK_QUEUES must be like eu-west-1=https://…/123456789012/name: {error}.")
     return problems
 
 

@@ -83,3 +83,29 @@ async def test_the_pump_cannot_redirect_webhooks(db: Database, world: World) -> 
 async def test_ingest_reads_what_routes_a_message_and_nothing_else(db: Database, world: World, statement: str) -> None:
     """It serves requests that nobody has signed in for."""
     assert await refused(db, Role.INGEST, world.owner, statement)
+
+
+@pytest.mark.parametrize("statement", ["SELECT after_id FROM reckonings", "UPDATE reckonings SET after_xact = 0"])
+async def test_ingest_wakes_reckonings_and_does_not_move_them(db: Database, world: World, statement: str) -> None:
+    """What was added up is not added up again."""
+    assert await refused(db, Role.INGEST, world.owner, statement)
+
+
+@pytest.mark.parametrize("table", ["usage_days", "usage_windows", "breakers"])
+async def test_parties_read_counts_and_do_not_write_them(db: Database, world: World, table: str) -> None:
+    """Else the delegate could count its bounces away."""
+    assert await refused(db, Role.API, world.delegate, f"DELETE FROM {table}")
+    assert await refused(db, Role.API, world.delegate, f"UPDATE {table} SET owner_id = delegate_id")
+
+
+async def test_ingest_signs_nothing_but_that_mail_was_sent_after_the_end(db: Database, world: World) -> None:
+    """It may write into the audit trail of any owner, so only that one entry, under its own name."""
+    entry = (
+        "INSERT INTO audit (id, tenant_id, actor, request_id, action, subject_kind, subject_id, details)"
+        " VALUES (:id, :owner, :actor, '', :action, 'grant', :id, '{}')"
+    )
+    named = {"id": new_id(), "owner": world.owner.tenant, "actor": "system:ingest", "action": "grant.sent_after_end"}
+
+    assert await refused(db, Role.INGEST, world.owner, entry, **named | {"action": "grant.approved"})
+    assert await refused(db, Role.INGEST, world.owner, entry, **named | {"actor": "key"})
+    assert not await refused(db, Role.INGEST, world.owner, entry, **named)

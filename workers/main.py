@@ -1,4 +1,4 @@
-"""The worker process: `python -m workers.main policy|delivery|all`.
+"""The worker process: `python -m workers.main policy|delivery|feedback|all`.
 
 Loops over due rows do the work; arq, supervised beside them, is their doorbell. A Redis that is gone stops the bell and
 nothing else.
@@ -26,7 +26,13 @@ from workers import doorbell
 from workers.jobs import Ring
 from workers.watch import watch
 
-QUEUES = {"policy": (POLICIES, CONTROL), "delivery": (DELIVERIES,), "all": (POLICIES, CONTROL, DELIVERIES)}
+FEEDBACK = "feedback"  # no queue of arq's: SQS tells by itself when there is something
+QUEUES = {
+    "policy": (POLICIES, CONTROL),
+    "delivery": (DELIVERIES,),
+    "feedback": (FEEDBACK,),
+    "all": (POLICIES, CONTROL, DELIVERIES, FEEDBACK),
+}
 DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds
 
@@ -36,9 +42,12 @@ logger = log.get(__name__)
 async def main(name: str) -> bool:
     """Works until SIGTERM or SIGINT; False when a part of it ended by itself, which none should.
 
-    What is under way is cancelled: its leases run out and it is done again.
+    What is under way is cancelled: its leases run out and it is done again. Only feedback in hand is stored before the
+    end.
     """
     settings = load(os.environ)
+    if name == FEEDBACK and not settings.queues:
+        raise SettingsError("BROKER_FEEDBACK_QUEUES is not set: there is no queue to take feedback from.")
     log.configure(log_format=settings.log_format, level=settings.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -98,9 +107,12 @@ def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
         pump = parts.deliveries.pump()
         bells[DELIVERIES].append(pump.ring)
         tasks.append(asyncio.create_task(pump.run(), name="pump"))
+    if FEEDBACK in queues and parts.settings.queues:
+        tasks.append(asyncio.create_task(parts.poll(), name="poller"))
     for queue in queues:
-        answering = doorbell.answer(parts.settings.redis_url, queue, bells)
-        tasks.append(asyncio.create_task(answering, name=f"doorbell of {queue}"))
+        if queue != FEEDBACK:
+            answering = doorbell.answer(parts.settings.redis_url, queue, bells)
+            tasks.append(asyncio.create_task(answering, name=f"doorbell of {queue}"))
     return [*tasks, asyncio.create_task(_keep_house(parts), name="housekeeping")]
 
 

@@ -31,11 +31,15 @@ class State(StrEnum):
 
 
 class Connection(Due, Base):
-    """One AWS account of one tenant. Due: its role is to be checked. `nonce`: an open challenge to prove it."""
+    """One AWS account of one tenant. Due: its role is to be checked. `nonce`: an open challenge to prove it.
+
+    `roles`: what its role is for, of an owner, a delegate or both.
+    """
 
     __tablename__ = "connections"
     __table_args__ = (
         CheckConstraint("kind IN ('role', 'proof', 'manual')", name="kind"),
+        CheckConstraint("roles <@ ARRAY['owner', 'delegate'] AND cardinality(roles) > 0", name="roles"),
         CheckConstraint("account_id ~ '^[0-9]{12}$'", name="account_id"),
         CheckConstraint("state IN ('pending', 'verified', 'degraded', 'lost', 'removed')", name="state"),
         Index(
@@ -52,6 +56,7 @@ class Connection(Due, Base):
     kind: Mapped[str]
     account_id: Mapped[str]
     regions: Mapped[list[str]]
+    roles: Mapped[list[str]] = mapped_column(server_default="{owner}", default=lambda: ["owner"])
     external_id: Mapped[str]
     role_arn: Mapped[str | None]
     state: Mapped[str]

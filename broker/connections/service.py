@@ -20,6 +20,7 @@ from broker.due import wake
 from broker.errors import Conflict, Flaw, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
+from broker.tenants.models import Tenant
 
 _REGION_PREFIXES = {"aws-us-gov": "us-gov-", "aws-cn": "cn-"}
 
@@ -39,6 +40,7 @@ async def create(db: Database, caller: Caller, asked: NewConnection, *, here: In
         kind=asked.kind,
         account_id=asked.account_id,
         regions=list(dict.fromkeys(asked.regions)),
+        roles=list(dict.fromkeys(asked.roles)),
         # Ours, random, and for this tenant and account only: the confused deputy needs it to be guessable or shared.
         external_id=secrets.token_hex(24),
         role_arn=_role_arn(asked.account_id, here) if asked.kind is Kind.ROLE else None,
@@ -47,6 +49,7 @@ async def create(db: Database, caller: Caller, asked: NewConnection, *, here: In
     if asked.kind is not Kind.ROLE:
         _challenge(row)
     async with db.begin(caller) as session:
+        row.roles = row.roles or await _usual_roles(session, caller)
         session.add(row)
         try:
             await session.flush()
@@ -142,6 +145,12 @@ def _check(asked: NewConnection, partition: str) -> None:
             )
     if flaws:
         raise Invalid(" ".join(flaw.detail for flaw in flaws), flaws=tuple(flaws))
+
+
+async def _usual_roles(session: AsyncSession, caller: Caller) -> list[str]:
+    """An owner's role where the tenant is one: that is what every tenant connected before there was a choice."""
+    held = await session.scalar(select(Tenant.roles).where(Tenant.id == caller.tenant))
+    return ["owner"] if held is None or "owner" in held else ["delegate"]
 
 
 def _role_arn(account_id: str, here: Installation) -> str:

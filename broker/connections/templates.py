@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from broker.connections.permissions import Role, role_policy, trust_policy, unscoped
+from broker.connections.permissions import Role, rights, role_policy, trust_policy, unscoped
 
 STACK = "ses-delegation-broker"
 _CONSOLES = {
@@ -34,7 +34,7 @@ class RolePlan(msgspec.Struct, frozen=True):
     external_id: str
     role_name: str
     partition: str
-    role: Role = Role.OWNER
+    roles: tuple[Role, ...] = (Role.OWNER,)
 
     @property
     def trust(self) -> dict[str, Any]:
@@ -42,7 +42,19 @@ class RolePlan(msgspec.Struct, frozen=True):
 
     @property
     def policy(self) -> dict[str, Any]:
-        return role_policy(self.role, self.account_id, self.partition)
+        return self.policy_for(self.account_id, self.partition)
+
+    def policy_for(self, account_id: str, partition: str) -> dict[str, Any]:
+        """What the role may do, of each of its purposes; ids of statements are unique in a policy."""
+        documents = {role: role_policy(role, account_id, partition) for role in self.roles}
+        if len(documents) == 1:
+            return documents[self.roles[0]]
+        statements = [
+            each | {"Sid": f"{each['Sid']}{role.title()}"}
+            for role, document in documents.items()
+            for each in document["Statement"]
+        ]
+        return {"Version": "2012-10-17", "Statement": statements}
 
 
 def render(plan: RolePlan, form: Format) -> str:
@@ -65,16 +77,26 @@ def quick_create_url(plan: RolePlan, template_url: str, region: str) -> str:
     return f"https://{region}.{_CONSOLES[plan.partition]}/cloudformation/home?region={region}#/stacks/create/review?{query}"
 
 
+_PURPOSES = {
+    Role.OWNER: "write and read sending policies of your SES identities.",
+    Role.DELEGATE: "keep a configuration set and an SNS topic of its own, and your event destinations on that set.",
+}
+
+
 def _notes(plan: RolePlan) -> list[str]:
     """Comment lines: what cannot be limited, said before the owner agrees."""
     lines = [
-        f"The role {plan.role_name} lets the delegation broker (AWS account {plan.broker_account_id}) write and read",
-        "sending policies of your SES identities. It can be assumed only with the ExternalId below.",
+        f"The role {plan.role_name} lets the delegation broker (AWS account {plan.broker_account_id})",
+        *(_PURPOSES[role] for role in plan.roles),
+        "It can be assumed only with the ExternalId below.",
         "Delete the role to end all access at once; policies that are already applied stay until they are deleted.",
         "AWS cannot limit these rights to single resources:",
     ]
-    lines += [f"  {row.action}: {row.purpose}" for row in unscoped(plan.role)]
-    if plan.role is Role.OWNER:
+    lines += [f"  {row.action}: {row.purpose}" for role in plan.roles for row in unscoped(role)]
+    if may_go := [row for role in plan.roles for row in rights(role) if row.optional]:
+        lines.append("These rights may be left out; the broker then says so where it would need them:")
+        lines += [f"  {row.action}: {row.purpose}" for row in may_go]
+    if Role.OWNER in plan.roles:
         lines.append(
             "Whoever may create policies may write any policy on your identities: IAM has no key that limits it."
         )
@@ -103,7 +125,7 @@ def _cloudformation(plan: RolePlan) -> str:
                     "Policies": [
                         {
                             "PolicyName": STACK,
-                            "PolicyDocument": _substituted(role_policy(plan.role, account, partition)),
+                            "PolicyDocument": _substituted(plan.policy_for(account, partition)),
                         }
                     ],
                 },

@@ -39,6 +39,14 @@ class NewConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Region, ...],
         msgspec.Meta(max_length=40, description="Regions with your SES identities; may be empty for a proof"),
     ] = ()
+    roles: Annotated[
+        tuple[Role, ...],
+        msgspec.Meta(
+            max_length=2,
+            description="What the role is for; left out: owner where your tenant is one, else delegate",
+            examples=[["delegate"]],
+        ),
+    ] = ()
 
 
 class PresignedProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +84,7 @@ class ConnectionView(msgspec.Struct, frozen=True):
     kind: Kind
     account_id: str
     regions: list[str]
+    roles: list[Role]
     state: State
     reason: str | None
     external_id: str | None
@@ -103,17 +112,27 @@ def shown(row: Connection, here: Installation) -> ConnectionView:
         kind=Kind(row.kind),
         account_id=row.account_id,
         regions=row.regions,
+        roles=roles_of(row),
         state=State(row.state),
         reason=row.reason,
         external_id=row.external_id if is_role else None,
         role_arn=row.role_arn,
         trusted_account=here.settings.aws_account_id if is_role else None,
         template_url=_quick_create(row, here) if is_role else None,
-        unscoped_actions=[right.action for right in unscoped(Role.OWNER)] if is_role else [],
+        unscoped_actions=_unscoped(row) if is_role else [],
         proof=_challenge(row, here),
         created_at=row.created_at,
         verified_at=row.verified_at,
     )
+
+
+def roles_of(row: Connection) -> list[Role]:
+    """What the connection's role is for."""
+    return [Role(each) for each in row.roles]
+
+
+def _unscoped(row: Connection) -> list[str]:
+    return sorted({right.action for role in roles_of(row) for right in unscoped(role)})
 
 
 def role_plan(row: Connection, here: Installation) -> RolePlan:
@@ -124,6 +143,7 @@ def role_plan(row: Connection, here: Installation) -> RolePlan:
         external_id=row.external_id,
         role_name=here.settings.role_name,
         partition=here.settings.aws_partition,
+        roles=tuple(roles_of(row)),
     )
 
 

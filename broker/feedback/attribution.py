@@ -6,8 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from broker.feedback.payloads import Mail
+from broker.feedback.occurrence import Mail
+from broker.feedback.reasons import Reason
 from broker.policies.terms import FeedbackKind, FeedbackTerms, View
+from broker.policies.wildcards import matches
 
 # A policy lets mail through from the moment SES has it, which is before the read-back that marks the grant active.
 BEFORE_ACTIVATION = timedelta(minutes=10)
@@ -19,9 +21,9 @@ RECENT = timedelta(days=30)
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """The topic that a message came through.
 
-    `tenant_id` is the owner that a broker topic was made for, or the tenant whose own topic it is. `accounts` are the
-    AWS accounts whose SES may publish to a broker topic.
-    `configuration_set` is that of the route, where a delegate's topic serves one.
+    `tenant_id` is the owner that a broker topic was made for, or the tenant whose own topic it is. `configuration_set`
+    is that of the route which a delegate's topic serves. Where there is none, the topic is on the owner's side, and
+    `accounts` are those whose identities may speak through it.
     """
 
     topic_arn: str
@@ -32,7 +34,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A grant on the identity, once it has been active. `verified_at`: when its removal was verified, if ended."""
+    """A grant on the identity, once it has been active. `verified_at`: when its removal was verified, if ended.
+
+    `from_addresses` are patterns, none for no limit; `not_before` and `expires_at` the agreed window.
+    """
 
     grant_id: UUID
     owner_id: UUID
@@ -43,72 +48,98 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     activated_at: datetime
     ended_at: datetime | None = None
     verified_at: datetime | None = None
+    from_addresses: tuple[str, ...] = ()
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
 
 
-class Attributed(msgspec.Struct, frozen=True):
-    """A view of None: this party does not hear this kind. `after_end`: sent although the grant was seen to be gone."""
+class Standing(msgspec.Struct, frozen=True):
+    """What the database knows of an identity: its grants, and the owner who wants to hear of its own mail, if any."""
 
-    candidate: Candidate
+    candidates: Sequence[Candidate] = ()
+    own_mail_of: UUID | None = None
+
+
+class Attributed(msgspec.Struct, frozen=True, kw_only=True):
+    """A view of None: this party does not hear this kind. No grant: the owner's own mail, which it alone hears.
+
+    `gone_since`: the mail was sent more than 60 s after the grant's policy was seen to be gone, at this time.
+    """
+
+    owner_id: UUID
+    delegate_id: UUID | None = None
+    grant_id: UUID | None = None
     owner_view: View | None
-    delegate_view: View | None
-    after_end: bool
+    delegate_view: View | None = None
+    gone_since: datetime | None = None
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """Nobody's but the owner's own business; counted, not stored."""
+    """Nobody's business here, or (`own`) the owner's alone, which it does not want to hear; counted, not stored."""
 
-    reason: str
+    own: bool = False
 
 
 class Quarantined(msgspec.Struct, frozen=True):
     """Not to be trusted: stored for people to look at, delivered to nobody."""
 
-    reason: str
+    reason: Reason
 
 
 Attribution = Attributed | Dropped | Quarantined
 
 
-def attribute(source: Source, candidates: Sequence[Candidate], mail: Mail, kind: FeedbackKind) -> Attribution:
-    """The grant of this mail among those on its identity.
+def attribute(source: Source, standing: Standing, mail: Mail, kind: FeedbackKind | None) -> Attribution:
+    """The grant of this mail among those on its identity; a kind of None is one that SES has and we do not know.
 
-    The identity, the sending account and the time decide. Of several grants between the same two parties the one that
-    was in force when the mail was sent goes first, then the one activated last: which From addresses each one allows is
-    not read here, since the same two parties hear it either way.
+    The identity, the sending account and the time decide. Of several grants between the same two parties the one whose
+    terms fit the mail goes first: by its From address, then by its time, then the one activated last.
     """
     if (distrust := _distrust(source, mail)) is not None:
         return Quarantined(distrust)
-    fitting = [each for each in candidates if _fits(each, source, mail)]
+    fitting = [each for each in standing.candidates if _fits(each, source, mail)]
     if not fitting:
-        if _is_delegates(source):
-            return Quarantined("The topic's tenant has no live or recent grant on this identity.")
-        return Dropped("The sending account is party to no live or recent grant on this identity.")
-    chosen = max(fitting, key=lambda each: (not _after_end(each, mail), each.activated_at, each.grant_id))
+        return _of_no_grant(source, standing, mail)
+    chosen = fitting[0] if len(fitting) == 1 else max(fitting, key=lambda each: _rank(each, mail))
     feedback = chosen.feedback
     return Attributed(
-        chosen,
-        owner_view=feedback.owner_view if kind in feedback.owner_events else None,
-        delegate_view=View.full if kind in feedback.delegate_events else None,
-        after_end=_after_end(chosen, mail),
+        owner_id=chosen.owner_id,
+        delegate_id=chosen.delegate_id,
+        grant_id=chosen.grant_id,
+        owner_view=feedback.owner_view if _hears(feedback.owner_events, kind) else None,
+        delegate_view=View.full if _hears(feedback.delegate_events, kind) else None,
+        gone_since=chosen.verified_at if _after_end(chosen, mail) else None,
     )
+
+
+def _hears(kinds: Sequence[FeedbackKind], kind: FeedbackKind | None) -> bool:
+    """What nobody could agree on because nobody knows it is for each party that hears anything."""
+    return bool(kinds) if kind is None else kind in kinds
+
+
+def _of_no_grant(source: Source, standing: Standing, mail: Mail) -> Attribution:
+    if _is_delegates(source):
+        return Quarantined(Reason.no_grant)
+    if mail.sending_account != _account(mail.source_arn or ""):
+        return Dropped()
+    if standing.own_mail_of != source.tenant_id:
+        return Dropped(own=True)
+    return Attributed(owner_id=source.tenant_id, owner_view=View.full)
 
 
 def _is_delegates(source: Source) -> bool:
     return source.configuration_set is not None
 
 
-def _distrust(source: Source, mail: Mail) -> str | None:
+def _distrust(source: Source, mail: Mail) -> Reason | None:
     if mail.source_arn is None or mail.sending_account is None:
-        return "The message does not say which identity or which account sent the mail."
-    if source.source == "broker_topic" and _account(mail.source_arn) not in source.accounts:
-        return "The identity is not in an account that publishes to this topic."
-    if source.source != "broker_topic" and not _is_delegates(source):
-        return "This topic serves no route that is set up."
-    if _is_delegates(source) and mail.sending_account != _account(source.topic_arn):
-        return "Another account than the topic's is said to have sent the mail."
-    if _is_delegates(source) and mail.configuration_set != source.configuration_set:
-        return "The mail was sent through another configuration set than the route's."
-    return None
+        return Reason.no_sender
+    if not _is_delegates(source):
+        return None if _account(mail.source_arn) in source.accounts else Reason.foreign_identity
+    # Its owner can publish anything to it, so it is believed about itself only.
+    if mail.sending_account != _account(source.topic_arn):
+        return Reason.foreign_account
+    return None if mail.configuration_set == source.configuration_set else Reason.foreign_set
 
 
 def _fits(candidate: Candidate, source: Source, mail: Mail) -> bool:
@@ -121,6 +152,30 @@ def _fits(candidate: Candidate, source: Source, mail: Mail) -> bool:
         and candidate.activated_at - BEFORE_ACTIVATION <= mail.sent_at
         and (ended is None or mail.sent_at <= ended + RECENT)
     )
+
+
+def _rank(candidate: Candidate, mail: Mail) -> tuple[bool, bool, bool, datetime, UUID]:
+    """How well its terms fit the mail; SES lets nothing through that fits none, so the From address says most."""
+    return (
+        _allows_from(candidate, mail.from_address),
+        not _after_end(candidate, mail),
+        _in_force(candidate, mail.sent_at),
+        candidate.activated_at,
+        candidate.grant_id,
+    )
+
+
+def _allows_from(candidate: Candidate, address: str | None) -> bool:
+    """Without regard to case: two grants that differ in nothing else are not worth a wrong answer."""
+    if not candidate.from_addresses or address is None:
+        return True
+    return any(matches(pattern.lower(), address.lower(), None) for pattern in candidate.from_addresses)
+
+
+def _in_force(candidate: Candidate, at: datetime) -> bool:
+    began = max(candidate.not_before or candidate.activated_at, candidate.activated_at - BEFORE_ACTIVATION)
+    ends = [end for end in (candidate.ended_at, candidate.expires_at) if end is not None]
+    return began <= at and all(at <= end for end in ends)
 
 
 def _after_end(candidate: Candidate, mail: Mail) -> bool:

@@ -1,21 +1,22 @@
 """Builds the event of each recipient from what SES said and whose it is."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from broker.feedback.attribution import Attributed
 from broker.feedback.envelope import Envelope
-from broker.feedback.keys import Key, key_of, recipient_hash
-from broker.feedback.payloads import Feedback, Mail, Occurrence
+from broker.feedback.keys import UNKNOWN, Key, key_after_end, key_of, recipient_hash
+from broker.feedback.occurrence import Occurrence
+from broker.feedback.payloads import Feedback
+from broker.feedback.told import STRUCTS, SentAfterEnd, Told
 from broker.ids import new_id
-from broker.policies.terms import FeedbackKind
+from broker.policies.terms import FeedbackKind, View
 
-EVENT_TYPES: Mapping[FeedbackKind, str] = MappingProxyType(
+EVENT_TYPES: Mapping[FeedbackKind | None, str] = MappingProxyType(
     {
         FeedbackKind.bounce: "email.bounced",
         FeedbackKind.complaint: "email.complained",
@@ -27,23 +28,14 @@ EVENT_TYPES: Mapping[FeedbackKind, str] = MappingProxyType(
         FeedbackKind.click: "email.clicked",
         FeedbackKind.rendering_failure: "email.rendering_failed",
         FeedbackKind.subscription: "email.subscription_changed",
+        None: "email.unknown",
     }
 )
-_AS_IN_OCCURRENCE = (
-    "recipient",
-    "final",
-    "bounce_type",
-    "bounce_sub_type",
-    "complaint_sub_type",
-    "status",
-    "action",
-    "diagnostic_code",
-    "reporting_mta",
-    "remote_mta",
-    "feedback_type",
-    "user_agent",
-    "smtp_response",
-    "processing_ms",
+AFTER_END = "grant.sent_after_end"
+
+# What only this kind of event tells.
+_MORE: Mapping[type[Told], tuple[str, ...]] = MappingProxyType(
+    {struct: struct.__struct_fields__[len(Told.__struct_fields__) :] for struct in STRUCTS.values()}
 )
 
 
@@ -55,13 +47,13 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     type: str
     owner_id: UUID
-    delegate_id: UUID
-    grant_id: UUID
+    delegate_id: UUID | None
+    grant_id: UUID | None
     source: str
     owner_view: str | None
     delegate_view: str | None
     recipient_hash: str | None
-    data: dict[str, Any]
+    data: Told | SentAfterEnd
     payload: str | None
 
 
@@ -69,6 +61,7 @@ def events_of(
     envelope: Envelope, feedback: Feedback, found: Attributed, *, source: str, hash_key: bytes
 ) -> list[NewEvent]:
     """One event per recipient, all at the envelope's signed time; the first keeps the payload, which tells of all."""
+    at, type_ = envelope.sent_at, EVENT_TYPES[feedback.kind]
     made = []
     for number, occurrence in enumerate(feedback.occurrences):
         hashed = recipient_hash(hash_key, occurrence.recipient) if occurrence.recipient else None
@@ -77,47 +70,94 @@ def events_of(
             NewEvent(
                 id=event_id,
                 key=key_of(feedback.mail, occurrence),
-                at=envelope.sent_at,
-                type=EVENT_TYPES[feedback.kind],
-                owner_id=found.candidate.owner_id,
-                delegate_id=found.candidate.delegate_id,
-                grant_id=found.candidate.grant_id,
+                at=at,
+                type=type_,
+                owner_id=found.owner_id,
+                delegate_id=found.delegate_id,
+                grant_id=found.grant_id,
                 source=source,
                 owner_view=found.owner_view,
                 delegate_view=found.delegate_view,
                 recipient_hash=hashed,
-                data={
-                    "event_id": event_id,
-                    "grant_id": found.candidate.grant_id,
-                    "source": source,
-                    "recipient_hash": hashed,
-                    **_told(feedback.mail, occurrence),
-                },
+                data=_told(event_id, feedback, occurrence, found, source=source, hashed=hashed),
                 payload=None if number else storable(envelope.message),
             )
         )
     return made
 
 
-def _told(mail: Mail, occurrence: Occurrence) -> dict[str, Any]:
-    """What SES told; every name is there for every kind, null where it does not apply or is not known."""
-    return {
-        "identity": mail.source_arn,
-        "message_id": mail.message_id,
-        "sending_account": mail.sending_account,
-        "sent_at": _written(mail.sent_at),
-        "occurred_at": _written(occurrence.occurred_at),
-        "kind": occurrence.kind.value,
-        **{name: getattr(occurrence, name) for name in _AS_IN_OCCURRENCE},
-        "from": mail.from_address,
-        "subject": mail.subject,
-        "tags": mail.tags,
-        "configuration_set": mail.configuration_set,
-    }
+def after_end(envelope: Envelope, feedback: Feedback, found: Attributed, *, source: str) -> NewEvent | None:
+    """The news that mail still goes out under a grant that is gone, for both parties; None where it does not."""
+    mail = feedback.mail
+    if found.gone_since is None or found.grant_id is None or found.delegate_id is None:
+        return None
+    event_id = new_id()
+    told = SentAfterEnd(
+        event_id=event_id,
+        grant_id=found.grant_id,
+        identity=mail.source_arn or "",
+        owner_id=found.owner_id,
+        delegate_id=found.delegate_id,
+        source=source,
+        message_id=mail.message_id,
+        sending_account=mail.sending_account or "",
+        sent_at=mail.sent_at,
+        verified_at=found.gone_since,
+    )
+    return NewEvent(
+        id=event_id,
+        key=key_after_end(mail, found.grant_id),
+        at=envelope.sent_at,
+        type=AFTER_END,
+        owner_id=found.owner_id,
+        delegate_id=found.delegate_id,
+        grant_id=found.grant_id,
+        source=source,
+        owner_view=View.full,
+        delegate_view=View.full,
+        recipient_hash=None,
+        data=told,
+        payload=None,
+    )
 
 
-def _written(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def _told(
+    event_id: UUID, feedback: Feedback, occurrence: Occurrence, found: Attributed, *, source: str, hashed: str | None
+) -> Told:
+    """What SES told; every name of the kind is there, null where it does not apply or is not known."""
+    mail, struct = feedback.mail, STRUCTS[feedback.kind]
+    return struct(
+        event_id=event_id,
+        grant_id=found.grant_id,
+        source=source,
+        recipient_hash=hashed,
+        identity=mail.source_arn,
+        message_id=mail.message_id,
+        sending_account=mail.sending_account,
+        sent_at=mail.sent_at,
+        occurred_at=occurrence.occurred_at,
+        kind=feedback.kind or UNKNOWN,
+        recipients=len(feedback.occurrences),
+        recipient=occurrence.recipient,
+        final=occurrence.final,
+        bounce_type=occurrence.bounce_type,
+        bounce_sub_type=occurrence.bounce_sub_type,
+        complaint_sub_type=occurrence.complaint_sub_type,
+        status=occurrence.status,
+        action=occurrence.action,
+        diagnostic_code=occurrence.diagnostic_code,
+        reporting_mta=occurrence.reporting_mta,
+        remote_mta=occurrence.remote_mta,
+        feedback_type=occurrence.feedback_type,
+        user_agent=occurrence.user_agent,
+        smtp_response=occurrence.smtp_response,
+        processing_ms=occurrence.processing_ms,
+        from_=mail.from_address,
+        subject=mail.subject,
+        tags=mail.tags,
+        configuration_set=mail.configuration_set,
+        **{name: getattr(occurrence, name) for name in _MORE[struct]},
+    )
 
 
 def storable(text: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 Json = dict[str, Any]
@@ -13,6 +14,9 @@ _IN_BRACKETS = re.compile(r"<([^<>]*)>\s*$")
 _TYPE = re.compile(r"^(?:smtp|dns|dsn|x-[a-z0-9-]+)\s*;\s*", re.IGNORECASE)
 
 _WANTED_HEADERS = frozenset({"from", "subject"})
+_LONGEST_TIME = 40
+MOST = 1000
+"""Entries of a list of headers, tags or topics that are looked at; SES itself has far fewer."""
 
 
 def clean(value: Any) -> str | None:
@@ -31,6 +35,14 @@ def whole(of: Json, name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
+def truth(of: Json, name: str) -> bool | None:
+    """True or false, also where it is written as text."""
+    value = of.get(name)
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
 def record(of: Json, name: str) -> Json:
     value = of.get(name)
     return value if isinstance(value, dict) else {}
@@ -47,7 +59,7 @@ def items(of: Json, name: str) -> list[Any]:
 def time(of: Json, name: str) -> datetime | None:
     """ISO 8601 with `Z`, `-05:00` or, as in SES's examples, ` +0000` behind a blank; without an offset it is UTC."""
     value = text(of, name)
-    if value is None:
+    if value is None or len(value) > _LONGEST_TIME:
         return None
     try:
         found = datetime.fromisoformat(value if value[-1] == "Z" else _BLANK_BEFORE_OFFSET.sub("", value))
@@ -65,9 +77,9 @@ def address(value: Any) -> str | None:
     return clean(bracketed[1]) if bracketed else written
 
 
-def addresses(of: Json, name: str) -> list[str]:
-    """Each address once, in order."""
-    return list(dict.fromkeys(found for entry in items(of, name) if (found := address(entry))))
+def addresses(of: Json, name: str, *, most: int) -> tuple[str, ...]:
+    """Each address once, in order, of the first `most` entries."""
+    return tuple(dict.fromkeys(found for entry in items(of, name)[:most] if (found := address(entry))))
 
 
 def without_type(value: str | None) -> str | None:
@@ -81,7 +93,8 @@ def headers(mail: Json) -> dict[str, str]:
     SES documents `commonHeaders` as a list and sends an object; both are read. So are values that are lists of one.
     """
     found: dict[str, str] = {}
-    for entry in (*_objects(items(mail, "headers")), *_objects(items(mail, "commonHeaders"))):
+    listed = (*_objects(items(mail, "headers")[:MOST]), *_objects(items(mail, "commonHeaders")[:MOST]))
+    for entry in listed:
         pair = entry.get("name")
         for name, value in ((pair, entry.get("value")),) if isinstance(pair, str) and pair else entry.items():
             if (known := name.strip().lower()) in _WANTED_HEADERS:
@@ -91,11 +104,11 @@ def headers(mail: Json) -> dict[str, str]:
     return found
 
 
-def tags(mail: Json) -> dict[str, list[str]]:
-    """Message tags, SES's own (`ses:…`) among them: name → values."""
+def tags(of: Json, name: str = "tags") -> dict[str, list[str]]:
+    """Tags of a message, SES's own (`ses:…`) among them, or of a link: name → values."""
     return {
-        key: [kept for value in (values if isinstance(values, list) else [values]) if (kept := clean(value))]
-        for name, values in record(mail, "tags").items()
+        key: [kept for value in (values if isinstance(values, list) else [values])[:MOST] if (kept := clean(value))]
+        for name, values in islice(record(of, name).items(), MOST)
         if (key := clean(name))
     }
 

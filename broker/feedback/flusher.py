@@ -24,6 +24,10 @@ logger = log.get(__name__)
 Store = Callable[[Sequence[Arrival]], Awaitable[object]]
 
 
+class Unstorable(Unavailable):
+    """This message alone cannot be stored, again and again; there is no trouble with others."""
+
+
 class _Waiting(msgspec.Struct, frozen=True):
     arrival: Arrival
     done: asyncio.Future[None]
@@ -101,7 +105,7 @@ class Flusher:
         try:
             await self._store([waiting.arrival for waiting in batch])
         except Unavailable as error:
-            _fail(batch, error.detail)
+            _fail(batch, Unavailable, error.detail)
         except Exception:
             if len(batch) > 1:
                 logger.warning("batch failed, storing its messages one by one", size=len(batch), exc_info=True)
@@ -109,14 +113,14 @@ class Flusher:
                     await self._flush([waiting])
                 return
             logger.exception("message failed", message_id=batch[0].arrival.envelope.message_id)
-            _fail(batch, "The message could not be stored.")
+            _fail(batch, Unstorable, "The message could not be stored.")
         else:
             for waiting in batch:
                 if not waiting.done.done():
                     waiting.done.set_result(None)
 
 
-def _fail(batch: list[_Waiting], detail: str) -> None:
+def _fail(batch: list[_Waiting], kind: type[Unavailable], detail: str) -> None:
     for waiting in batch:
         if not waiting.done.done():
-            waiting.done.set_exception(Unavailable(detail))
+            waiting.done.set_exception(kind(detail))

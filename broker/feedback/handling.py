@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -9,6 +10,33 @@ import msgspec
 
 from broker.aws_access import RoleAccess
 from broker.feedback.views import RouteKind, RouteState
+
+
+class Unfinished(Exception):  # an outcome: SES takes about one such call a second, so the rest follows in the next run
+    """Part of it was done, and then AWS asked to wait. Nothing is written; the next run begins in a moment."""
+
+
+class Settled(Exception):  # an outcome: the route of a grant that has ended, which is kept as it is
+    """Nothing is to be looked at any more, and nothing is written."""
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """What else there is around a route on the owner's side, for kinds that set something on its identities.
+
+    `children`: verified identities beneath the grant's, by name. `shared`: identities on which another route still
+    needs our topic; `needed_topics`: topics of the owner's that another route still comes through; `inherited`: by
+    identity and kind what was set before ours, as other routes recorded it. `broker_topic`: our topic, whether or not
+    SNS delivers it now. `owner_topics`: topics of the owner's that are known already, ARN → state, and
+    `subscriptions`: ARN → our subscription's ARN.
+    """
+
+    children: tuple[str, ...] = ()
+    shared: frozenset[str] = frozenset()
+    needed_topics: frozenset[str] = frozenset()
+    inherited: Mapping[str, Mapping[str, str | None]] = MappingProxyType({})
+    broker_topic: str | None = None
+    owner_topics: Mapping[str, str] = MappingProxyType({})
+    subscriptions: Mapping[str, str] = MappingProxyType({})
 
 
 class RouteWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +67,7 @@ class RouteWork(msgspec.Struct, frozen=True, kw_only=True):
     topic_arn: str | None
     live_at: datetime | None
     ended: bool
+    beside: Beside = Beside()
 
 
 class TenantTopic(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +87,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a check or a removal. `reason` and `choices` are read by both parties and name no foreign topic.
 
     `state`: `configured` becomes `live` or `quiet` by what was heard. `previous` and `found` None: as they were.
+    `more_topics`: further topics to be known. `forget`: ARNs of the owner's topics that no route comes through any
+    more. `unfinished`: stored as it is, and worked on again in a moment, so that what this says is on paper before the
+    next step is taken.
     """
 
     state: RouteState
@@ -66,13 +98,20 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     previous: Mapping[str, Any] | None = None
     found: Mapping[str, Any] | None = None
     topic: TenantTopic | None = None
+    more_topics: tuple[TenantTopic, ...] = ()
+    forget: tuple[str, ...] = ()
+    unfinished: bool = False
 
 
 class Handler(Protocol):
     """Carries out one kind of route in the tenants' accounts. Both may run twice; both raise Unavailable or Refused."""
 
     async def check(self, work: RouteWork) -> Checked:
-        """Makes it as it was asked for where something is missing (create and repair), reads back, says what is so."""
+        """Makes it as it was asked for where something is missing (create and repair), reads back, says what is so.
+
+        Also asked once the grant has `ended`: a kind that is taken away then answers `removed`, one that is left as it
+        is raises `Settled`.
+        """
         ...
 
     async def remove(self, work: RouteWork) -> Checked:

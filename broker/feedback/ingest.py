@@ -33,6 +33,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int = 0
     ignored: int = 0
     dropped: int = 0
+    own: int = 0
     unheard: int = 0
 
 
@@ -57,9 +58,10 @@ class Ingest:
         self._note(len(batch), found, tally := _tally(found, saved))
         await self._bell.ring("lanes", saved.endpoints)
         await self._bell.ring("routes", saved.routes)
+        await self._bell.ring("reckonings", saved.reckonings)
         logger.debug("feedback stored", **msgspec.structs.asdict(tally))
         for aside in found.asides:
-            logger.warning("feedback quarantined", topic_arn=aside.topic_arn, reason=aside.reason)
+            logger.warning("feedback quarantined", topic_arn=aside.topic_arn, reason=aside.reason.value)
         return tally
 
     def _note(self, messages: int, found: Sorted, tally: Tally) -> None:
@@ -67,14 +69,16 @@ class Ingest:
         committed = time.monotonic()
         for read, whose in found.attributed:
             if isinstance(read.parsed, Feedback):
-                owner = whose.candidate.owner_id if whose.owner_view else None
-                delegate = whose.candidate.delegate_id if whose.delegate_view else None
+                owner = whose.owner_id if whose.owner_view else None
+                delegate = whose.delegate_id if whose.delegate_view else None
                 said, spent = read.parsed.occurrences[0].occurred_at, committed - read.arrival.began
                 notes.stored(self._ledger, {owner, delegate}, said=said, came=read.arrival.came, spent=spent)
         self._ledger.count(Count.BATCHES)
         self._ledger.count(Count.MESSAGES, number=messages)
         for outcome, number in msgspec.structs.asdict(tally).items():
             self._ledger.count(Count.FEEDBACK, outcome, number=number)
+        for aside in found.asides:
+            self._ledger.count(Count.QUARANTINED, aside.reason.name)
 
     async def _save(self, read: Sequence[Read], *, now: datetime) -> tuple[Sorted, Saved]:
         topics = sorted({each.envelope.topic_arn for each in read})
@@ -98,6 +102,7 @@ def _tally(found: Sorted, saved: Saved) -> Tally:
         quarantined=len(found.asides),
         ignored=found.ignored,
         dropped=found.dropped,
+        own=found.own,
         unheard=found.unheard,
     )
 

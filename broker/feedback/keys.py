@@ -3,13 +3,17 @@
 import hashlib
 import hmac
 from datetime import UTC, date
+from uuid import UUID
 
 import msgspec
 
-from broker.feedback.payloads import Mail, Occurrence
+from broker.feedback.occurrence import Mail, Occurrence
 from broker.policies.terms import FeedbackKind
 
-_EACH_TIME = frozenset({FeedbackKind.delay, FeedbackKind.open, FeedbackKind.click, FeedbackKind.subscription})
+UNKNOWN = "unknown"
+_EACH_TIME: frozenset[FeedbackKind | None] = frozenset(
+    {FeedbackKind.delay, FeedbackKind.open, FeedbackKind.click, FeedbackKind.subscription}
+)
 
 
 class Key(msgspec.Struct, frozen=True, order=True):
@@ -22,12 +26,25 @@ class Key(msgspec.Struct, frozen=True, order=True):
 def key_of(mail: Mail, occurrence: Occurrence) -> Key:
     """Identity, account, SES message id, kind and recipient; for what may happen often also its time and link.
 
-    SES's `feedbackId` is left out: nothing says that two routes carry the same one.
+    SES's `feedbackId` is left out: nothing says that two routes carry the same one. A kind that we do not know is told
+    apart by all that it says.
     """
-    parts = [mail.source_arn, mail.sending_account, mail.message_id, occurrence.kind.value]
+    kind = occurrence.kind
+    parts = [mail.source_arn, mail.sending_account, mail.message_id, kind.value if kind else UNKNOWN]
     parts.append(comparable(occurrence.recipient) if occurrence.recipient else None)
-    if occurrence.kind in _EACH_TIME:
+    if kind in _EACH_TIME:
         parts += [occurrence.occurred_at.astimezone(UTC).isoformat(), occurrence.link]
+    elif kind is None:
+        parts += [occurrence.ses_type, occurrence.told_apart_by]
+    return _key(mail, parts)
+
+
+def key_after_end(mail: Mail, grant_id: UUID) -> Key:
+    """Of the news that this mail was sent although the grant was seen to be gone: once, whatever else is said of it."""
+    return _key(mail, ["sent_after_end", str(grant_id), mail.message_id])
+
+
+def _key(mail: Mail, parts: list[str | None]) -> Key:
     return Key(mail.sent_at.astimezone(UTC).date(), hashlib.sha256(msgspec.json.encode(parts)).digest())
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from broker.direct import Line
 from broker.feedback import store
-from broker.feedback.attribution import Candidate, Source
+from broker.feedback.attribution import Source, Standing
 from broker.feedback.sort import Known
 from broker.feedback.store import Stamp
 
@@ -34,27 +34,27 @@ class Memory:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._sources: OrderedDict[str, tuple[Source | None, Stamp]] = OrderedDict()
-        self._candidates: OrderedDict[str, tuple[list[Candidate], Stamp]] = OrderedDict()
+        self._standings: OrderedDict[str, tuple[Standing, Stamp]] = OrderedDict()
         self._heard: OrderedDict[tuple[UUID, str], datetime] = OrderedDict()
 
     async def recall(self, topics: Sequence[str], identities: Sequence[str]) -> tuple[Known, Stamps]:
         """What is known of these ARNs; reads what is not."""
         if unknown := [arn for arn in topics if arn not in self._sources]:
             self._sources.update(await store.sources(self._line, unknown))
-        if unknown := [arn for arn in identities if arn not in self._candidates]:
-            self._candidates.update(await store.candidates(self._line, unknown))
+        if unknown := [arn for arn in identities if arn not in self._standings]:
+            self._standings.update(await store.standings(self._line, unknown))
         sources = {arn: self._sources[arn] for arn in topics}
-        candidates = {arn: self._candidates[arn] for arn in identities}
+        standings = {arn: self._standings[arn] for arn in identities}
         _keep(self._sources, topics)
-        _keep(self._candidates, identities)
+        _keep(self._standings, identities)
         return (
             Known(
                 {arn: source for arn, (source, _) in sources.items() if source is not None},
-                {arn: found for arn, (found, _) in candidates.items()},
+                {arn: found for arn, (found, _) in standings.items()},
             ),
             Stamps(
                 {arn: stamp for arn, (_, stamp) in sources.items()},
-                {arn: stamp for arn, (_, stamp) in candidates.items()},
+                {arn: stamp for arn, (_, stamp) in standings.items()},
             ),
         )
 
@@ -63,7 +63,7 @@ class Memory:
         for arn in topics:
             self._sources.pop(arn, None)
         for arn in identities:
-            self._candidates.pop(arn, None)
+            self._standings.pop(arn, None)
 
     def not_heard_lately(self, pairs: Iterable[tuple[UUID, str]], *, now: datetime) -> list[tuple[UUID, str]]:
         """Those of these (grant, topic ARN) of which the database was not told within the last minute."""

@@ -16,7 +16,7 @@ class Topic(Due, Base):
 
     A `broker_topic` is in our account and made for one connection of its owner. A `tenant_topic` is in the account of
     its tenant: of a delegate, for the route's `configuration_set`, or of an owner whose slot was taken (None).
-    `protocol`: whether it is delivered to our API or to our queue.
+    `protocol`: whether it is delivered to our API or to our queue. `durable`: SNS loses nothing while we are away.
     """
 
     __tablename__ = "topics"
@@ -46,6 +46,7 @@ class Topic(Due, Base):
     connection_id: Mapped[UUID | None] = mapped_column(ForeignKey("connections.id"))
     configuration_set: Mapped[str | None]
     protocol: Mapped[str] = mapped_column(server_default="https")
+    durable: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -53,8 +54,8 @@ class Route(Due, Base):
     """How feedback about one grant reaches us. `tenant_id` is the owner; `previous` what was set before we came.
 
     `settings` is what its maker asked for, `found` what the last check saw, `choices` what can be done about `reason`.
-    `wanted` false: it is being removed. `live_at` is when the first event of the delegate's account came through,
-    `heard_at` about when the last one did.
+    `wanted` false: it is being removed. `configured_at` is since when it is set up without a break. `live_at` is when
+    the first event of the delegate's account came through, `heard_at` about when the last one did.
     """
 
     __tablename__ = "routes"
@@ -88,6 +89,7 @@ class Route(Due, Base):
     wanted: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
     made_by: Mapped[str] = mapped_column(server_default="owner", default="owner")
     heard_at: Mapped[datetime | None]
+    configured_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -5,67 +5,30 @@ event-publishing-retrieving-sns-examples. The examples there contradict the tabl
 unexpected form is read as absent, and only what names no message at all is `Unreadable`.
 """
 
+import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
-from broker.feedback import fields
+from broker.feedback import details, fields
 from broker.feedback.fields import Json
+from broker.feedback.occurrence import Mail, Occurrence
+from broker.feedback.reasons import Reason
 from broker.policies.terms import FeedbackKind
 
-
-class Mail(msgspec.Struct, frozen=True, kw_only=True):
-    """The message that feedback is about. `message_id` is SES's own, not the Message-ID header.
-
-    `sent_at` is equal on every route. `source_arn` is the identity, `sending_account` the delegate's account.
-    """
-
-    sent_at: datetime
-    message_id: str
-    source_arn: str | None = None
-    sending_account: str | None = None
-    from_address: str | None = None
-    subject: str | None = None
-    destination: tuple[str, ...] = ()
-    configuration_set: str | None = None
-    tags: dict[str, list[str]] = {}
-
-
-class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to one recipient. Names follow RFC 3464 (delivery) and RFC 5965 (complaints).
-
-    `final` answers "is mailing this recipient again pointless?": true for a permanent bounce and for mail that SES will
-    never send (reject, rendering failure), false for a transient bounce and a delay, null where SES cannot tell
-    (undetermined bounce) or where it is not a matter of delivery. `recipient` is null where SES does not tell it.
-    """
-
-    kind: FeedbackKind
-    occurred_at: datetime
-    recipient: str | None = None
-    final: bool | None = None
-    bounce_type: str | None = None
-    bounce_sub_type: str | None = None
-    complaint_sub_type: str | None = None
-    status: str | None = None
-    action: str | None = None
-    diagnostic_code: str | None = None
-    reporting_mta: str | None = None
-    remote_mta: str | None = None
-    feedback_type: str | None = None
-    user_agent: str | None = None
-    smtp_response: str | None = None
-    processing_ms: int | None = None
-    link: str | None = None
+MOST_RECIPIENTS = 1000  # SES takes 50 of one message (Developer Guide, quotas); so many are nobody's mistake
+_NAME_LENGTH = 80
 
 
 class Feedback(msgspec.Struct, frozen=True):
-    """What one SNS message says: one mail, one kind, and at least one occurrence of it."""
+    """What one SNS message says: one mail, one kind, and at least one occurrence of it.
+
+    A kind of None: SES has a type of events that is not known here.
+    """
 
     mail: Mail
-    kind: FeedbackKind
+    kind: FeedbackKind | None
     occurrences: tuple[Occurrence, ...]
 
 
@@ -78,7 +41,7 @@ class Ignored(msgspec.Struct, frozen=True):
 class Unreadable(msgspec.Struct, frozen=True):
     """Kept for people to look at."""
 
-    reason: str
+    reason: Reason
 
 
 Parsed = Feedback | Ignored | Unreadable
@@ -99,20 +62,10 @@ _KINDS: Mapping[str, tuple[FeedbackKind, str]] = MappingProxyType(
         "subscription": (FeedbackKind.subscription, "subscription"),
     }
 )
-_FINAL_BOUNCES: Mapping[str | None, bool] = MappingProxyType({"Permanent": True, "Transient": False})
-_FINAL_KINDS: Mapping[FeedbackKind, bool] = MappingProxyType(
-    {FeedbackKind.reject: True, FeedbackKind.rendering_failure: True, FeedbackKind.delay: False}
-)
-_RECIPIENTS = MappingProxyType(
-    {
-        FeedbackKind.bounce: "bouncedRecipients",
-        FeedbackKind.complaint: "complainedRecipients",
-        FeedbackKind.delivery: "recipients",
-        FeedbackKind.delay: "delayedRecipients",
-    }
-)
-_ABOUT_ALL = frozenset({FeedbackKind.send, FeedbackKind.reject, FeedbackKind.rendering_failure})
+_ENVELOPE = frozenset({"eventType", "notificationType", "mail"})
 _VALIDATION = "successfully validated sns topic"  # "… for Amazon SES event publishing."
+_SUBSCRIBED = "AmazonSnsSubscriptionSucceeded"
+_VALIDATED = Ignored("SES validated the topic.")
 
 
 def parse(message: str) -> Parsed:
@@ -121,29 +74,35 @@ def parse(message: str) -> Parsed:
         root = msgspec.json.decode(message)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         # What SES publishes when an event destination is made.
-        if message.strip().lower().startswith(_VALIDATION):
-            return Ignored("SES validated the topic.")
-        return Unreadable("The message is not JSON.")
+        validated = message.lstrip()[: len(_VALIDATION)].lower() == _VALIDATION
+        return _VALIDATED if validated else Unreadable(Reason.not_json)
     if not isinstance(root, dict):
-        return Unreadable("The message is not a JSON object.")
-    return _read(root)
+        return Unreadable(Reason.no_object)
+    try:
+        return _read(root)
+    except RecursionError:  # nested just so deep that it could be read, and cannot be written again
+        return Unreadable(Reason.not_json)
 
 
 def _read(root: Json) -> Parsed:
     # Complaints of some mailbox providers carry `notificationType` although event publishing is set up.
     named = fields.text(root, "eventType") or fields.text(root, "notificationType")
-    if named == "AmazonSnsSubscriptionSucceeded":
-        return Ignored("SES validated the topic.")
-    known = _KINDS.get((named or "").replace(" ", "").lower())
-    if known is None:
-        return Unreadable(f"The event type {(named or '')[:40]!r} is not one that we know.")
-    kind, where = known
+    if named is None:
+        return Unreadable(Reason.no_type)
+    if named == _SUBSCRIBED:
+        return _VALIDATED
     mail = _mail(root)
     if mail is None:
-        return Unreadable("The message does not say which mail it is about, or when that was sent.")
-    occurrences = _occurrences(kind, mail, fields.record(root, where))
+        return Unreadable(Reason.no_mail)
+    known = _KINDS.get(named.lower()) or _KINDS.get(named.replace(" ", "").lower())
+    if known is None:
+        return Feedback(mail, None, (_unknown(named, mail, root),))
+    kind, where = known
+    occurrences = details.read(kind, mail, fields.record(root, where))
     if not occurrences:
-        return Unreadable("The message names no recipient.")
+        return Unreadable(Reason.no_recipient)
+    if len(occurrences) > MOST_RECIPIENTS:
+        return Unreadable(Reason.too_many_recipients)
     return Feedback(mail, kind, occurrences)
 
 
@@ -161,52 +120,20 @@ def _mail(root: Json) -> Mail | None:
         # `source` is the envelope's sender, sometimes as "Name <address>"; the From header says more where it is given.
         from_address=fields.address(headers.get("from")) or fields.address(mail.get("source")),
         subject=headers.get("subject"),
-        destination=tuple(fields.addresses(mail, "destination")),
+        destination=fields.addresses(mail, "destination", most=MOST_RECIPIENTS + 1),
         configuration_set=next(iter(tags.get("ses:configuration-set", [])), None) or None,
         tags=tags,
     )
 
 
-def _occurrences(kind: FeedbackKind, mail: Mail, details: Json) -> tuple[Occurrence, ...]:
-    base = _common(kind, mail, details)
-    if kind in _RECIPIENTS:
-        each = (_of_recipient(base, entry) for entry in fields.items(details, _RECIPIENTS[kind]))
-        return tuple(found for found in each if found is not None)
-    if kind in _ABOUT_ALL:
-        return tuple(msgspec.structs.replace(base, recipient=address) for address in mail.destination)
-    # Opens and clicks do not say whose they are when a message had several recipients.
-    return (msgspec.structs.replace(base, recipient=mail.destination[0] if len(mail.destination) == 1 else None),)
-
-
-def _common(kind: FeedbackKind, mail: Mail, details: Json) -> Occurrence:
-    bounce_type = fields.text(details, "bounceType")
+def _unknown(named: str, mail: Mail, root: Json) -> Occurrence:
+    """Of a type that SES has and we do not know: told apart from others of this mail by all that it says beside it."""
+    told = {name: value for name, value in root.items() if name not in _ENVELOPE}
+    timestamps = (fields.time(value, "timestamp") for value in told.values() if isinstance(value, dict))
     return Occurrence(
-        kind=kind,
-        occurred_at=fields.time(details, "timestamp") or mail.sent_at,
-        final=_FINAL_BOUNCES.get(bounce_type) if kind is FeedbackKind.bounce else _FINAL_KINDS.get(kind),
-        bounce_type=bounce_type,
-        bounce_sub_type=fields.text(details, "bounceSubType"),
-        complaint_sub_type=fields.text(details, "complaintSubType"),
-        reporting_mta=fields.without_type(fields.text(details, "reportingMTA")),
-        remote_mta=fields.text(details, "remoteMtaIp"),
-        feedback_type=fields.text(details, "complaintFeedbackType"),
-        user_agent=fields.text(details, "userAgent"),
-        smtp_response=fields.text(details, "smtpResponse"),
-        processing_ms=fields.whole(details, "processingTimeMillis"),
-        link=fields.text(details, "link"),
-    )
-
-
-def _of_recipient(base: Occurrence, entry: Any) -> Occurrence | None:
-    """A recipient is an object with `emailAddress`, or in deliveries the address itself."""
-    given = entry if isinstance(entry, dict) else {"emailAddress": entry}
-    recipient = fields.address(given.get("emailAddress"))
-    if recipient is None:
-        return None
-    return msgspec.structs.replace(
-        base,
-        recipient=recipient,
-        status=fields.text(given, "status"),
-        action=fields.text(given, "action"),
-        diagnostic_code=fields.without_type(fields.text(given, "diagnosticCode")),
+        kind=None,
+        occurred_at=next((at for at in timestamps if at is not None), mail.sent_at),
+        recipient=mail.destination[0] if len(mail.destination) == 1 else None,
+        ses_type=named[:_NAME_LENGTH],
+        told_apart_by=hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest(),
     )

@@ -1,4 +1,4 @@
-"""The door for SNS over HTTPS: one function behind every web handler, which trusts nothing before the signature."""
+"""What every way in ends in, the web handlers and the queues: nothing is trusted before its signature."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -59,17 +59,24 @@ class Receiver:
         """
         if len(body) > self._body_limit:
             raise TooLarge(f"The body has more than {self._body_limit} bytes.")
-        envelope = decode(headers, body)
+        await self.accept(decode(headers, body), now=now)
+
+    async def accept(self, envelope: Envelope, *, now: datetime) -> None:
+        """A message that is still to be verified, whichever way it came; returns and raises as `receive` does."""
         if topic_name(envelope.topic_arn) is None or not await self._topics.has(envelope.topic_arn):
             raise NotFound("This topic belongs to no route.")
         await self._verifier.verify(envelope, now=now)
         match envelope.type:
             case MessageType.NOTIFICATION:
-                await self._flusher.add(envelope)
+                await self.keep(envelope)
             case MessageType.SUBSCRIPTION:
                 await self._confirm(envelope)
             case MessageType.UNSUBSCRIPTION:
                 await self._unsubscribed(envelope)
+
+    async def keep(self, envelope: Envelope) -> None:
+        """Returns once it is stored: as events, or in quarantine where its topic belongs to no route."""
+        await self._flusher.add(envelope)
 
     async def _find(self, topic_arn: str) -> tuple[UUID, UUID, str] | None:
         """Id, tenant and state of a topic."""

@@ -35,6 +35,7 @@ class Reckoned(msgspec.Struct, frozen=True, kw_only=True):
     bounce_type: str | None
     bounce_sub_type: str | None
     feedback_type: str | None
+    complaint_sub_type: str | None = None
 
 
 class Fold(Protocol):

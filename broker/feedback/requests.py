@@ -15,7 +15,14 @@ from broker.policies.arns import parse_identity_arn
 
 
 async def activated(session: AsyncSession, grant: Grant) -> None:
-    """What a grant needs on becoming active: its route. Fits `broker.grants.sync.Activated`."""
+    """What a grant needs on becoming active: its route, unless the owner has removed it before.
+
+    Fits `broker.grants.sync.Activated`.
+    """
+    made = select(Route.wanted, Route.state).where(Route.grant_id == grant.id, Route.kind == "identity_topic")
+    before = (await session.execute(made)).all()
+    if before and not any(row.wanted and row.state != "removed" for row in before):
+        return
     arn = parse_identity_arn(grant.identity_arn)
     await request_route(
         session,
@@ -43,9 +50,7 @@ async def request_route(
     Wakes both. Runs as the owner. Asking again makes them look again. `account_id` is the identity's account, which the
     topic's policy has to admit.
     """
-    connection_id = await session.scalar(select(Identity.connection_id).where(Identity.id == identity_id))
-    if connection_id is None:
-        raise LookupError(f"There is no identity {identity_id}.")
+    connection_id = await _connection(session, identity_id)
     topic = await _topic(session, owner_id, connection_id=connection_id, region=region, account_id=account_id)
     fresh = insert(Route).values(
         id=new_id(),
@@ -61,6 +66,22 @@ async def request_route(
     mine = (Route.grant_id == grant_id, Route.kind == "identity_topic", Route.state != "removed")
     route = await session.scalars(select(Route).where(*mine))
     wake(session, route.one())
+
+
+async def topic_for(session: AsyncSession, grant: Grant) -> Topic:
+    """The topic of the connection and Region of a grant's identity, made if there is none. Runs as the owner."""
+    arn = parse_identity_arn(grant.identity_arn)
+    connection_id = await _connection(session, grant.identity_id)
+    return await _topic(
+        session, grant.owner_id, connection_id=connection_id, region=arn.region, account_id=arn.account_id
+    )
+
+
+async def _connection(session: AsyncSession, identity_id: UUID) -> UUID:
+    connection_id = await session.scalar(select(Identity.connection_id).where(Identity.id == identity_id))
+    if connection_id is None:
+        raise LookupError(f"There is no identity {identity_id}.")
+    return connection_id
 
 
 async def _topic(session: AsyncSession, owner_id: UUID, *, connection_id: UUID, region: str, account_id: str) -> Topic:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import NotFound
+from broker.feedback.kinds import KINDS
 from broker.feedback.models import Route, Topic
 from broker.feedback.views import RouteKind, RouteState, RouteView
+from broker.policies.terms import Side
 
 
 def visible_to(caller: Caller) -> ColumnElement[bool]:
@@ -33,10 +36,20 @@ async def list_routes(
 async def show_route(db: Database, caller: Caller, route_id: UUID) -> RouteView:
     """One route; `NotFound` for a stranger's."""
     async with db.read(caller) as session:
-        row = (await session.execute(_routes(caller).where(Route.id == route_id))).one_or_none()
+        return await view_of(session, caller, route_id)
+
+
+async def view_of(session: AsyncSession, caller: Caller, route_id: UUID) -> RouteView:
+    """The route as the caller's tenant may see it; `NotFound` for a stranger's."""
+    row = (await session.execute(_routes(caller).where(Route.id == route_id))).one_or_none()
     if row is None:
         raise NotFound("There is no route with this id.")
     return _view(row[0], row[1], caller)
+
+
+def side_of(route: Route, caller: Caller) -> Side:
+    """Which party of the route the caller's tenant is."""
+    return "owner" if route.tenant_id == caller.tenant else "delegate"
 
 
 def _routes(caller: Caller) -> Select[Route, str | None]:
@@ -45,15 +58,23 @@ def _routes(caller: Caller) -> Select[Route, str | None]:
 
 
 def _view(route: Route, topic_arn: str | None, caller: Caller) -> RouteView:
+    kind, side = RouteKind(route.kind), side_of(route, caller)
+    sees_inside = KINDS[kind].inside == side
     return RouteView(
         id=route.id,
         grant_id=route.grant_id,
         identity_id=route.identity_id,
-        kind=RouteKind(route.kind),
+        kind=kind,
         state=RouteState(route.state),
         reason=route.reason,
+        choices=route.choices,
+        wanted=route.wanted,
+        made_by="owner" if route.made_by == "owner" else "delegate",
+        settings=route.settings if side in KINDS[kind].choosers else None,
+        found=route.found if sees_inside else None,
         topic_arn=topic_arn,
-        previous=route.previous if route.tenant_id == caller.tenant else None,
+        previous=route.previous if sees_inside else None,
         live_at=route.live_at,
+        heard_at=route.heard_at,
         created_at=route.created_at,
     )

@@ -7,14 +7,16 @@ from uuid import UUID
 import msgspec
 
 from broker.crypto import Keyring
-from broker.feedback.attribution import Attributed, Candidate, Dropped, Quarantined, Source, attribute
+from broker.feedback.attribution import Attributed, Dropped, Quarantined, Source, Standing, attribute
 from broker.feedback.envelope import Arrival, Envelope
-from broker.feedback.events import NewEvent, events_of, storable
+from broker.feedback.events import NewEvent, after_end, events_of, storable
 from broker.feedback.keys import Key
 from broker.feedback.payloads import Feedback, Ignored, Parsed, Unreadable
+from broker.feedback.reasons import Reason
 
 # Events are partitioned by SNS's time; one far in the future would keep its day from ever being retired.
 MOST_AHEAD = timedelta(minutes=15)
+_NOTHING_KNOWN = Standing()
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -29,10 +31,10 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What the database says about a batch: sources by the topic's ARN, candidates by the identity's."""
+    """What the database says about a batch: of topics and of identities, by ARN."""
 
     sources: Mapping[str, Source]
-    candidates: Mapping[str, Sequence[Candidate]]
+    standings: Mapping[str, Standing]
 
 
 class Aside(msgspec.Struct, frozen=True):
@@ -40,24 +42,26 @@ class Aside(msgspec.Struct, frozen=True):
 
     tenant_id: UUID | None
     topic_arn: str
-    reason: str
+    reason: Reason
     payload: str
 
 
-class Sorted(msgspec.Struct, frozen=True):
+class Sorted(msgspec.Struct, frozen=True, kw_only=True):
     """A batch by what is to be done with it; `attributed` are the messages behind the events.
 
     `heard`: grants whose feedback came through, with the topic's ARN. `unheard` messages are of a kind that the terms
-    give to neither party, `dropped` ones are nobody's but the owner's own; both are counted and not stored.
+    give to neither party, `own` ones are the owner's own mail, `dropped` ones are nobody's business here; all are
+    counted and not stored.
     """
 
     events: list[NewEvent]
     asides: list[Aside]
     heard: set[tuple[UUID, str]]
     attributed: list[tuple[Read, Attributed]]
-    ignored: int
-    dropped: int
-    unheard: int
+    ignored: int = 0
+    dropped: int = 0
+    own: int = 0
+    unheard: int = 0
 
 
 def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime) -> Sorted:
@@ -66,53 +70,61 @@ def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime
     asides: list[Aside] = []
     heard: set[tuple[UUID, str]] = set()
     attributed: list[tuple[Read, Attributed]] = []
-    counted = {"ignored": 0, "dropped": 0, "unheard": 0}
+    counted = {"ignored": 0, "dropped": 0, "own": 0, "unheard": 0}
     for read in batch:
         match _verdict(read, known, now=now):
             case Quarantined(reason):
                 asides.append(_aside(read.envelope, known, reason))
             case Ignored():
                 counted["ignored"] += 1
-            case Dropped():
-                counted["dropped"] += 1
+            case Dropped(own):
+                counted["own" if own else "dropped"] += 1
             case Attributed() as found:
                 attributed.append((read, found))
-                heard.add((found.candidate.grant_id, read.envelope.topic_arn))
+                if found.grant_id is not None:
+                    heard.add((found.grant_id, read.envelope.topic_arn))
                 made = _events(read, known, found, keyring)
                 counted["unheard"] += not made
                 for event in made:
                     events.setdefault(event.key, event)
     # In the order of their keys, so that of two batches at once one waits for the other and never each for each.
-    return Sorted(sorted(events.values(), key=lambda event: event.key), asides, heard, attributed, **counted)
+    in_order = sorted(events.values(), key=lambda event: event.key)
+    return Sorted(events=in_order, asides=asides, heard=heard, attributed=attributed, **counted)
 
 
 def _verdict(read: Read, known: Known, *, now: datetime) -> Attributed | Dropped | Quarantined | Ignored:
     source = known.sources.get(read.envelope.topic_arn)
     if source is None:
-        return Quarantined("The topic belongs to no route.")
-    if read.envelope.sent_at > now + MOST_AHEAD:
-        return Quarantined("The time of the message is more than 15 minutes in the future.")
+        return Quarantined(Reason.unknown_topic)
+    sent_at = read.envelope.sent_at
+    if sent_at > now + MOST_AHEAD:
+        return Quarantined(Reason.future_message)
     match read.parsed:
         case Ignored() as ignored:
             return ignored
         case Unreadable(reason):
             return Quarantined(reason)
         case Feedback(mail, kind):
-            return attribute(source, known.candidates.get(mail.source_arn or "", ()), mail, kind)
+            if mail.sent_at > sent_at + MOST_AHEAD:
+                return Quarantined(Reason.future_mail)
+            return attribute(source, known.standings.get(mail.source_arn or "", _NOTHING_KNOWN), mail, kind)
 
 
-def _aside(envelope: Envelope, known: Known, reason: str) -> Aside:
+def _aside(envelope: Envelope, known: Known, reason: Reason) -> Aside:
     source = known.sources.get(envelope.topic_arn)
     return Aside(source.tenant_id if source else None, storable(envelope.topic_arn), reason, storable(envelope.message))
 
 
 def _events(read: Read, known: Known, found: Attributed, keyring: Keyring) -> list[NewEvent]:
-    if not isinstance(read.parsed, Feedback) or (found.owner_view is None and found.delegate_view is None):
+    """What is made of one message; nothing where the terms give it to neither party."""
+    if not isinstance(read.parsed, Feedback):
         return []
-    return events_of(
-        read.envelope,
-        read.parsed,
-        found,
-        source=known.sources[read.envelope.topic_arn].source,
-        hash_key=keyring.derive("recipient-hash", str(found.candidate.grant_id)),
-    )
+    source = known.sources[read.envelope.topic_arn].source
+    made: list[NewEvent] = []
+    if found.owner_view is not None or found.delegate_view is not None:
+        hash_key = keyring.derive("recipient-hash", str(found.grant_id or found.owner_id))
+        made += events_of(read.envelope, read.parsed, found, source=source, hash_key=hash_key)
+    if found.gone_since is not None:
+        news = after_end(read.envelope, read.parsed, found, source=source)
+        made += [news] if news is not None else []
+    return made

@@ -12,8 +12,8 @@ from uuid import UUID
 import msgspec
 
 from broker.direct import Line
-from broker.feedback.attribution import Candidate, Source
-from broker.feedback.events import NewEvent
+from broker.feedback.attribution import Candidate, Source, Standing
+from broker.feedback.events import AFTER_END, NewEvent
 from broker.feedback.sort import Sorted
 from broker.ids import new_id
 from broker.policies.terms import FeedbackTerms
@@ -31,45 +31,56 @@ Stamp = int | None
 """Of one topic or identity; None: there was nothing."""
 
 # One number over all that is read of a topic, and over all grants of an identity that were ever active.
-_TOPIC_STAMP = "hashtextextended(concat_ws('|', t.id, t.tenant_id, t.accounts::text, t.source), 1)"
+_TOPIC_STAMP = "hashtextextended(concat_ws('|', t.id, t.tenant_id, t.accounts::text, t.source, t.configuration_set), 1)"
 _GRANT_STAMP = (
     "sum(hashtextextended(concat_ws('|', g.id, g.owner_id, g.delegate_id, g.accounts::text, g.feedback::text,"
-    " coalesce(g.activated_at::text, ''), coalesce(g.ended_at::text, ''), coalesce(g.verified_at::text, '')), 2)"
+    " coalesce(g.activated_at::text, ''), coalesce(g.ended_at::text, ''), coalesce(g.verified_at::text, ''),"
+    " coalesce(g.not_before::text, ''), coalesce(g.expires_at::text, ''), g.from_addresses::text), 2)"
     " & 4503599627370495)::bigint"
 )
+# The whole of what is read of an identity; None where it has neither grants nor an owner who hears its own mail.
+_IDENTITY_STAMP = (
+    "CASE WHEN i.tenant_id IS NULL THEN found.stamp"
+    " ELSE coalesce(found.stamp, 0) # hashtextextended(i.tenant_id::text, 3) END"
+)
+_OF_IDENTITY = f"""
+      CROSS JOIN LATERAL (
+        SELECT {_GRANT_STAMP} AS stamp FROM grants g WHERE g.identity_arn = k.arn AND g.activated_at IS NOT NULL
+      ) found
+      LEFT JOIN identities i ON i.arn = k.arn AND i.own_mail AND i.removed_at IS NULL"""  # noqa: S608 - our own text
 
 _SOURCES = f"""
-    SELECT t.arn, t.tenant_id, t.accounts, t.source, {_TOPIC_STAMP} AS stamp
+    SELECT t.arn, t.tenant_id, t.accounts, t.source, t.configuration_set, {_TOPIC_STAMP} AS stamp
     FROM topics t WHERE t.arn = ANY ($1::text[])
 """  # noqa: S608 - our own text
 
 # One row per grant that was ever active on these identities; those of a removed connection are still looked for.
 _CANDIDATES = """
     SELECT g.id, g.owner_id, g.delegate_id, g.identity_arn, g.accounts, g.feedback::text AS feedback, g.activated_at,
-      g.ended_at, g.verified_at
+      g.ended_at, g.verified_at, g.from_addresses::text AS from_addresses, g.not_before, g.expires_at
     FROM grants g WHERE g.identity_arn = ANY ($1::text[]) AND g.activated_at IS NOT NULL
 """
 
-_IDENTITY_STAMPS = f"""
-    SELECT g.identity_arn AS arn, {_GRANT_STAMP} AS stamp
-    FROM grants g WHERE g.identity_arn = ANY ($1::text[]) AND g.activated_at IS NOT NULL GROUP BY g.identity_arn
+# One row per identity asked for.
+_IDENTITIES = f"""
+    SELECT k.arn, {_IDENTITY_STAMP} AS stamp, i.tenant_id AS own_mail_of
+    FROM unnest($1::text[]) AS k (arn){_OF_IDENTITY}
 """  # noqa: S608 - our own text
 
 # Keys, events and deliveries in one statement: only a new key makes an event, only a new event is fanned out. Answers
 # with one row: whether everything was still as it was known, how many events are new, the endpoints that got something
-# and the routes that were heard for the first time; a route's own worker makes it `live`, here it only learns of the
-# day. `fan_out` is volatile, so it sees the events that `stored` has just made (PostgreSQL, xfunc-volatility).
+# and the routes that were heard for the first time or after a silence; a route's own worker makes it `live`, here it
+# only learns of the day, and about once a minute that it still is. `fan_out` is volatile, so it sees the events that
+# `stored` has just made (PostgreSQL, xfunc-volatility). `woken` are reckonings that slept; those that are awake are not
+# touched. It comes last, as in the reckoning itself, so that both lock lanes before reckonings.
 _SAVE = f"""
     WITH stale AS MATERIALIZED (
       SELECT k.arn FROM unnest($1::text[], $2::bigint[]) AS k (arn, stamp)
       LEFT JOIN topics t ON t.arn = k.arn
       WHERE k.stamp IS DISTINCT FROM CASE WHEN t.id IS NOT NULL THEN {_TOPIC_STAMP} END
       UNION ALL
-      SELECT k.arn FROM unnest($3::text[], $4::bigint[]) AS k (arn, stamp)
-      CROSS JOIN LATERAL (
-        SELECT {_GRANT_STAMP} AS stamp FROM grants g WHERE g.identity_arn = k.arn AND g.activated_at IS NOT NULL
-      ) found
-      WHERE k.stamp IS DISTINCT FROM found.stamp
+      SELECT k.arn FROM unnest($3::text[], $4::bigint[]) AS k (arn, stamp){_OF_IDENTITY}
+      WHERE k.stamp IS DISTINCT FROM {_IDENTITY_STAMP}
     ), fit AS MATERIALIZED (SELECT NOT EXISTS (SELECT FROM stale) AS fit), wanted AS MATERIALIZED (
       SELECT w.* FROM unnest($5::date[], $6::bytea[], $7::uuid[], $8::timestamptz[], $9::text[], $10::uuid[],
         $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
@@ -84,29 +95,46 @@ _SAVE = f"""
       SELECT w.id, w.at, w.type, w.owner_id, w.delegate_id, w.grant_id, w.source,
         w.owner_view, w.delegate_view, w.recipient_hash, CAST(w.data AS jsonb), w.payload
       FROM wanted w JOIN fresh ON fresh.event_id = w.id
-      RETURNING id, at
+      RETURNING id, at, type, owner_id, delegate_id, grant_id
+    ), noted AS (
+      INSERT INTO audit (id, tenant_id, counterpart_id, actor, request_id, action, subject_kind, subject_id, details)
+      SELECT s.id, s.owner_id, s.delegate_id, 'system:ingest', '', s.type, 'grant', s.grant_id,
+        jsonb_build_object('event_id', s.id)
+      FROM stored s WHERE s.type = '{AFTER_END}'
     ), aside AS (
       INSERT INTO quarantine (id, tenant_id, topic_arn, reason, payload)
       SELECT q.* FROM unnest($19::uuid[], $20::uuid[], $21::text[], $22::text[], $23::text[])
         AS q (id, tenant_id, topic_arn, reason, payload) JOIN fit ON fit.fit
     ), heard AS (
-      UPDATE routes r SET live_at = now(), due_at = now()
+      UPDATE routes r SET live_at = coalesce(r.live_at, now()), heard_at = now(),
+        due_at = CASE WHEN r.live_at IS NULL OR r.state = 'quiet' THEN now() ELSE r.due_at END
       FROM unnest($24::uuid[], $25::text[]) AS h (grant_id, topic_arn) JOIN topics t ON t.arn = h.topic_arn
       JOIN fit ON fit.fit
-      WHERE r.grant_id = h.grant_id AND r.topic_id = t.id AND r.live_at IS NULL RETURNING r.id
-    ), made AS (SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored)
+      WHERE r.grant_id = h.grant_id AND r.topic_id = t.id
+        AND (r.heard_at IS NULL OR r.heard_at < now() - interval '50 seconds')
+      RETURNING r.id, r.due_at
+    ), made AS (SELECT array_agg(id) AS ids, array_agg(at) AS ats, count(*) AS number FROM stored), woken AS (
+      INSERT INTO reckonings (id, tenant_id, due_at)
+      SELECT o.owner_id, o.owner_id, now()
+      FROM (SELECT DISTINCT w.owner_id FROM wanted w JOIN fresh ON fresh.event_id = w.id) o
+      WHERE o.owner_id IS NOT NULL AND (SELECT r.asleep FROM reckonings r WHERE r.id = o.owner_id) IS NOT FALSE
+      ORDER BY o.owner_id
+      ON CONFLICT (id) DO UPDATE SET asleep = false, due_at = now() WHERE reckonings.asleep
+      RETURNING id
+    )
     SELECT fit.fit, made.number, ARRAY(SELECT fan_out(made.ids, made.ats)) AS endpoints,
-      ARRAY(SELECT id FROM heard) AS routes
+      ARRAY(SELECT id FROM heard WHERE due_at = now()) AS routes, ARRAY(SELECT id FROM woken) AS reckonings
     FROM made, fit
 """  # noqa: S608 - our own text
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What one batch came to: how many events were new, whose lanes and which routes have something to do."""
+    """What one batch came to: how many events were new; the lanes, routes and reckonings that have something to do."""
 
     number: int
     endpoints: Sequence[UUID]
     routes: Sequence[UUID]
+    reckonings: Sequence[UUID]
 
 
 async def sources(line: Line, topic_arns: Sequence[str]) -> dict[str, tuple[Source | None, Stamp]]:
@@ -118,21 +146,22 @@ async def sources(line: Line, topic_arns: Sequence[str]) -> dict[str, tuple[Sour
             tenant_id=row["tenant_id"],
             accounts=tuple(row["accounts"]),
             source=row["source"],
+            configuration_set=row["configuration_set"],
         )
         found[row["arn"]] = (source, row["stamp"])
     return found
 
 
-async def candidates(line: Line, identity_arns: Sequence[str]) -> dict[str, tuple[list[Candidate], Stamp]]:
-    """The grants on these identities that were ever active, by the identity's ARN, with stamps.
+async def standings(line: Line, identity_arns: Sequence[str]) -> dict[str, tuple[Standing, Stamp]]:
+    """What is known of these identities, by ARN, with stamps: their grants that were ever active, and own mail.
 
     The stamps are read first: what changes between the two readings does not fit its stamp, and is read again.
     """
-    stamps = {row["arn"]: row["stamp"] for row in await line.fetch(_IDENTITY_STAMPS, identity_arns)}
+    identities = await line.fetch(_IDENTITIES, identity_arns)
     found: dict[str, list[Candidate]] = {arn: [] for arn in identity_arns}
     for row in await line.fetch(_CANDIDATES, identity_arns):
         found[row["identity_arn"]].append(_candidate(row))
-    return {arn: (each, stamps.get(arn)) for arn, each in found.items()}
+    return {row["arn"]: (Standing(found[row["arn"]], row["own_mail_of"]), row["stamp"]) for row in identities}
 
 
 def _candidate(row: Any) -> Candidate:
@@ -146,6 +175,9 @@ def _candidate(row: Any) -> Candidate:
         activated_at=row["activated_at"],
         ended_at=row["ended_at"],
         verified_at=row["verified_at"],
+        from_addresses=msgspec.json.decode(row["from_addresses"] or b"[]", type=tuple[str, ...]),
+        not_before=row["not_before"],
+        expires_at=row["expires_at"],
     )
 
 
@@ -171,12 +203,12 @@ async def save(
         [new_id() for _ in found.asides],
         [aside.tenant_id for aside in found.asides],
         [aside.topic_arn for aside in found.asides],
-        [aside.reason for aside in found.asides],
+        [aside.reason.value for aside in found.asides],
         [aside.payload for aside in found.asides],
         [grant_id for grant_id, _ in heard],
         [topic_arn for _, topic_arn in heard],
     )
-    return Saved(row["number"], row["endpoints"], row["routes"]) if row["fit"] else None
+    return Saved(row["number"], row["endpoints"], row["routes"], row["reckonings"]) if row["fit"] else None
 
 
 def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:

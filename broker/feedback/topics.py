@@ -1,4 +1,4 @@
-"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by this API."""
+"""Keeps the broker's own topics: one per owner and Region, open to that owner's SES, subscribed to by us."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
@@ -17,6 +17,7 @@ from broker.db import Database
 from broker.due import Claim, Superseded, back_off, settle, wake
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
+from broker.identities.models import Identity
 from broker.settings import Settings
 
 KIND = "topics"
@@ -32,12 +33,27 @@ class BrokerTopics(Protocol):
     """SNS in the broker's own account. Raises `Unavailable` or `Refused`."""
 
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
-        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing."""
+        """The ARN of a standard topic with this policy and SignatureVersion 2, made if it is missing.
+
+        Not under the AWS-managed key.
+        """
         ...
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        """Subscribes an HTTP or HTTPS endpoint; the subscription's ARN once it is confirmed, None while it waits."""
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        """Subscribes a URL, or a queue by ARN; the subscription's ARN once it is confirmed, None while it waits."""
         ...
+
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        """Sets a subscription so that SNS loses nothing while we are away; whether that is so now."""
+        ...
+
+
+class _Subscribed(msgspec.Struct, frozen=True):
+    """What came of subscribing. `arn` None: SNS waits for a confirmation."""
+
+    wanted: "_Wanted"
+    arn: str | None
+    durable: bool
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -49,6 +65,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     policy: str
     stored_arn: str | None
     confirmed: bool
+    endpoint: str
 
 
 def topic_name(connection_id: UUID) -> str:
@@ -77,6 +94,12 @@ def topic_policy(topic_arn: str, accounts: Sequence[str]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
+def over_https(settings: Settings, _region: str) -> tuple[str, str] | None:
+    """Where topics are delivered to over HTTPS, as SNS names it: protocol and endpoint; None before it is set."""
+    url = settings.public_url
+    return (url.partition(":")[0], url + FEEDBACK_PATH) if url else None
+
+
 async def run(db: Database, sns: BrokerTopics, settings: Settings, *, only: Sequence[UUID] | None = None) -> int:
     """Works on the topics that are due (of those in `only`, if given); returns how many."""
 
@@ -94,18 +117,43 @@ async def _check(db: Database, sns: BrokerTopics, settings: Settings, claimed: C
 
 
 async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: Claim) -> None:
-    missing = [name for name in ("public_url", "aws_account_id") if not getattr(settings, name)]
+    if await _is_tenants(db, claimed):
+        return
+    wanted = await _wanted(db, settings, claimed)
+    needed = ("aws_account_id",) if protocol_of(wanted.endpoint) == "sqs" else ("public_url", "aws_account_id")
+    missing = [name for name in needed if not getattr(settings, name)]
     if missing:
         settings_needed = " and ".join(f"BROKER_{name.upper()}" for name in missing)
         await _settle(db, claimed, settings, reason=f"The operator has not set {settings_needed}.")
         return
-    wanted = await _wanted(db, settings, claimed)
     arn = await sns.ensure_topic(wanted.region, wanted.name, policy=wanted.policy)
     if arn != wanted.stored_arn:
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
-    subscription = await sns.subscribe(arn, settings.public_url + FEEDBACK_PATH)
-    await _settle(db, claimed, settings, subscription=subscription, was_confirmed=wanted.confirmed)
+    subscription = await sns.subscribe(arn, wanted.endpoint)
+    durable = subscription is not None and await _keep_all(sns, settings, wanted.region, subscription)
+    await _settle(db, claimed, settings, subscribed=_Subscribed(wanted, subscription, durable))
+
+
+async def _keep_all(sns: BrokerTopics, settings: Settings, region: str, subscription: str) -> bool:
+    queue = settings.queues.get(region)
+    dead_letters = queue.dead_arn if queue else settings.dead_letters.get(region)
+    try:
+        return await sns.keep_all(subscription, dead_letters=dead_letters)
+    except Refused as error:
+        logger.warning("subscription cannot be made durable", subscription_arn=subscription, reason=error.detail)
+        return False
+
+
+async def _is_tenants(db: Database, claimed: Claim) -> bool:
+    """A tenant's own topic is looked after by its routes, with the tenant's role: they are woken instead."""
+    async with db.begin(_caller(claimed)) as session:
+        topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id))).one()
+        if topic.source == "broker_topic":
+            return False
+        await _wake_routes(session, topic)
+        await settle(session, claimed, again_in=None)
+    return True
 
 
 async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
@@ -115,7 +163,22 @@ async def _wanted(db: Database, settings: Settings, claimed: Claim) -> _Wanted:
     name = topic.arn.rpartition(":")[2] if topic.arn else topic_name(topic.connection_id or topic.tenant_id)
     arn = f"arn:{settings.aws_partition}:sns:{topic.region}:{settings.aws_account_id}:{name}"
     policy = topic_policy(arn, topic.accounts)
-    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed")
+    return _Wanted(topic.region, name, arn, policy, topic.arn, topic.state == "confirmed", endpoint(topic, settings))
+
+
+def endpoint(topic: Topic, settings: Settings) -> str:
+    """Where SNS is to deliver a topic's messages: the ARN of its Region's queue, or else the URL of this API.
+
+    A subscription by HTTPS that stands is left as it is.
+    """
+    stands = topic.protocol == "https" and topic.state == "confirmed"
+    queue = None if stands else settings.queues.get(topic.region)
+    return queue.arn if queue else settings.public_url + FEEDBACK_PATH
+
+
+def protocol_of(endpoint: str) -> str:
+    """As in `Topic.protocol`."""
+    return "sqs" if endpoint.startswith("arn:") else "https"
 
 
 async def _store_arn(db: Database, claimed: Claim, arn: str) -> None:
@@ -131,16 +194,17 @@ async def _settle(
     claimed: Claim,
     settings: Settings,
     *,
-    subscription: str | None = None,
-    was_confirmed: bool = False,
+    subscribed: _Subscribed | None = None,
     reason: str | None = None,
 ) -> None:
     caller = _caller(claimed)
     async with db.begin(caller) as session:
         topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update())).one()
-        if subscription is not None:
-            await confirm(session, caller, topic, subscription)
-        elif was_confirmed:
+        if subscribed is not None:
+            topic.protocol, topic.durable = protocol_of(subscribed.wanted.endpoint), subscribed.durable
+        if subscribed is not None and subscribed.arn is not None:
+            await confirm(session, caller, topic, subscribed.arn)
+        elif subscribed is not None and subscribed.wanted.confirmed:
             await lose(session, caller, topic, "SNS no longer has the subscription; it was asked for again.")
         if reason is not None:
             topic.reason = reason
@@ -157,10 +221,17 @@ async def confirm(session: AsyncSession, caller: Caller, topic: Topic, subscript
     if topic.state == "confirmed" and topic.subscription_arn == subscription_arn and topic.reason is None:
         return
     topic.state, topic.reason, topic.subscription_arn = "confirmed", None, subscription_arn
-    waiting = select(Route).where(Route.topic_id == topic.id, Route.state.in_(("requested", "pending", "broken")))
-    for route in await session.scalars(waiting):
-        wake(session, route)
+    await _wake_routes(session, topic)
     await record(session, caller, "topic.confirmed", subject=("topic", topic.id))
+
+
+async def _wake_routes(session: AsyncSession, topic: Topic) -> None:
+    """Those that wait for the topic: an owner's of this Region, of which one may come through several topics."""
+    here = select(Identity.id).where(Identity.tenant_id == topic.tenant_id, Identity.region == topic.region)
+    through = or_(Route.topic_id == topic.id, Route.identity_id.in_(here))
+    states = ("requested", "pending", "broken") if topic.state == "confirmed" else ("configured", "live", "quiet")
+    for route in await session.scalars(select(Route).where(through, Route.state.in_((*states, "pending")))):
+        wake(session, route)
 
 
 async def lose(session: AsyncSession, caller: Caller, topic: Topic, reason: str) -> None:

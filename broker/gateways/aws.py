@@ -21,15 +21,21 @@ from broker.settings import Settings
 
 logger = log.get(__name__)
 
-_CONFIG = AioConfig(
-    # Who calls us decides about trying again; the SDK would do it inside the deadline and hide it.
-    retries={"total_max_attempts": 1, "mode": "standard"},
-    connect_timeout=3,
-    read_timeout=5,
-    max_pool_connections=100,
-    user_agent_extra="ses-delegation-broker",
-    http_session_cls=SharedTlsSession,
-)
+
+def _config(read_timeout: int) -> AioConfig:
+    return AioConfig(
+        # Who calls us decides about trying again; the SDK would do it inside the deadline and hide it.
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=3,
+        read_timeout=read_timeout,
+        max_pool_connections=100,
+        user_agent_extra="ses-delegation-broker",
+        http_session_cls=SharedTlsSession,
+    )
+
+
+_CONFIG = _config(5)
+_PATIENT = _config(30)  # for SQS, which waits up to 20 s for a message before it answers
 _SUFFIXES = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
 # Codes that pass by themselves (AWS General Reference, common errors; SES, STS and SNS API references).
 _PASSING = frozenset(
@@ -39,7 +45,10 @@ _PASSING = frozenset(
         "InternalError",
         "InternalFailure",
         "PriorRequestNotComplete",
+        "KmsThrottled",
+        "OverLimit",
         "RequestLimitExceeded",
+        "RequestThrottled",
         "RequestTimeout",
         "RequestTimeoutException",
         "ServiceUnavailable",
@@ -109,16 +118,19 @@ class Aws:
         region: str,
         account_id: str,
         credentials: Credentials | None = None,
+        waits: timedelta = timedelta(0),
         **parameters: Any,
     ) -> dict[str, Any]:
         """One call of the SDK's method `operation`; `account_id` is for the log.
+
+        `waits`: how long AWS itself may wait before it answers, on top of the deadline.
 
         Raises `SessionEnded`, `Unavailable` (also after the deadline) or `Refused` with AWS's own text and code.
         """
         began = time.perf_counter()
         outcome = "ok"
         try:
-            async with asyncio.timeout(self._deadline.total_seconds()):
+            async with asyncio.timeout((self._deadline + waits).total_seconds()):
                 sdk = await self._client(service, region)
                 _SIGN_WITH.set(credentials)
                 answer: dict[str, Any] = await getattr(sdk, operation)(**parameters)
@@ -136,7 +148,9 @@ class Aws:
             raise Unavailable(f"AWS cannot be reached for {service} {operation}: {error}") from error
         finally:
             ms = round((time.perf_counter() - began) * 1000, 1)
-            logger.info(
+            # Queues are asked all the time; what went well there is of no interest.
+            tell = logger.debug if service == "sqs" and outcome == "ok" else logger.info
+            tell(
                 "aws call",
                 service=service,
                 operation=operation,
@@ -161,7 +175,8 @@ class Aws:
     async def _make(self, service: str, region: str) -> Any:
         own = _signing(self._own) if self._own else {}
         url = self.regional_sts(region) if service == "sts" else self._endpoint
-        made = self._session.client(service, region_name=region, endpoint_url=url, config=_CONFIG, **own)
+        config = _PATIENT if service == "sqs" else _CONFIG
+        made = self._session.client(service, region_name=region, endpoint_url=url, config=config, **own)
         client = await self._open.enter_async_context(made)
         client.meta.events.register("before-sign", _bring_credentials)
         return client

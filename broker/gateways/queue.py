@@ -23,6 +23,7 @@ QUEUE_OF = {
     "routes": CONTROL,
     "replays": CONTROL,
     "digests": CONTROL,
+    "reckonings": CONTROL,
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds

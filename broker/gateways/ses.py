@@ -1,4 +1,4 @@
-"""SES in tenants' accounts: identities, their policies and notification topics."""
+"""SES in tenants' accounts: identities, their policies, notification topics, and listening to topics set before."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -21,6 +21,9 @@ WRITE = ("CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy")
 """Writing policies is done under one session per identity, which can touch no other."""
 
 NOTIFY = ("SetIdentityNotificationTopic",)
+
+LISTEN = ("GetTopicAttributes", "Subscribe")
+"""Listening to a topic of the owner's is done under one session per topic."""
 
 KINDS = ("bounce", "complaint", "delivery")
 _PAGE = 1000
@@ -90,12 +93,19 @@ class SesGateway:
         self, access: RoleAccess, identities: Sequence[str]
     ) -> dict[str, dict[str, str | None]]:
         """The same for many identities, by name, in as few calls as there can be."""
-        found: dict[str, dict[str, str | None]] = {}
+        return {name: topics for name, (topics, _) in (await self.notifications_of(access, identities)).items()}
+
+    async def notifications_of(
+        self, access: RoleAccess, identities: Sequence[str]
+    ) -> dict[str, tuple[dict[str, str | None], bool]]:
+        """By name: the topics as above, and whether bounces and complaints are forwarded by e-mail too."""
+        found: dict[str, tuple[dict[str, str | None], bool]] = {}
         for start in range(0, len(identities), _BATCH):
             names = list(identities[start : start + _BATCH])
             answer = await self._read(access, "get_identity_notification_attributes", service="ses", Identities=names)
             for name, told in answer.get("NotificationAttributes", {}).items():
-                found[name] = {kind: told.get(f"{kind.title()}Topic") or None for kind in KINDS}
+                topics = {kind: told.get(f"{kind.title()}Topic") or None for kind in KINDS}
+                found[name] = (topics, bool(told.get("ForwardingEnabled", True)))
         return found
 
     async def set_notification_topic(self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None) -> None:
@@ -110,6 +120,30 @@ class SesGateway:
             NotificationType=kind.title(),
             **given,
         )
+
+    async def topic_attributes(self, access: RoleAccess, topic_arn: str) -> dict[str, str]:
+        """SNS's GetTopicAttributes for a topic of the account. `Refused` NotFound, AuthorizationError."""
+        answer = await self._topic(access, "get_topic_attributes", topic_arn, TopicArn=topic_arn)
+        return dict(answer.get("Attributes", {}))
+
+    async def subscribe(self, access: RoleAccess, topic_arn: str, protocol: str, endpoint: str) -> str | None:
+        """Subscribes us to a topic of the account; the subscription's ARN once it is confirmed, None while it waits.
+
+        Asking again has SNS send the confirmation message again; what is confirmed stays as it is.
+        """
+        given = {"TopicArn": topic_arn, "Protocol": protocol, "Endpoint": endpoint}
+        answer = await self._topic(access, "subscribe", topic_arn, **given)
+        arn = str(answer.get("SubscriptionArn", ""))
+        return arn if arn.startswith("arn:") else None
+
+    async def unsubscribe(self, access: RoleAccess, subscription_arn: str) -> None:
+        """Ends a subscription to a topic of the account."""
+        policy = self._session_policy(("Unsubscribe",), ["*"])
+        await self._call(access, "unsubscribe", service="sns", policy=policy, SubscriptionArn=subscription_arn)
+
+    async def _topic(self, access: RoleAccess, operation: str, topic_arn: str, **parameters: Any) -> dict[str, Any]:
+        policy = self._session_policy(LISTEN, [topic_arn])
+        return await self._call(access, operation, service="sns", policy=policy, **parameters)
 
     async def _read(
         self, access: RoleAccess, operation: str, *, service: str = "sesv2", **parameters: Any

@@ -66,7 +66,7 @@ class Acting:
         drifted = frozenset(
             grant.slot
             for grant in self._work.grants
-            if (grant.effect is Effect.APPLIED or grant.slot in self._work.held)
+            if (grant.effect is Effect.APPLIED or (grant.slot in self._work.held and grant.effect is not Effect.NONE))
             and grant.document
             and not holds_slot(observed, grant.slot)
         )

@@ -10,7 +10,7 @@ from broker.audit.service import Entry
 from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
-from broker.grants import end, negotiate, service
+from broker.grants import end, negotiate, service, suspend
 from broker.grants.views import (
     Counter,
     GrantView,
@@ -235,6 +235,28 @@ class NegotiationController(Controller):
     ) -> Response[GrantView]:
         """The delegate ends the grant."""
         return _tagged(await end.relinquish(db, caller, grant_id, data or Reason()))
+
+    @post("/suspend", summary="Suspend a grant", operation_id="suspendGrant", status_code=202)
+    async def suspend(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        grant_id: FromPath[UUID],
+        data: JSONBody[Reason | None] = None,
+    ) -> Response[GrantView]:
+        """Takes access back for a while. The state is `suspended` only once SES was read twice without it."""
+        return _tagged(await suspend.suspend(db, caller, grant_id, data or Reason()))
+
+    @post("/resume", summary="Resume a suspended grant", operation_id="resumeGrant", status_code=202)
+    async def resume(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        grant_id: FromPath[UUID],
+        data: JSONBody[Reason | None] = None,
+    ) -> Response[GrantView]:
+        """Gives access back under the agreed terms. Workers apply them; what tripped the breaker counts no more."""
+        return _tagged(await suspend.resume(db, caller, grant_id, data or Reason()))
 
     @post("/restore", summary="Restore a drifted grant", operation_id="restoreGrant", status_code=202)
     async def restore(

@@ -86,6 +86,8 @@ class Verb(StrEnum):
     REVOKE = "revoke"
     RELINQUISH = "relinquish"
     RESTORE = "restore"
+    SUSPEND = "suspend"
+    RESUME = "resume"
 
 
 class Offered(StrEnum):
@@ -110,6 +112,10 @@ EITHER = frozenset(Party)
 OWNER = frozenset({Party.OWNER})
 DELEGATE = frozenset({Party.DELEGATE})
 LIVE = frozenset({Paper.AGREED, Paper.PAUSED})
+ENDED = frozenset({Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED})
+TAKEN_BACK = ENDED | {Paper.PAUSED}
+"""Nothing of these may be on the identity, and both parties are told when that was read."""
+
 NEGOTIABLE = LIVE | {Paper.OPEN}
 
 # The one table of who may do what. An offer on live paper is an amendment: approving it keeps the paper as it is.
@@ -123,6 +129,8 @@ MOVES: Mapping[Verb, Move] = MappingProxyType(
         Verb.REVOKE: Move(OWNER, LIVE, Offered.ANY, dict.fromkeys(LIVE, Paper.REVOKED)),
         Verb.RELINQUISH: Move(DELEGATE, LIVE, Offered.ANY, dict.fromkeys(LIVE, Paper.RELINQUISHED)),
         Verb.RESTORE: Move(OWNER, frozenset({Paper.AGREED}), Offered.ANY),
+        Verb.SUSPEND: Move(OWNER, frozenset({Paper.AGREED}), Offered.ANY, {Paper.AGREED: Paper.PAUSED}),
+        Verb.RESUME: Move(OWNER, frozenset({Paper.PAUSED}), Offered.ANY, {Paper.PAUSED: Paper.AGREED}),
     }
 )
 
@@ -189,9 +197,12 @@ STUCK = timedelta(seconds=60)
 
 
 def flags_of(standing: Standing, now: datetime) -> tuple[str, ...]:
-    """What somebody should look at: `drifted`, `revocation_overdue`, `revocation_stuck`."""
+    """What somebody should look at: `drifted`, `revocation_overdue`, `revocation_stuck`, `suspension_stuck`."""
     flags = ["drifted"] if standing.drifted else []
-    if state_of(standing, now) is State.REVOKING and standing.ended_at is not None:
+    state = state_of(standing, now)
+    if state is State.SUSPENDING and standing.stuck_at is not None:
+        flags.append("suspension_stuck")
+    if state is State.REVOKING and standing.ended_at is not None:
         if standing.stuck_at is not None or now - standing.ended_at >= STUCK:
             flags.append("revocation_stuck")
         elif now - standing.ended_at >= OVERDUE:
@@ -229,4 +240,6 @@ _PARTICIPLES = {
     Verb.REVOKE: "revoked",
     Verb.RELINQUISH: "relinquished",
     Verb.RESTORE: "restored",
+    Verb.SUSPEND: "suspended",
+    Verb.RESUME: "resumed",
 }

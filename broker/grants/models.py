@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.db import Base, EnumText
@@ -19,8 +20,11 @@ def _one_of(column: str, kind: type[Paper] | type[Effect] | type[Outcome]) -> Ch
 class Grant(Base):
     """The contract between one owner and one delegate about one identity. Never deleted.
 
-    `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`
-    and the window are copied from them for routing. Every change of paper raises `version`.
+    `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`,
+    `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
+
+    `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
+    when one ended last.
     """
 
     __tablename__ = "grants"
@@ -28,6 +32,7 @@ class Grant(Base):
         _one_of("paper", Paper),
         _one_of("effect", Effect),
         CheckConstraint("owner_id <> delegate_id", name="parties"),
+        CheckConstraint("suspended_by IN ('owner', 'breaker')", name="suspended_by"),
         UniqueConstraint("identity_id", "slot", name="grants_identity_id_slot_key"),
         Index("grants_owner_id_idx", "owner_id", "id"),
         Index("grants_delegate_id_idx", "delegate_id", "id"),
@@ -53,6 +58,9 @@ class Grant(Base):
     terms: Mapped[dict[str, Any] | None]
     accounts: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     feedback: Mapped[dict[str, Any] | None]
+    from_addresses: Mapped[list[str] | None] = mapped_column(
+        JSONB, Computed("terms -> 'from_addresses'::text", persisted=True)
+    )
     not_before: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     slot: Mapped[int | None]
@@ -65,6 +73,10 @@ class Grant(Base):
     removed_at: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     stuck_at: Mapped[datetime | None]
+    suspended_at: Mapped[datetime | None]
+    suspended_by: Mapped[str | None]
+    suspension: Mapped[dict[str, Any] | None]
+    resumed_at: Mapped[datetime | None]
 
 
 class Offer(Base):

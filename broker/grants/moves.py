@@ -33,7 +33,10 @@ async def find_for(
     """Locks a grant for a move that its state and the caller's side allow; `expected` is the offer looked at."""
     row = (
         await session.execute(
-            select(Grant, func.now()).where(Grant.id == grant_id, visible_to(caller)).with_for_update(key_share=True)
+            select(Grant, func.now())
+            .where(Grant.id == grant_id, visible_to(caller))
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)  # it may have been read before it was locked
         )
     ).one_or_none()
     if row is None:

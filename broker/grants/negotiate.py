@@ -67,7 +67,8 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         grant.terms, grant.feedback = found.offer.terms, found.offer.terms["feedback"]
         grant.accounts = sorted({principal_account(principal) for principal in terms.principals} | set(grant.accounts))
         grant.not_before, grant.expires_at = terms.not_before, terms.expires_at
-        if not grant.drifted or found.party is Party.OWNER:  # what somebody took away only the owner gives back
+        # What somebody took away only the owner gives back, and what is suspended stays so.
+        if grant.paper is Paper.AGREED and (not grant.drifted or found.party is Party.OWNER):
             grant.effect, grant.error, grant.drifted = Effect.APPLYING, None, False
         await wake_identity(session, grant.identity_id)
         await note(session, caller, "amended" if amended else "approved", grant, number=found.offer.number)

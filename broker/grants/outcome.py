@@ -16,9 +16,9 @@ from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
 from broker.grants.events import announce
-from broker.grants.lifecycle import STUCK, Effect, Paper
+from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
-from broker.grants.wanted import ENDED, Wanted, Work, next_date
+from broker.grants.wanted import Wanted, Work, next_date
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
 from broker.policies.normal import same_meaning
@@ -49,7 +49,7 @@ def seen(wanted: Wanted, reading: Reading) -> Seen:
     if wanted.slot in reading.drifted:
         return Seen.DRIFTED
     if wanted.document is None:
-        if ours or (wanted.slot in reading.refused and wanted.paper in ENDED):
+        if ours or (wanted.slot in reading.refused and wanted.paper in TAKEN_BACK):
             return Seen.STILL_THERE
         return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
     document = reading.desired.get(wanted.slot, wanted.document)
@@ -85,7 +85,7 @@ async def settle_failure(db: Database, work: Work, error: BrokerError, *, again_
         grants, identity = await _lock(session, work)
         identity.sync_error = error.detail
         for grant in grants.values():
-            if grant.paper in ENDED:
+            if grant.paper in TAKEN_BACK and grant.effect is not Effect.REMOVED:
                 await _mark_stuck(session, work, grant, error.detail, refused=isinstance(error, Refused))
             elif grant.effect is not Effect.APPLIED:
                 grant.error = error.detail
@@ -172,12 +172,14 @@ async def _remove(
     grant.residual = still_allowed(
         observed, principals=wanted.terms.principals, actions=wanted.terms.actions, identity_arn=work.arn, now=now
     )
-    if grant.paper in ENDED:
+    if grant.paper in TAKEN_BACK:
+        suspended = grant.paper is Paper.PAUSED
         await _tell(
             session,
             work,
             grant,
-            f"grant.{grant.paper.value}",
+            "grant.suspended" if suspended else f"grant.{grant.paper.value}",
+            **(why_suspended(grant) if suspended else {}),
             removed_at=grant.removed_at,
             verified_at=now,
             residual_policies=grant.residual,
@@ -187,7 +189,8 @@ async def _remove(
 
 async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: str, *, refused: bool) -> None:
     now = await _now(session)
-    late = grant.ended_at is not None and now - grant.ended_at >= STUCK
+    since = grant.ended_at or grant.suspended_at
+    late = since is not None and now - since >= STUCK
     grant.error = detail
     if grant.stuck_at is not None or not (refused or late):
         return
@@ -203,6 +206,11 @@ async def _tell(session: AsyncSession, work: Work, grant: Grant, what: str, **de
     told = {key: _plain(value) for key, value in details.items()}
     await record(session, work.caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, **told)
     await announce(session, what, grant, **told)
+
+
+def why_suspended(grant: Grant) -> dict[str, Any]:
+    """By whom, and why: the owner's note, or the figures that tripped the breaker."""
+    return {"suspended_by": grant.suspended_by, **(grant.suspension or {})}
 
 
 def _plain(value: Any) -> Any:

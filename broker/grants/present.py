@@ -91,6 +91,8 @@ def grant_view(
         activated_at=grant.activated_at,
         expires_at=grant.expires_at,
         ended_at=grant.ended_at,
+        suspended_at=grant.suspended_at if grant.paper is Paper.PAUSED else None,
+        suspended_by=grant.suspended_by if grant.paper is Paper.PAUSED else None,
     )
 
 

@@ -10,10 +10,9 @@ from broker.caller import Caller
 from broker.connections.models import Connection
 from broker.errors import Conflict
 from broker.grants.events import announce
-from broker.grants.lifecycle import LIVE, Effect, Outcome, Paper, Party
+from broker.grants.lifecycle import ENDED, LIVE, Effect, Outcome, Paper, Party
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
-from broker.grants.wanted import ENDED
 from broker.identities.models import Identity
 from broker.identities.service import retire
 from broker.policies.arns import principal_account

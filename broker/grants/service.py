@@ -14,7 +14,7 @@ from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Conflict, NotFound
-from broker.grants.lifecycle import State, state_of
+from broker.grants.lifecycle import Paper, State, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.present import grant_view, names_of, offer_views, standing_of, terms_of, visible_to
 from broker.grants.views import GrantView, OfferView, PolicyView, Receipt
@@ -71,18 +71,19 @@ async def history(db: Database, caller: Caller, grant_id: UUID, *, after: UUID |
 
 
 async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
-    """What is known about the removal of an ended grant; `Conflict` while it has not ended."""
+    """What is known about the removal of an ended or suspended grant; `Conflict` while it is neither."""
     async with db.read(caller) as session:
         grant, offer = await _find(session, caller, grant_id)
-    if grant.ended_at is None:
+    asked_at = grant.suspended_at if grant.paper is Paper.PAUSED else grant.ended_at
+    if asked_at is None:
         raise Conflict("This grant has not ended: there is nothing to give a receipt for.")
     state = state_of(standing_of(grant, offer), clock.now())
     asked_by = {State.REVOKING: "owner", State.REVOKED: "owner", State.ENDING: "clock", State.EXPIRED: "clock"}
     return Receipt(
         grant_id=grant.id,
         state=state,
-        asked_at=grant.ended_at,
-        asked_by=asked_by.get(state, "delegate"),
+        asked_at=asked_at,
+        asked_by=(grant.suspended_by or "") if grant.paper is Paper.PAUSED else asked_by.get(state, "delegate"),
         removed_at=grant.removed_at,
         verified_at=grant.verified_at,
         protected_by="reads",

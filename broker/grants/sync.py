@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, select, text, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
@@ -92,13 +92,16 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
 async def _reserve(db: Database, work: Work, slot: int, document: str, *, observed: Mapping[str, str]) -> str:
     """The name under which to write: a new version, or the last one where it says the same and is not to be seen.
 
-    It is on paper before SES hears of it. A name is never written with other content; one that SES shows with other
+    One from before the grant was resumed is not used again: what removed it may still be on its way. It is on paper
+    before SES hears of it. A name is never written with other content; one that SES shows with other
     content was changed by somebody else, and is left behind.
     """
     async with db.begin(work.caller) as session:
         written = await session.execute(
             select(PolicyDocument.name, PolicyDocument.document).where(
-                PolicyDocument.identity_id == work.claim.id, PolicyDocument.ours
+                PolicyDocument.identity_id == work.claim.id,
+                PolicyDocument.ours,
+                _since_resumed(work, slot),
             )
         )
         versions = {
@@ -124,3 +127,8 @@ async def _reserve(db: Database, work: Work, slot: int, document: str, *, observ
             )
         )
         return name
+
+
+def _since_resumed(work: Work, slot: int) -> ColumnElement[bool]:
+    resumed_at = next((grant.resumed_at for grant in work.grants if grant.slot == slot), None)
+    return true() if resumed_at is None else PolicyDocument.seen_at > resumed_at

@@ -93,7 +93,10 @@ class OfferView(msgspec.Struct, frozen=True):
 
 
 class GrantView(msgspec.Struct, frozen=True):
-    """A grant as one of its parties sees it. `state` is derived from paper, effect and clock."""
+    """A grant as one of its parties sees it. `state` is derived from paper, effect and clock.
+
+    `suspended_by` is `owner` or `breaker`, while it is suspended.
+    """
 
     id: UUID
     state: State
@@ -115,6 +118,8 @@ class GrantView(msgspec.Struct, frozen=True):
     activated_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
+    suspended_at: datetime | None
+    suspended_by: str | None
 
 
 class Revoked(msgspec.Struct, frozen=True):
@@ -126,6 +131,8 @@ class Revoked(msgspec.Struct, frozen=True):
 
 class Receipt(msgspec.Struct, frozen=True):
     """What happened to the access: when its end was asked for, when SES was first read without it, and when again.
+
+    `asked_by` is `owner`, `delegate` or `clock`, for a suspension `owner` or `breaker`.
 
     `statement` says exactly what was observed: AWS gives no bound for its sending hosts, and accepted mail is not
     recalled. `residual_policies` are policies that are not ours and still let the delegate send.

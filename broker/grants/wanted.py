@@ -17,7 +17,7 @@ from broker.connections.models import Connection
 from broker.db import Database
 from broker.due import Claim
 from broker.grants.events import announce
-from broker.grants.lifecycle import LIVE, NEGOTIABLE, Effect, Outcome, Paper
+from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
@@ -26,8 +26,6 @@ from broker.identities.service import access
 from broker.policies.compile import document, statements
 from broker.policies.plan import parse_name
 from broker.policies.terms import Terms
-
-ENDED = frozenset({Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED})
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -47,14 +45,15 @@ class Wanted(msgspec.Struct, frozen=True):
     terms: Terms
     ended_at: datetime | None
     removed_at: datetime | None
+    resumed_at: datetime | None = None
 
 
 class Work(msgspec.Struct, frozen=True):
     """All that a sync needs to know before it talks to SES. `access` None: there is no role to act with.
 
     `written` are documents by name as we wrote them, of grants that may have to do without the guard. `doomed` are
-    names of ended grants that SES holds, by the last read, or may hold although no read has shown them yet. `held` are
-    the slots that the last read showed: one of them that is gone now was taken away by somebody else.
+    names of ended or suspended grants that SES holds, by the last read, or may hold although no read has shown them
+    yet. `held` are the slots that the last read showed: one of them that is gone now was taken away by somebody else.
     """
 
     claim: Claim
@@ -175,6 +174,7 @@ async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: 
 
 async def _expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
     grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
+    grant.removed_at = grant.verified_at = None
     grant.version += 1
     await session.execute(
         update(Offer)
@@ -203,9 +203,9 @@ async def _written(session: AsyncSession, identity: Identity, grants: Sequence[W
 def _doomed(shown: Collection[str], lately: Collection[str], grants: Sequence[Wanted]) -> tuple[str, ...]:
     """What the last read showed; and what we wrote of late, until the first read without anything.
 
-    A grant may end before SES shows its policy: two reads without it would then prove nothing.
+    A grant may end or be suspended before SES shows its policy: two reads without it would then prove nothing.
     """
-    ended = {grant.slot: grant.removed_at is None for grant in grants if grant.paper in ENDED}
+    ended = {grant.slot: grant.removed_at is None for grant in grants if grant.paper in TAKEN_BACK}
     slots = {name: parsed.slot for name in {*shown, *lately} if (parsed := parse_name(name)) and parsed.slot in ended}
     return tuple(sorted(name for name, slot in slots.items() if name in shown or ended[slot]))
 
@@ -225,6 +225,7 @@ def _wanted(grant: Grant, now: datetime) -> Wanted:
         terms=terms,
         ended_at=grant.ended_at,
         removed_at=grant.removed_at,
+        resumed_at=grant.resumed_at,
     )
 
 

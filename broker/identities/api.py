@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from litestar import Controller, get, post
+from litestar import Controller, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.identities import service
-from broker.identities.views import IdentityView, PolicyView
+from broker.identities.views import IdentityChange, IdentityView, PolicyView
 from broker.web import Page, after, checked_size, needs, page_of
 
 
@@ -40,6 +40,22 @@ class IdentityController(Controller):
     ) -> IdentityView:
         """What a sender needs to know, and the room that is left for policies."""
         return await service.one(db, caller, identity_id)
+
+    @patch(
+        "/{identity_id:uuid}", summary="Change an identity", operation_id="changeIdentity", guards=[needs(Scope.WRITE)]
+    )
+    async def change(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        identity_id: FromPath[UUID],
+        data: JSONBody[IdentityChange],
+    ) -> IdentityView:
+        """Switches `own_mail`: with it you alone hear feedback about mail that your own account sends from it.
+
+        Without it that mail is counted, and not stored.
+        """
+        return await service.change(db, caller, identity_id, data)
 
     @post(
         "/{identity_id:uuid}/refresh",

@@ -15,7 +15,8 @@ class Identity(Due, Base):
     """One domain or address in one account and Region. Due: its policies are to be made equal to its grants.
 
     `policies` is what the last read found, name → JSON text; `attributes` is a `facts.Attributes`. `removed_at`: its
-    connection was removed, so another tenant may bring the same ARN.
+    connection was removed, so another tenant may bring the same ARN. `own_mail`: its owner hears of the mail
+    that its own account sends from it.
     """
 
     __tablename__ = "identities"
@@ -39,6 +40,7 @@ class Identity(Due, Base):
     policies: Mapped[dict[str, Any]]
     read_at: Mapped[datetime | None]
     sync_error: Mapped[str | None]
+    own_mail: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     removed_at: Mapped[datetime | None]
 

@@ -19,7 +19,7 @@ from broker.errors import NotFound
 from broker.idempotency import remember
 from broker.identities.facts import Facts, is_ours
 from broker.identities.models import Identity, PolicyDocument
-from broker.identities.views import IdentityView, PolicyView, policies_of, shown
+from broker.identities.views import IdentityChange, IdentityView, PolicyView, policies_of, shown
 from broker.ids import new_id
 
 
@@ -64,6 +64,16 @@ async def refresh(db: Database, caller: Caller, identity_id: UUID) -> IdentityVi
             wake(session, connection)
         await record(session, caller, "identity.refresh_requested", subject=("identity", row.id))
         return await remember(session, caller, view)
+
+
+async def change(db: Database, caller: Caller, identity_id: UUID, wanted: IdentityChange) -> IdentityView:
+    """Sets whether the owner hears of its own mail; what is stored from then on follows it."""
+    async with db.begin(caller) as session:
+        row = await find(session, caller, identity_id, lock=True)
+        if wanted.own_mail is not msgspec.UNSET and wanted.own_mail != row.own_mail:
+            row.own_mail = wanted.own_mail
+            await record(session, caller, "identity.changed", subject=("identity", row.id), own_mail=row.own_mail)
+        return shown(row)
 
 
 async def find(session: AsyncSession, caller: Caller, identity_id: UUID, *, lock: bool = False) -> Identity:

@@ -1,6 +1,7 @@
 """What the API answers about identities."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -29,7 +30,7 @@ class IdentityView(msgspec.Struct, frozen=True):
     """A verified domain or address in one account and Region.
 
     `room_left`: policies that SES still takes on it. `read_at`: when SES was last read. `sync_error`: why the policies
-    could not be made equal to the grants.
+    could not be made equal to the grants. `own_mail`: you hear of the mail that your own account sends from it.
     """
 
     id: UUID
@@ -45,6 +46,21 @@ class IdentityView(msgspec.Struct, frozen=True):
     room_left: int
     read_at: datetime | None
     sync_error: str | None
+    own_mail: bool
+
+
+class IdentityChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an owner may change of an identity; absent fields stay."""
+
+    own_mail: (
+        Annotated[
+            bool,
+            msgspec.Meta(
+                description="Whether you hear feedback about mail that your own account sends from it", examples=[True]
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 def shown(row: Identity) -> IdentityView:
@@ -63,6 +79,7 @@ def shown(row: Identity) -> IdentityView:
         room_left=max(0, MAX_POLICIES - len(row.policies)),
         read_at=row.read_at,
         sync_error=row.sync_error,
+        own_mail=row.own_mail,
     )
 
 

@@ -20,6 +20,7 @@ MAX_PRINCIPAL = 640  # IAM: a path of up to 512 and a name of up to 64
 MAX_PURPOSE = 500
 MAX_RETENTION_DAYS = 365
 LAST_YEAR = 9000
+MAX_SENDS = 1_000_000_000
 
 _LOCAL_PATTERN = re.compile(r"[!-?A-~]{1,64}")  # visible ASCII without "@"; "*" and "?" are wildcards
 _CIDR = re.compile(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?")
@@ -215,8 +216,12 @@ def _limits(terms: Terms) -> Iterator[Flaw]:
     for field, rate in (("bounce_rate", limits.bounce_rate), ("complaint_rate", limits.complaint_rate)):
         if rate is not None and not 0 < rate <= 1:  # also refuses NaN, which is not less than anything
             yield Flaw(f"/limits/{field}", "A rate is a fraction above 0 and up to 1; 0.05 is five in a hundred.")
-    if limits.sends_per_day is not None and not 1 <= limits.sends_per_day <= 1_000_000_000:
+    if limits.sends_per_day is not None and not 1 <= limits.sends_per_day <= MAX_SENDS:
         yield Flaw("/limits/sends_per_day", "The number of sends per day is between 1 and 1,000,000,000.")
+    if limits.minimum_sends is not None and not 1 <= limits.minimum_sends <= MAX_SENDS:
+        yield Flaw(
+            "/limits/minimum_sends", "The number of sends that rates are taken of is between 1 and 1,000,000,000."
+        )
 
 
 def _size(terms: Terms, identity_arn: str) -> Iterator[Flaw]:

@@ -8,7 +8,16 @@ from broker.policies.arns import parse_identity_arn, plain
 from broker.policies.compile import document, statements
 from broker.policies.document import Statement, read
 from broker.policies.operators import as_date, as_network
-from broker.policies.terms import ACTION_TO_IAM, FeedbackKind, FeedbackTerms, Limits, Terms, View
+from broker.policies.terms import (
+    ACTION_TO_IAM,
+    BOUNCE_RATE,
+    COMPLAINT_RATE,
+    FeedbackKind,
+    FeedbackTerms,
+    Limits,
+    Terms,
+    View,
+)
 from broker.policies.wording import call, counted, listed, principal, quoted, sentence, span, when
 
 _ALL_SENDS = tuple(name for names in ACTION_TO_IAM.values() for name in names)
@@ -31,6 +40,7 @@ def explain(terms: Terms, *, identity_arn: str) -> list[str]:
         *_network(limited),
         *_never(found),
         *_feedback(terms),
+        *_breaker(terms),
     ]
 
 
@@ -103,12 +113,24 @@ def _feedback(terms: Terms) -> Iterator[str]:
     yield f"The owner hears {_kinds(feedback.owner_events)} and sees recipients {view}."
     yield f"The delegate hears {_kinds(feedback.delegate_events)} of its own mail."
     yield f"The broker keeps feedback for {counted(feedback.retention_days, 'day')}."
-    limits = terms.limits
-    for name, rate in (("bounces", limits.bounce_rate), ("complaints", limits.complaint_rate)):
-        if rate is not None:
-            yield f"Sending is suspended when {name} pass {rate * 100:g}%."
+
+
+def _breaker(terms: Terms) -> Iterator[str]:
+    limits, feedback = terms.limits, terms.feedback
+    heard = {*feedback.owner_events, *feedback.delegate_events}
+    measured = not heard.isdisjoint({FeedbackKind.send, FeedbackKind.delivery})
+    for name, kind, rate in (
+        ("bounces", FeedbackKind.bounce, limits.bounce_rate or BOUNCE_RATE),
+        ("complaints", FeedbackKind.complaint, limits.complaint_rate or COMPLAINT_RATE),
+    ):
+        if measured and kind in heard:
+            yield f"Sending is suspended when {name} reach {rate * 100:g}%."
+        else:
+            yield f"Sending is never suspended for {name}: the terms let nobody hear what their rate is made of."
     if limits.sends_per_day is not None:
         yield f"Sending is suspended after {limits.sends_per_day} sends in a day."
+    if limits.minimum_sends is not None:
+        yield f"Rates count from {counted(limits.minimum_sends, 'send')} in 24 hours on."
 
 
 def _values(statement: Statement, key: str) -> tuple[str, ...]:
@@ -204,6 +226,7 @@ def _changed_breaker(old: Limits, new: Limits) -> Iterator[str]:
         ("bounce rate", old.bounce_rate, new.bounce_rate),
         ("complaint rate", old.complaint_rate, new.complaint_rate),
         ("sends per day", old.sends_per_day, new.sends_per_day),
+        ("sends that rates are taken of", old.minimum_sends, new.minimum_sends),
     ):
         if before != after:
             yield f"drops the limit on {name}" if after is None else f"sets the limit on {name} to {after:g}"

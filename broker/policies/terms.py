@@ -73,12 +73,20 @@ class FeedbackTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     processor: Side = "delegate"
 
 
+BOUNCE_RATE, COMPLAINT_RATE, MINIMUM_SENDS = 0.05, 0.001, 500
+"""What trips the breaker where the terms do not say otherwise."""
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What trips the breaker: rates as fractions (0.05 is five in a hundred), sends per day as a count."""
+    """What trips the breaker: rates as fractions (0.05 is five in a hundred), sends per day as a count.
+
+    Without them, 0.05 bounces and 0.001 complaints. `minimum_sends`: of fewer in 24 hours rates say nothing (500).
+    """
 
     bounce_rate: float | None = None
     complaint_rate: float | None = None
     sends_per_day: int | None = None
+    minimum_sends: int | None = None
 
 
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

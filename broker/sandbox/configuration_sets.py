@@ -1,9 +1,10 @@
 """Configuration sets and their event destinations, in both versions of the SES API."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from broker.sandbox import sns_topics
+from broker.sandbox import authorize, event_destinations, sns_topics
 from broker.sandbox.arns import configuration_set_arn
 from broker.sandbox.call import Call
 from broker.sandbox.cloud import Cloud
@@ -11,16 +12,9 @@ from broker.sandbox.errors import AwsError
 from broker.sandbox.state import ConfigurationSet
 
 MAX_DESTINATIONS = 10
+MAX_SETS = 10_000
 VALIDATED = "Successfully validated SNS topic for Amazon SES event publishing."
 """The plain text that SES publishes to a topic that becomes an event destination."""
-
-_KINDS = (
-    "KinesisFirehoseDestination",
-    "CloudWatchDestination",
-    "SnsDestination",
-    "EventBridgeDestination",
-    "PinpointDestination",
-)
 
 
 def create(cloud: Cloud, call: Call) -> dict[str, Any]:
@@ -29,13 +23,34 @@ def create(cloud: Cloud, call: Call) -> dict[str, Any]:
         raise AwsError(
             "BadRequestException" if call.api_version == "2" else "InvalidConfigurationSet", f"Bad name {name}"
         )
+    if call.params.get("Tags"):
+        authorize.require(cloud, call, "ses:TagResource", configuration_set_arn(call.account_id, call.region, name))
+    _check_tls_policy(call.params.get("DeliveryOptions", {}))
     known = _known(cloud, call)
     with cloud.state.lock:
+        if len(known) >= MAX_SETS:
+            code = "LimitExceededException" if call.api_version == "2" else "LimitExceeded"
+            raise AwsError(code, f"Maximum of {MAX_SETS} configuration sets reached.")
         if name in known:
             code = "AlreadyExistsException" if call.api_version == "2" else "ConfigurationSetAlreadyExists"
             raise AwsError(code, f"Configuration set <{name}> already exists.")
         known[name] = ConfigurationSet(name, dict(call.params))
     return {}
+
+
+def put_delivery_options(cloud: Cloud, call: Call) -> dict[str, Any]:
+    """Sets what is given and clears what is left out."""
+    given: dict[str, Any] = {
+        name: call.params[name] for name in ("TlsPolicy", "SendingPoolName") if name in call.params
+    }
+    _check_tls_policy(given)
+    _named(cloud, call).settings["DeliveryOptions"] = given
+    return {}
+
+
+def _check_tls_policy(options: Mapping[str, Any]) -> None:
+    if options.get("TlsPolicy", "OPTIONAL") not in {"REQUIRE", "OPTIONAL"}:
+        raise AwsError("BadRequestException", f"Invalid TLS policy <{options['TlsPolicy']}>.")
 
 
 def describe(cloud: Cloud, call: Call) -> dict[str, Any]:
@@ -72,7 +87,7 @@ def create_destination(cloud: Cloud, call: Call) -> dict[str, Any]:
         if len(found.destinations) >= MAX_DESTINATIONS:
             code = "LimitExceededException" if call.api_version == "2" else "LimitExceeded"
             raise AwsError(code, f"Maximum of {MAX_DESTINATIONS} event destinations reached.")
-        _check(cloud, call, found, destination)
+        event_destinations.check(cloud, call, found, destination)
         found.destinations[destination["Name"]] = destination
     _greet(cloud, destination)
     return {}
@@ -82,7 +97,7 @@ def update_destination(cloud: Cloud, call: Call) -> dict[str, Any]:
     found, destination = _named(cloud, call), _destination(call)
     with cloud.state.lock:
         _existing(call, found, destination["Name"])
-        _check(cloud, call, found, destination)
+        event_destinations.check(cloud, call, found, destination)
         found.destinations[destination["Name"]] = destination
     _greet(cloud, destination)
     return {}
@@ -135,20 +150,6 @@ def _v1(destination: dict[str, Any]) -> dict[str, Any]:
     sns = destination.get("SnsDestination")
     found = {"Name": destination["Name"], "Enabled": destination["Enabled"], "MatchingEventTypes": kinds}
     return found | ({"SNSDestination": {"TopicARN": sns["TopicArn"]}} if sns else {})
-
-
-def _check(cloud: Cloud, call: Call, found: ConfigurationSet, destination: dict[str, Any]) -> None:
-    """Exactly one target; a topic must exist in this Region and let SES publish for this configuration set."""
-    if sum(kind in destination for kind in _KINDS) != 1:
-        raise AwsError("BadRequestException", "Exactly one destination must be given.")
-    if "SnsDestination" not in destination:
-        return
-    topic = destination["SnsDestination"]["TopicArn"]
-    source = configuration_set_arn(call.account_id, call.region, found.name)
-    publishable = sns_topics.find(topic) is not None and f":{call.region}:" in topic
-    if not publishable or not sns_topics.ses_may_publish(cloud, topic, account_id=call.account_id, source_arn=source):
-        code = "BadRequestException" if call.api_version == "2" else "InvalidSNSDestination"
-        raise AwsError(code, f"Could not publish to SNS topic <{topic}>.")
 
 
 def _greet(cloud: Cloud, destination: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from broker.sandbox import synthetic
+from broker.sandbox import notifications, synthetic
 from broker.sandbox.answers import Answer
 from broker.sandbox.cloud import Cloud
 from broker.sandbox.dialect import Dialect
@@ -23,6 +23,15 @@ class Verified(msgspec.Struct, forbid_unknown_fields=True):
     account_id: str
     region: str
     identity: str
+
+
+class Attached(msgspec.Struct, forbid_unknown_fields=True):
+    """Cross-account notifications as an account could attach them years ago; types are Bounce, Complaint, Delivery."""
+
+    account_id: str
+    identity_arn: str
+    topics: dict[notifications.Type, str]
+    headers_in: set[notifications.Type] = msgspec.field(default_factory=set)
 
 
 class Production(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,6 +78,12 @@ def _set_production(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
     return {"enabled": given.enabled}
 
 
+def _attach_legacy(cloud: Cloud, _query: dict[str, str], body: bytes) -> Any:
+    given = msgspec.json.decode(body, type=Attached)
+    notifications.attach_legacy(cloud, given.account_id, given.identity_arn, given.topics, given.headers_in)
+    return {"attached": sorted(given.topics)}
+
+
 def _get_dialect(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
     return cloud.dialect
 
@@ -99,6 +114,11 @@ def _mailbox(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
         return [mail for mail in cloud.state.mailbox if wanted is None or wanted in mail.recipients]
 
 
+def _published(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
+    with cloud.state.lock:
+        return [each for each in cloud.state.published if all(getattr(each, key, None) == query[key] for key in query)]
+
+
 def _calls(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
     with cloud.state.lock:
         return [each for each in cloud.state.calls if all(getattr(each, key, None) == query[key] for key in query)]
@@ -114,6 +134,7 @@ _ROUTES: dict[tuple[str, str], _Handler] = {
     ("POST", "accounts"): _open_account,
     ("POST", "identities"): _verify_identity,
     ("POST", "production"): _set_production,
+    ("POST", "legacy"): _attach_legacy,
     ("GET", "dialect"): _get_dialect,
     ("PATCH", "dialect"): _patch_dialect,
     ("POST", "faults"): _add_fault,
@@ -121,5 +142,6 @@ _ROUTES: dict[tuple[str, str], _Handler] = {
     ("DELETE", "faults"): _clear_faults,
     ("POST", "events"): _make_event,
     ("GET", "mailbox"): _mailbox,
+    ("GET", "published"): _published,
     ("GET", "calls"): _calls,
 }

@@ -47,6 +47,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     identity_topic_silent_for_delegated: bool = False
     """The identity's topics hear nothing of mail that another account sends."""
 
+    clearing_without_forwarding: Literal["refused", "forwards"] = "refused"
+    """Clearing a bounce or complaint topic while forwarding is off: refused, or SES turns forwarding on by itself."""
+
     default_configuration_set_fails_delegated: bool = False
     """A delegate's send without a configuration set fails where the identity has a default one, the owner's."""
 

@@ -71,6 +71,9 @@ _V2: dict[str, Operation] = {
     "GetConfigurationSet": Operation(configuration_sets.describe, configuration_set, slow=True),
     "DeleteConfigurationSet": Operation(configuration_sets.delete, configuration_set, slow=True),
     "ListConfigurationSets": Operation(configuration_sets.list_names, anything, slow=True),
+    "PutConfigurationSetDeliveryOptions": Operation(
+        configuration_sets.put_delivery_options, configuration_set, slow=True
+    ),
     "CreateConfigurationSetEventDestination": Operation(
         configuration_sets.create_destination, configuration_set, slow=True
     ),

@@ -1,5 +1,8 @@
 """What passes to moto, IAM, SQS, topics and the rest of SES: in which account, checked on which resource."""
 
+import json
+import time
+from io import BytesIO
 from threading import RLock
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +19,7 @@ from broker.sandbox.operations import action_of
 
 _moto = DomainDispatcherApplication(create_backend_app)
 _one_at_a_time = RLock()
-"""moto's models are not made for threads. SQS has locks of its own, and receiving from a queue may wait long."""
+"""moto's models are not made for threads."""
 
 
 def pass_on(cloud: Cloud, call: Call, environ: dict[str, Any]) -> Answer:
@@ -24,10 +27,26 @@ def pass_on(cloud: Cloud, call: Call, environ: dict[str, Any]) -> Answer:
     account_id = _account_after_check(cloud, call)
     _check_topic_policy(call)
     environ["HTTP_X_MOTO_ACCOUNT_ID"] = account_id
-    if call.service == "sqs":
+    if call.service == "sqs" and call.operation == "ReceiveMessage":
+        return _receive(cloud, call, environ)
+    with queues.one_at_a_time if call.service == "sqs" else _one_at_a_time:
         return _ask(environ)
-    with _one_at_a_time:
-        return _ask(environ)
+
+
+def _receive(cloud: Cloud, call: Call, environ: dict[str, Any]) -> Answer:
+    """Asks moto again and again instead of letting it wait: there, nothing else may happen in a queue meanwhile."""
+    url = urlsplit(call.params.get("QueueUrl", "")).path.strip("/").split("/")
+    wait = queues.seconds_to_wait(call, url)
+    ends = time.monotonic() + wait
+    body = json.dumps(call.params | {"WaitTimeSeconds": 0}).encode()
+    environ["CONTENT_LENGTH"] = str(len(body))
+    while True:
+        with queues.one_at_a_time:
+            status, headers, content = _ask(environ | {"wsgi.input": BytesIO(body)})
+        if status != 200 or b'"Messages"' in content or time.monotonic() >= ends:
+            return status, headers, content
+        if cloud.closing.wait(queues.PAUSE):
+            return status, headers, content
 
 
 def _check_topic_policy(call: Call) -> None:
@@ -61,9 +80,14 @@ def _account_after_check(cloud: Cloud, call: Call) -> str:
     if call.service == "sns" and "TopicArn" in call.params:
         sns_topics.require(cloud, call, action, call.params["TopicArn"])
         return arns.parse(call.params["TopicArn"]).account_id
+    if call.service == "sns" and "ResourceArn" in call.params:
+        sns_topics.require(cloud, call, action, call.params["ResourceArn"])
+        return arns.parse(call.params["ResourceArn"]).account_id
     if call.service == "sns" and call.operation == "CreateTopic":
         topic = f"arn:{arns.partition_of(call.region)}:sns:{call.region}:{call.account_id}:{call.params['Name']}"
         authorize.require(cloud, call, action, topic)
+        if call.params.get("Tags"):
+            authorize.require(cloud, call, "sns:TagResource", topic)
         return call.account_id
     if call.service == "sqs":
         return _queue_account(cloud, call, action)

@@ -66,9 +66,25 @@ def event(kind: Kind, sent: Sent, details: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+MATCHING_TYPES: Mapping[Kind, str] = MappingProxyType(
+    {
+        "Send": "SEND",
+        "Delivery": "DELIVERY",
+        "Bounce": "BOUNCE",
+        "Complaint": "COMPLAINT",
+        "Reject": "REJECT",
+        "Open": "OPEN",
+        "Click": "CLICK",
+        "Rendering Failure": "RENDERING_FAILURE",
+        "DeliveryDelay": "DELIVERY_DELAY",
+        "Subscription": "SUBSCRIPTION",
+    }
+)
+
+
 def matching_type(kind: Kind) -> str:
     """The name in an event destination's MatchingEventTypes (SES API v2, EventDestination)."""
-    return "DELIVERY_DELAY" if kind == "DeliveryDelay" else kind.upper().replace(" ", "_")
+    return MATCHING_TYPES[kind]
 
 
 def _mail(sent: Sent) -> dict[str, Any]:

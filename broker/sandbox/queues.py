@@ -1,6 +1,7 @@
 """moto's queues, their policies, and what SNS puts into them."""
 
 import json
+from threading import RLock
 from typing import Any
 
 from moto.sqs.exceptions import QueueDoesNotExist
@@ -8,9 +9,14 @@ from moto.sqs.models import sqs_backends
 
 from broker.policies.context import Caller
 from broker.sandbox import arns, iam_policy
+from broker.sandbox.call import Call
 from broker.sandbox.iam_policy import Keys
 
 SNS = "sns.amazonaws.com"
+PAUSE = 0.02  # seconds between two looks into a queue that is waited for
+
+one_at_a_time = RLock()
+"""A delete in moto makes a new list of a queue's messages: what comes or goes meanwhile would be lost or come back."""
 
 
 def find(queue_arn: str) -> Any:
@@ -38,5 +44,14 @@ def put(queue_arn: str, text: str, *, topic_arn: str) -> bool:
     if not allows(queue_arn, "sqs:SendMessage", caller=iam_policy.service(SNS), keys=keys):
         return False
     named = arns.parse(queue_arn)
-    sqs_backends[named.account_id][named.region].send_message(named.resource, text)
+    with one_at_a_time:
+        sqs_backends[named.account_id][named.region].send_message(named.resource, text)
     return True
+
+
+def seconds_to_wait(call: Call, queue: list[str]) -> int:
+    """How long a receive waits for a message: what it asks for, or the queue's own setting."""
+    if "WaitTimeSeconds" in call.params:
+        return int(call.params["WaitTimeSeconds"])
+    found = find(f"arn:{arns.partition_of(call.region)}:sqs:{call.region}:{':'.join(queue)}") if queue[1:] else None
+    return int(getattr(found, "receive_message_wait_time_seconds", 0) or 0)

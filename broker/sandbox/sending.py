@@ -165,7 +165,8 @@ def _with_configuration_set(cloud: Cloud, call: Call, envelope: Envelope, identi
         cloud.state.configuration_set((call.account_id, call.region), name)
         arn = arns.configuration_set_arn(call.account_id, call.region, name)
         action = envelope.actions[0]
-        if envelope.configuration_set and authorize.decision(cloud, call, action, arn) != Decision.allow:
+        keys = _keys(_question(cloud, call, envelope, action))
+        if envelope.configuration_set and authorize.decision(cloud, call, action, arn, keys) != Decision.allow:
             raise ses_access_denied(call.principal.arn, action, arn)
     return msgspec.structs.replace(envelope, configuration_set=name)
 

@@ -6,11 +6,13 @@ Source: Developer Guide, send-an-email-from-console (mailbox simulator) and conf
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
-from broker.sandbox import payloads, sns_topics
-from broker.sandbox.arns import configuration_set_arn, parse
+from broker.sandbox import event_destinations, payloads, sns_topics
+from broker.sandbox.arns import parse
 from broker.sandbox.cloud import Cloud
+from broker.sandbox.event_destinations import Happening
 from broker.sandbox.payloads import Kind, Sent
 from broker.sandbox.state import Identity
 
@@ -47,8 +49,11 @@ def carry_out(cloud: Cloud, sent: Sent) -> None:
 
 def announce(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1) -> list[str]:
     """Publishes one event to the identity's topic and to the sender's configuration set; the topics that had it."""
-    topic = _to_identity(cloud, kind, sent, details, copies=copies)
-    return ([topic] if topic else []) + _to_configuration_set(cloud, kind, sent, details, copies=copies)
+    topics = (
+        _to_identity(cloud, kind, sent, details, copies=copies),
+        _to_legacy(cloud, kind, sent, details, copies=copies),
+    )
+    return [topic for topic in topics if topic] + _to_configuration_set(cloud, kind, sent, details, copies=copies)
 
 
 def stand_in(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int = 1) -> list[str]:
@@ -92,6 +97,19 @@ def _to_identity(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], 
     return topic
 
 
+def _to_legacy(cloud: Cloud, kind: Kind, sent: Sent, details: dict[str, Any], *, copies: int) -> str | None:
+    """An account that attached its topic to another's identity long ago hears of the mail that it sends itself."""
+    legacy = cloud.state.legacy.get((sent.account_id, sent.source_arn))
+    if legacy is None or not (topic := legacy.topics.get(kind)):
+        return None
+    if not sns_topics.ses_may_publish(cloud, topic, account_id=sent.account_id, source_arn=sent.source_arn):
+        del legacy.topics[kind]
+        return None
+    record = payloads.identity_notification(kind, sent, details, headers=kind in legacy.headers_in)
+    sns_topics.publish(cloud, topic, json.dumps(record), copies=copies)
+    return topic
+
+
 def _give_up(identity: Identity, kind: Kind) -> None:
     """A failed publish makes SES drop the setting and forward by e-mail again; deliveries keep their topic."""
     if kind != "Delivery":
@@ -104,14 +122,6 @@ def _to_configuration_set(
 ) -> list[str]:
     if not sent.envelope.configuration_set:
         return []
-    told = []
-    region = parse(sent.source_arn).region
-    found = cloud.state.configuration_sets.get((sent.account_id, region), {}).get(sent.envelope.configuration_set)
-    source = configuration_set_arn(sent.account_id, region, sent.envelope.configuration_set)
-    for destination in list(found.destinations.values()) if found else []:
-        topic = destination.get("SnsDestination", {}).get("TopicArn")
-        wanted = destination["Enabled"] and topic and payloads.matching_type(kind) in destination["MatchingEventTypes"]
-        if wanted and sns_topics.ses_may_publish(cloud, topic, account_id=sent.account_id, source_arn=source):
-            sns_topics.publish(cloud, topic, json.dumps(payloads.event(kind, sent, details)), copies=copies)
-            told.append(topic)
-    return told
+    region, name = parse(sent.source_arn).region, sent.envelope.configuration_set
+    happening = Happening(kind, sent, details, region, name, datetime.now(UTC))
+    return event_destinations.publish(cloud, happening, copies=copies)

@@ -50,6 +50,18 @@ class Identity(msgspec.Struct):
         return "@" in self.name
 
 
+class Legacy(msgspec.Struct):
+    """Old notifications of one account about an identity of another, named by its ARN: nobody can make new ones.
+
+    Source: Developer Guide, sending-authorization-delegate-sender-tasks-notifications.
+    """
+
+    identity_arn: str
+    topics: dict[str, str]
+    """Topic ARNs by notification type: Bounce, Complaint, Delivery."""
+    headers_in: set[str] = msgspec.field(default_factory=set)
+
+
 class ConfigurationSet(msgspec.Struct):
     """A sender's configuration set; `destinations` are version 2 EventDestination structures by name."""
 
@@ -72,6 +84,19 @@ class Mail(msgspec.Struct, frozen=True):
     subject: str
     configuration_set: str | None
     at: datetime
+
+
+class Published(msgspec.Struct, frozen=True):
+    """What SES handed to CloudWatch, Data Firehose, EventBridge or Pinpoint, as the control API lists it."""
+
+    account_id: str
+    region: str
+    configuration_set: str
+    destination: str
+    kind: str
+    """The member of EventDestination, such as `CloudWatchDestination`."""
+    target: str
+    body: dict[str, Any]
 
 
 class Logged(msgspec.Struct, frozen=True):
@@ -101,7 +126,9 @@ class State:
         self.identities: dict[Place, dict[str, Identity]] = {}
         self.configuration_sets: dict[Place, dict[str, ConfigurationSet]] = {}
         self.production: set[Place] = set()
+        self.legacy: dict[tuple[str, str], Legacy] = {}
         self.mailbox: deque[Mail] = deque(maxlen=10_000)
+        self.published: deque[Published] = deque(maxlen=10_000)
         self.calls: deque[Logged] = deque(maxlen=50_000)
         self.last_calls: dict[tuple[str, str, str], float] = {}
 
@@ -109,6 +136,11 @@ class State:
         """Domain names match without case, addresses with it (Developer Guide, creating-identities)."""
         found = self.identities.get(place, {})
         return found.get(name) or (found.get(name.lower()) if "@" not in name else None)
+
+    def at(self, identity_arn: str) -> Identity | None:
+        """The identity of this ARN. Raises AwsError for what is no ARN."""
+        named = arns.parse(identity_arn)
+        return self.identity((named.account_id, named.region), named.resource.removeprefix("identity/"))
 
     def add_identity(self, place: Place, name: str, *, verified: bool) -> Identity:
         """The identity of this name, made if it is new; `verified` only ever turns it on."""

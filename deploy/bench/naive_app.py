@@ -29,7 +29,7 @@ from bench.own_time import sampled
 from broker import clock, db
 from broker.crypto import Keyring
 from broker.errors import BrokerError
-from broker.feedback.attribution import Candidate, Source
+from broker.feedback.attribution import Candidate, Source, Standing
 from broker.feedback.envelope import Arrival, Envelope, decode
 from broker.feedback.events import NewEvent
 from broker.feedback.payloads import Feedback, parse
@@ -99,7 +99,7 @@ async def _known(session: AsyncSession, read: Read) -> Known:
     rows = (await session.execute(query)).all()
     sources = {topic.arn: _source(topic) for topic, _ in rows}
     grants: list[GrantRow] = [grant for _, grant in rows if grant is not None]
-    return Known(sources, {identity: [_candidate(grant) for grant in grants]} if identity else {})
+    return Known(sources, {identity: Standing([_candidate(grant) for grant in grants])} if identity else {})
 
 
 def _source(topic: TopicRow) -> Source:
@@ -122,7 +122,9 @@ def _candidate(grant: GrantRow) -> Candidate:
 
 
 def _event(event: NewEvent) -> EventRow:
-    return EventRow(**{**msgspec.structs.asdict(event), "key": event.key.digest})
+    return EventRow(
+        **msgspec.structs.asdict(event) | {"key": event.key.digest, "data": msgspec.to_builtins(event.data)}
+    )
 
 
 async def _hearers(session: AsyncSession, event: NewEvent) -> list[EndpointRow]:
@@ -142,7 +144,7 @@ def wants(endpoint: EndpointRow, event: NewEvent) -> bool:
     return (
         (endpoint.event_types is None or event.type in endpoint.event_types or family in endpoint.event_types)
         and (endpoint.grant_ids is None or event.grant_id in endpoint.grant_ids)
-        and (endpoint.identity_arns is None or event.data["identity"] in endpoint.identity_arns)
+        and (endpoint.identity_arns is None or event.data.identity in endpoint.identity_arns)
     )
 
 

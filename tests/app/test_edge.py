@@ -15,6 +15,7 @@ from tests.app.conftest import Register
 
 PROBLEM = "application/problem+json"
 PROOF = {"url": "https://sts.eu-west-1.amazonaws.com/?Action=GetCallerIdentity", "headers": {}}
+DESTINATION: dict[str, Any] = {"name": "own", "event_types": ["bounce"], "eventbridge": {}}
 PROPOSAL: dict[str, Any] = {
     "identity_arn": "arn:aws:ses:eu-west-1:111111111111:identity/example.com",
     "terms": {"principals": ["222222222222"], "actions": ["send"], "expires_at": "2099-01-01T00:00:00Z"},
@@ -60,7 +61,13 @@ async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: R
     """404 on every route with an id, before anything is said about the body."""
     client = await register()
     hour_ago = (now() - timedelta(hours=1)).isoformat()
-    reason: dict[str, Any] = {"/prove": PROOF, "/replay": {"from": hour_ago}, "/recover": {"since": hour_ago}}
+    reason: dict[str, Any] = {
+        "/destinations": DESTINATION,
+        "/prove": PROOF,
+        "/replay": {"from": hour_ago},
+        "/recover": {"since": hour_ago},
+        "/migrate": {"to": "identity_topic"},
+    }
     answers = {}
     for method, path, guarded in routes_of(app):
         if not guarded or not any(len(part) >= 36 for part in path.split("/")):

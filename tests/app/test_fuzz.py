@@ -33,6 +33,16 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", f"{GRANT}/amend"): {"terms": PROPOSAL["terms"], "note": "n"},
     ("POST", f"{GRANT}/decline"): {"note": "n"},
     ("POST", f"{GRANT}/revoke"): {"note": "n"},
+    ("POST", f"/v1/routes/{new_id()}/destinations"): {
+        "name": "own",
+        "event_types": ["bounce"],
+        "enabled": True,
+        "cloudwatch": {"dimensions": [{"name": "a", "source": "message_tag", "default": "b"}]},
+    },
+    ("PATCH", f"/v1/routes/{new_id()}/destinations/own"): {
+        "event_types": ["bounce"],
+        "eventbridge": {"bus_arn": "arn"},
+    },
     ("POST", "/v1/endpoints"): {
         "url": "http://127.0.0.1:1/",
         "description": "d",

@@ -110,3 +110,17 @@ async def test_every_move_of_a_grant_is_made_once(register: Register, engine: As
     await walk.twice(owner, f"{path}/revoke", {})
 
     assert [] == walk.wrong
+
+
+async def test_every_move_of_a_route_is_made_once(register: Register, engine: AsyncEngine, walk: Walk) -> None:
+    db = Database(sessions(engine), role=Role.API)
+    owner, delegate = await register("owner"), await register("delegate")
+    parties = await make_parties(db, await caller_of(owner), await caller_of(delegate))
+    grant = (await delegate.post("/v1/grants", json={"identity_arn": parties.arn, "terms": terms(parties, 30)})).json()
+    await owner.post(f"/v1/grants/{grant['id']}/approve", headers={"if-match": grant["etag"]})
+
+    route = await walk.twice(owner, "/v1/routes", {"grant_id": grant["id"], "kind": "identity_topic"})
+    await walk.twice(owner, f"/v1/routes/{route['id']}/check")
+    await walk.twice(owner, f"/v1/routes/{route['id']}/repair")
+
+    assert [] == walk.wrong

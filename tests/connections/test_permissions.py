@@ -13,7 +13,7 @@ from broker.connections.permissions import (
     trust_policy,
     unscoped,
 )
-from broker.gateways import ses
+from broker.gateways import ses, ses_sets
 
 ACCOUNT = "111111111111"
 IDENTITY = f"arn:aws:ses:eu-west-1:{ACCOUNT}:identity/example.com"
@@ -34,10 +34,21 @@ def test_only_rights_without_a_resource_level_are_given_on_everything(role: Role
     assert [{row.action for row in unscoped(role)}] == [set(s["Action"]) for s in on_everything]
 
 
-def test_an_owner_gives_no_right_to_send_and_none_outside_ses() -> None:
-    actions = {row.action for row in TABLE if row.role is Role.OWNER}
+def test_an_owner_gives_no_right_to_send_and_none_outside_ses_that_it_cannot_leave_out() -> None:
+    rows = [row for row in TABLE if row.role is Role.OWNER]
 
-    assert all(action.startswith("ses:") and "Send" not in action for action in actions)
+    assert not any("Send" in row.action or "Publish" in row.action for row in rows)
+    assert {"sns:Subscribe", "sns:GetTopicAttributes", "sns:Unsubscribe"} == {
+        row.action for row in rows if not row.action.startswith("ses:")
+    }
+    assert all(row.optional for row in rows if not row.action.startswith("ses:"))
+
+
+def test_a_session_that_listens_can_touch_one_topic_only() -> None:
+    topic = f"arn:aws:sns:eu-west-1:{ACCOUNT}:bounces"
+    (statement,) = json.loads(session_policy(ses.LISTEN, [topic]))["Statement"]
+
+    assert (topic, ["sns:GetTopicAttributes", "sns:Subscribe"]) == (statement["Resource"], statement["Action"])
 
 
 @pytest.mark.parametrize(
@@ -60,8 +71,30 @@ def test_what_a_delegate_gives_is_limited_to_what_carries_our_prefix() -> None:
     assert {
         f"arn:aws:ses:*:{ACCOUNT}:configuration-set/delegation-broker-*",
         f"arn:aws:sns:*:{ACCOUNT}:delegation-broker-*",
+        f"arn:aws:iam::{ACCOUNT}:role/delegation-broker-*",
+        "arn:aws:ses:*:*:identity/*",  # only to send, and only to the simulator
         "*",
     } == {statement["Resource"] for statement in policy["Statement"]}
+
+
+def test_a_role_can_be_passed_to_ses_only() -> None:
+    """Service Authorization Reference, Amazon SES: the operation comes with iam:PassedToService ses.amazonaws.com."""
+    statements = role_policy(Role.DELEGATE, ACCOUNT, "aws")["Statement"]
+
+    assert [{"StringEquals": {"iam:PassedToService": "ses.amazonaws.com"}}] == [
+        statement.get("Condition") for statement in statements if "iam:PassRole" in statement["Action"]
+    ]
+
+
+def test_a_session_passes_a_role_only_where_one_is_named() -> None:
+    held, role = f"arn:aws:ses:eu-west-1:{ACCOUNT}:configuration-set/x", f"arn:aws:iam::{ACCOUNT}:role/x"
+    without = json.loads(session_policy(ses_sets.WRITE, [held]))["Statement"]
+    given = json.loads(session_policy(ses_sets.WRITE, [held, role]))["Statement"]
+
+    assert [held] == [statement["Resource"] for statement in without]
+    assert [held, role] == [statement["Resource"] for statement in given]
+    assert ["iam:PassRole"] == given[1]["Action"]
+    assert "Condition" in given[1]
 
 
 def test_trust_names_our_account_and_demands_the_external_id() -> None:

@@ -31,6 +31,7 @@ from bench.revoke_run import flow_of
 from bench.sink import Receipts
 from broker.feedback.events import NewEvent
 from broker.feedback.keys import Key
+from broker.feedback.told import Bounced
 from broker.ids import new_id
 from tests.deploy.test_bench import KEYS, LATENCIES
 
@@ -216,7 +217,20 @@ def bounce() -> NewEvent:
         owner_view="full",
         delegate_view="full",
         recipient_hash=None,
-        data={"identity": "arn:1"},
+        data=Bounced(
+            event_id=new_id(),
+            grant_id=None,
+            source="broker_topic",
+            recipient_hash=None,
+            identity="arn:1",
+            message_id="m",
+            sending_account=None,
+            sent_at=AT,
+            occurred_at=AT,
+            kind="bounce",
+            recipients=1,
+            tags={},
+        ),
         payload=None,
     )
 

@@ -25,6 +25,7 @@ from broker.ids import new_id
 from broker.policies.terms import FeedbackTerms
 from broker.webhooks.models import EndpointRow, LaneRow
 from tests.conftest import new_tenant
+from tests.connections.aws import cloud, gateways  # noqa: F401 - fixtures
 from tests.feedback import sns
 from tests.feedback.examples import DELEGATE_ACCOUNT, OWNER_ACCOUNT
 
@@ -161,8 +162,8 @@ async def make_world(
         )
         await session.flush()
         parties = (owner.tenant, identity_id, identity_arn)
-        first = await _grant(session, parties, delegate.tenant, delegate_account)
-        other = await _grant(session, parties, second.tenant, SECOND_ACCOUNT)
+        first = await add_grant(session, parties, delegate.tenant, delegate_account)
+        other = await add_grant(session, parties, second.tenant, SECOND_ACCOUNT)
         for grant_id, hearer in ((first, delegate), (other, second)):
             session.add(
                 Route(
@@ -180,7 +181,8 @@ async def make_world(
     return World(db, owner, delegate, second, identity_id, identity_arn, topic_id, topic_arn, first, other, endpoints)
 
 
-async def _grant(session: AsyncSession, parties: tuple[UUID, UUID, str], delegate_id: UUID, account: str) -> UUID:
+async def add_grant(session: AsyncSession, parties: tuple[UUID, UUID, str], delegate_id: UUID, account: str) -> UUID:
+    """An active grant with default terms between the owner of an identity (owner, identity, ARN) and a delegate."""
     owner_id, identity_id, identity_arn = parties
     grant_id, offer_id = new_id(), new_id()
     session.add(

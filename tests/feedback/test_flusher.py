@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from broker.errors import Unavailable
 from broker.feedback.envelope import Arrival, Envelope
-from broker.feedback.flusher import Flusher
+from broker.feedback.flusher import Flusher, Unstorable
 from tests.feedback.conftest import as_envelope
 from tests.feedback.sns import notification
 
@@ -106,7 +106,7 @@ async def test_one_bad_message_does_not_hold_up_the_others(flusher: Flusher, sto
     tasks = await adding(flusher, 1, "bad", 2)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert [None, Unavailable, None] == [outcome and type(outcome) for outcome in outcomes]
+    assert [None, Unstorable, None] == [outcome and type(outcome) for outcome in outcomes]
     assert ["1", "2"] == store.stored
 
 

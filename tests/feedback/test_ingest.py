@@ -6,11 +6,14 @@ import hmac
 import random
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import insert, text
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, insert, text, update
 from sqlalchemy.exc import DBAPIError
 
 from broker.caller import NOBODY
@@ -21,8 +24,10 @@ from broker.errors import Unavailable
 from broker.feedback.envelope import Envelope
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.keys import key_of
-from broker.feedback.models import EventKey
+from broker.feedback.models import EventKey, Route
 from broker.feedback.payloads import Feedback, parse
+from broker.grants.models import Grant
+from broker.identities.models import Identity
 from broker.ids import new_id
 from broker.policies.terms import FeedbackKind, FeedbackTerms, View
 from tests.feedback.conftest import (
@@ -30,13 +35,24 @@ from tests.feedback.conftest import (
     ChangeGrant,
     Savepoint,
     World,
+    add_grant,
     arrived,
     as_envelope,
     ingest_role,
     make_world,
     route_of,
 )
-from tests.feedback.examples import MESSAGE_ID, OWNER_ACCOUNT, bounce, complaint, delivery, notified, published
+from tests.feedback.examples import (
+    DELEGATE_ACCOUNT,
+    MESSAGE_ID,
+    OWNER_ACCOUNT,
+    bounce,
+    complaint,
+    delivery,
+    notified,
+    published,
+)
+from tests.feedback.nasty import malformed
 from tests.feedback.sns import NOW, notification
 
 
@@ -93,6 +109,8 @@ async def test_the_data_holds_every_field(world: World, keyring: Keyring) -> Non
         "recipient": "jane@example.org",
         "recipient_hash": event.recipient_hash,
         "kind": "bounce",
+        "recipients": 1,
+        "feedback_id": "00000138111222aa-33322211-cccc-cccc-cccc-ddddaaaa068a-000000",
         "final": True,
         "bounce_type": "Permanent",
         "bounce_sub_type": "General",
@@ -163,7 +181,7 @@ async def test_one_batch_serves_both_delegates(world: World, keyring: Keyring) -
 async def test_the_owners_own_mail_is_counted_and_not_stored(world: World, keyring: Keyring) -> None:
     own = world.envelope(notified("Bounce", bounce(), sendingAccountId=OWNER_ACCOUNT))
 
-    assert Tally(dropped=1) == await take(world, keyring, own)
+    assert Tally(own=1) == await take(world, keyring, own)
     assert [] == await world.events(world.owner)
     assert [] == await world.quarantined()
 
@@ -376,3 +394,206 @@ async def _terminate_who_waits(db: Database) -> None:
                 await session.execute(text("RESET ROLE"))
                 if (await session.scalars(kill)).all():
                     return
+
+
+async def own_mail(world: World, *, wanted: bool) -> None:
+    async with world.db.begin(world.owner) as session:
+        await session.execute(update(Identity).where(Identity.id == world.identity_id).values(own_mail=wanted))
+
+
+async def test_own_mail_is_heard_by_its_owner_alone_where_it_is_wanted(world: World, keyring: Keyring) -> None:
+    await own_mail(world, wanted=True)
+    own = world.envelope(notified("Bounce", bounce(), sendingAccountId=OWNER_ACCOUNT))
+
+    assert Tally(stored=1) == await take(world, keyring, own)
+    assert Tally(repeated=1) == await take(world, keyring, own)
+    (event,) = await world.events(world.owner)
+    assert ("full", None, None, None, None) == (
+        event.owner_view,
+        event.delegate_id,
+        event.delegate_view,
+        event.grant_id,
+        event.data["grant_id"],
+    )
+    assert [world.owner.tenant] == await world.deliveries()
+    assert [] == await world.events(world.delegate)
+
+
+async def test_mail_of_a_strange_account_is_nobodys_also_where_own_mail_is_wanted(
+    world: World, keyring: Keyring
+) -> None:
+    await own_mail(world, wanted=True)
+    strange = world.envelope(notified("Bounce", bounce(), sendingAccountId="444444444444"))
+
+    assert Tally(dropped=1) == await take(world, keyring, strange)
+
+
+async def test_own_mail_may_be_switched_at_any_moment(world: World, keyring: Keyring) -> None:
+    ingest = Ingest(Savepoint(world.db), keyring)
+    tallies = []
+    for number, wanted in enumerate((True, False, True)):
+        await own_mail(world, wanted=wanted)
+        own = notified("Bounce", bounce(), sendingAccountId=OWNER_ACCOUNT, messageId=f"m{number}")
+        tallies.append(await ingest.take(arrived(world.envelope(own)), now=NOW))
+
+    assert [Tally(stored=1), Tally(own=1), Tally(stored=1)] == tallies
+
+
+async def test_mail_sent_after_the_end_is_told_to_both_once(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    """Whatever becomes of the mail, and however often it is said; each message has its own."""
+    gone = NOW - timedelta(minutes=10)
+    await change_grant(ended_at=gone, verified_at=gone)
+    await take(world, keyring, world.envelope(notified("Delivery", delivery())))
+    tally = await take(
+        world,
+        keyring,
+        world.envelope(notified("Bounce", bounce())),
+        world.envelope(notified("Delivery", delivery())),
+        world.envelope(notified("Delivery", delivery(), messageId="another")),
+    )
+
+    told = [event for event in await world.events(world.delegate) if event.type == "grant.sent_after_end"]
+    assert Tally(stored=3, repeated=2) == tally
+    assert [MESSAGE_ID, "another"] == [event.data["message_id"] for event in told]
+    assert [("full", "full", "broker_topic", world.grant_id)] * 2 == [
+        (event.owner_view, event.delegate_view, event.source, event.grant_id) for event in told
+    ]
+    assert 10 == len(await world.deliveries())
+    async with world.db.read(world.delegate) as session:
+        rows = await session.execute(text("SELECT * FROM audit WHERE action = 'grant.sent_after_end' ORDER BY id"))
+        assert [(world.owner.tenant, world.grant_id, str(event.id)) for event in told] == [
+            (row.tenant_id, row.subject_id, row.details["event_id"]) for row in rows
+        ]
+
+
+async def test_mail_sent_after_the_end_is_told_of_what_nobody_hears(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    gone = NOW - timedelta(minutes=10)
+    deaf = msgspec.to_builtins(FeedbackTerms(owner_events=(), delegate_events=()))
+    await change_grant(ended_at=gone, verified_at=gone, feedback=deaf)
+
+    assert Tally(stored=1) == await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+    assert ["grant.sent_after_end"] == [event.type for event in await world.events(world.owner)]
+
+
+async def test_of_two_grants_of_a_pair_the_one_whose_from_address_fits_gets_it(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    """Though it is the older one, and has ended."""
+    async with world.db.begin(world.owner) as session:
+        parties = (world.owner.tenant, world.identity_id, world.identity_arn)
+        newer = await add_grant(session, parties, world.delegate.tenant, DELEGATE_ACCOUNT)
+        await session.execute(
+            update(Grant).where(Grant.id == newer).values(terms={"from_addresses": ["alerts@*"]}, activated_at=NOW)
+        )
+    await change_grant(terms={"from_addresses": ["News*@example.com"]}, ended_at=NOW, verified_at=NOW)
+    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+    assert [world.grant_id] == [event.grant_id for event in await world.events(world.owner)]
+
+
+async def test_a_type_that_ses_has_and_nobody_knows_is_heard_by_both(world: World, keyring: Keyring) -> None:
+    told = published("Forward", "forward", {"timestamp": "2026-01-05T12:00:00Z", "to": "jane@example.org"})
+    envelope = world.envelope(told)
+
+    assert Tally(stored=1) == await take(world, keyring, envelope)
+    assert Tally(repeated=1) == await take(world, keyring, envelope)
+    (event,) = await world.events(world.delegate)
+    assert ("email.unknown", "hashed", "full", envelope.message) == (
+        event.type,
+        event.owner_view,
+        event.delegate_view,
+        event.payload,
+    )
+    assert ("unknown", "Forward") == (event.data["kind"], event.data["ses_type"])
+
+
+async def test_a_route_learns_about_once_a_minute_that_it_was_heard(world: World, keyring: Keyring) -> None:
+    """Of several processes, too: each remembers for itself what it has told."""
+    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+    first = (await route_of(world, world.grant_id)).heard_at
+    await take(world, keyring, world.envelope(notified("Delivery", delivery())))
+    second = (await route_of(world, world.grant_id)).heard_at
+    async with world.db.begin(world.owner) as session:
+        longer_ago = {"heard_at": func.now() - timedelta(minutes=2), "due_at": None}
+        await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(longer_ago))
+    await take(world, keyring, world.envelope(notified("Complaint", complaint())))
+    third = await route_of(world, world.grant_id)
+
+    assert first is not None
+    assert first == second
+    assert (first, None) == (third.heard_at, third.due_at)  # all in one transaction, whose time stands still
+
+
+async def test_a_quiet_route_that_is_heard_again_is_due(world: World, keyring: Keyring) -> None:
+    async with world.db.begin(world.owner) as session:
+        quiet = {"state": "quiet", "live_at": NOW, "due_at": None}
+        await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(quiet))
+    await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+    route = await route_of(world, world.grant_id)
+    assert (NOW, True) == (route.live_at, route.due_at is not None)
+
+
+async def test_all_that_is_malformed_is_kept_where_it_belongs(world: World, keyring: Keyring) -> None:
+    """In one batch with what is well-formed, which is stored all the same."""
+    texts = [text for text in dict(malformed()).values() if len(text) < 100_000]
+    batch = [as_envelope(notification(text, TopicArn=world.topic_arn)) for text in texts if "\ud800" not in text]
+    tally = await take(world, keyring, *batch, world.envelope(notified("Bounce", bounce())))
+
+    assert 200 < tally.quarantined == len(await world.quarantined())
+    assert tally.stored == len(await world.events(world.owner)) == 1
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[list[int]]:
+    """Every one of `TWICE` at least once, in any order, some again, in batches of any size."""
+    order = draw(st.permutations(range(len(TWICE))))
+    again = draw(st.lists(st.sampled_from(range(len(TWICE))), max_size=6))
+    everything = [*order, *again]
+    cuts = sorted(draw(st.sets(st.integers(1, len(everything) - 1), max_size=4)))
+    return [everything[begin:end] for begin, end in pairwise([0, *cuts, len(everything)])]
+
+
+# The same mail as two routes tell of it: the second with tags, other ids, another From, and later.
+_LATER = {"feedbackId": "other", "timestamp": "2026-01-05T11:59:59.000Z"}
+TWICE = [
+    *(
+        notified(kind, details(), messageId=f"m{kind}")
+        for kind, details in (("Bounce", bounce), ("Complaint", complaint))
+    ),
+    published("Bounce", "bounce", bounce(**_LATER), messageId="mBounce", source="b@example.com"),
+    published("Complaint", "complaint", complaint(**_LATER), messageId="mComplaint"),
+    published("Open", "open", {"timestamp": "2026-01-05T12:00:00Z"}, destination=["jane@example.org"]),
+    published("Open", "open", {"timestamp": "2026-01-05T12:00:01Z"}, destination=["jane@example.org"]),
+    published("Forward", "forward", {"timestamp": "2026-01-05T12:00:01Z"}),
+    notified("Bounce", bounce(), sendingAccountId=SECOND_ACCOUNT),
+]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(batches=arrivals())
+async def test_what_is_delivered_depends_on_what_was_said_and_on_nothing_else(
+    db: Database, keyring: Keyring, batches: list[list[int]]
+) -> None:
+    """Not on order, repetition, the borders of batches, or which of two routes came first."""
+    world = await make_world(db)
+    async with world.db.begin(world.owner) as session:
+        everything = msgspec.to_builtins(FeedbackTerms(delegate_events=tuple(FeedbackKind)))
+        await session.execute(update(Grant).where(Grant.id == world.grant_id).values(feedback=everything))
+    ingest = Ingest(Savepoint(world.db), keyring)
+    for batch in batches:
+        await ingest.take(arrived(*(world.envelope(TWICE[number]) for number in batch)), now=NOW)
+
+    heard = [(event.type, event.data["message_id"]) for event in await world.events(world.delegate)]
+    assert [
+        ("email.bounced", "mBounce"),
+        ("email.complained", "mComplaint"),
+        ("email.opened", MESSAGE_ID),
+        ("email.opened", MESSAGE_ID),
+        ("email.unknown", MESSAGE_ID),
+    ] == sorted(heard)
+    assert 10 == len(await world.deliveries())

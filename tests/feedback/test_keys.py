@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.feedback.keys import key_of, recipient_hash
-from broker.feedback.payloads import Mail, Occurrence
+from broker.feedback.occurrence import Mail, Occurrence
 from broker.policies.terms import FeedbackKind
 
 AT = datetime(2026, 1, 5, 23, 30, tzinfo=UTC)

@@ -1,162 +1,27 @@
-"""The identity's notification slots: set where empty, left alone where taken, put back when SES dropped them."""
+"""The due loop of routes: what a check found is written down, told once, and looked at again."""
 
-from collections.abc import Mapping
-from typing import Any
+from datetime import timedelta
+from uuid import UUID
 
-import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text
 
-from broker.aws_access import RoleAccess
 from broker.connections.models import Connection
-from broker.db import Role
 from broker.errors import Refused, Unavailable
-from broker.feedback import routes
-from broker.feedback.models import Route, Topic
-from broker.feedback.slots import Plan, plan
+from broker.feedback.handling import Checked, RouteWork, TenantTopic
+from broker.feedback.models import Topic
+from broker.feedback.views import RouteKind, RouteState
+from broker.ids import new_id
 from broker.settings import Settings
-from tests.feedback.conftest import ChangeGrant, World, route_of
-from tests.feedback.examples import OWNER_ACCOUNT
+from tests.feedback.conftest import ChangeGrant, World
+from tests.feedback.examples import DELEGATE_ACCOUNT
+from tests.feedback.owners import EMPTY, OTHER, Ses, change_route, now_of, run, run_with, told
 from tests.feedback.sns import NOW
-
-OTHER = "arn:aws:sns:eu-west-1:111111111111:own-bounces"
-EMPTY: dict[str, str | None] = {"bounce": None, "complaint": None, "delivery": None}
-
-
-class Ses:
-    """An identity's slots, as the gateway shows them."""
-
-    def __init__(self, slots: Mapping[str, str | None] = EMPTY, *, error: Exception | None = None) -> None:
-        self.slots = dict(slots)
-        self.error = error
-        self.set: list[str] = []
-        self.asked: list[tuple[RoleAccess, str]] = []
-
-    async def notification_topics(self, access: RoleAccess, identity: str) -> dict[str, str | None]:
-        self.asked.append((access, identity))
-        return dict(self.slots)
-
-    async def set_notification_topic(self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None) -> None:
-        self.asked.append((access, identity))
-        if self.error is not None:
-            raise self.error
-        self.set.append(kind)
-        self.slots[kind] = topic_arn
-
-
-async def run(world: World, ses: Ses, settings: Settings) -> Route:
-    """Makes the first grant's route due, works on it, and shows it."""
-    await change_route(world, due_at=await _now(world))
-    mine = [(await route_of(world, world.grant_id)).id]
-    assert 1 == await routes.run(world.db.as_role(Role.WORKER), ses, settings, only=mine)
-    return await route_of(world, world.grant_id)
-
-
-async def _now(world: World) -> Any:
-    async with world.db.read(world.owner) as session:
-        return (await session.scalars(text("SELECT now()"))).one()
-
-
-async def change_route(world: World, **values: Any) -> None:
-    async with world.db.begin(world.owner) as session:
-        await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(**values))
-
-
-@pytest.mark.parametrize(
-    ("current", "expected"),
-    [
-        (EMPTY, Plan(free=("bounce", "complaint", "delivery"), taken=())),
-        ({"bounce": "ours", "complaint": "ours", "delivery": "ours"}, Plan(free=(), taken=())),
-        ({"bounce": "x", "complaint": "ours", "delivery": None}, Plan(free=("delivery",), taken=("bounce",))),
-        ({}, Plan(free=("bounce", "complaint", "delivery"), taken=())),
-    ],
-)
-def test_only_empty_slots_are_to_be_set(current: dict[str, str | None], expected: Plan) -> None:
-    assert expected == plan(current, "ours")
-
-
-async def test_empty_slots_are_set_and_remembered(world: World, settings: Settings) -> None:
-    await change_route(world, state="requested")
-    ses = Ses()
-    route = await run(world, ses, settings)
-
-    assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
-    assert ("configured", None, EMPTY) == (route.state, route.reason, route.previous)
-    assert route.due_at is not None
-    assert {OWNER_ACCOUNT} == {access.account_id for access, _ in ses.asked}
-    assert {world.identity_arn.rpartition("/")[2]} == {identity for _, identity in ses.asked}
-
-
-async def test_a_taken_slot_is_left_alone_and_explained(world: World, settings: Settings) -> None:
-    ses = Ses({"bounce": OTHER, "complaint": OTHER, "delivery": None})
-    route = await run(world, ses, settings)
-
-    assert {"bounce": OTHER, "complaint": OTHER, "delivery": world.topic_arn} == ses.slots
-    assert "pending" == route.state
-    assert route.reason is not None
-    assert route.reason.startswith("The bounce and complaint notifications of ")
-    assert OTHER not in route.reason
-    assert {"bounce": OTHER, "complaint": OTHER, "delivery": None} == route.previous
-
-
-async def test_a_slot_that_was_freed_is_taken_at_the_next_check(world: World, settings: Settings) -> None:
-    ses = Ses({"bounce": OTHER, "complaint": None, "delivery": None})
-    await run(world, ses, settings)
-    ses.slots["bounce"] = None
-    route = await run(world, ses, settings)
-
-    assert ("configured", None) == (route.state, route.reason)
-    assert {"bounce": OTHER, "complaint": None, "delivery": None} == route.previous
-
-
-async def test_a_slot_that_ses_dropped_is_put_back(world: World, settings: Settings) -> None:
-    ses = Ses()
-    await run(world, ses, settings)
-    ses.slots["complaint"] = None
-    await run(world, ses, settings)
-
-    assert ["bounce", "complaint", "delivery", "complaint"] == ses.set
-    assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
 
 
 async def test_a_route_that_was_heard_is_live(world: World, settings: Settings) -> None:
     await change_route(world, live_at=NOW)
 
     assert "live" == (await run(world, Ses(), settings)).state
-
-
-async def test_a_route_waits_for_its_topic(world: World, settings: Settings) -> None:
-    async with world.db.begin(world.owner) as session:
-        await session.execute(update(Topic).where(Topic.id == world.topic_id).values(state="pending"))
-    ses = Ses()
-    route = await run(world, ses, settings)
-
-    assert ("requested", []) == (route.state, ses.asked)
-    assert route.due_at is not None
-
-
-async def test_a_route_whose_topic_was_lost_is_broken(world: World, settings: Settings) -> None:
-    await run(world, Ses(), settings)
-    async with world.db.begin(world.owner) as session:
-        await session.execute(update(Topic).where(Topic.id == world.topic_id).values(state="lost"))
-
-    assert "broken" == (await run(world, Ses(), settings)).state
-
-
-async def test_slots_that_were_set_in_two_goes_were_empty_before(world: World, settings: Settings) -> None:
-    ses = Ses({"bounce": world.topic_arn, "complaint": None, "delivery": OTHER})
-
-    assert {"bounce": None, "complaint": None, "delivery": OTHER} == (await run(world, ses, settings)).previous
-
-
-async def test_an_owner_without_a_role_is_told_what_to_do(world: World, settings: Settings) -> None:
-    async with world.db.begin(world.owner) as session:
-        mine = Connection.tenant_id == world.owner.tenant
-        await session.execute(update(Connection).where(mine).values(state="lost"))
-    ses = Ses()
-    route = await run(world, ses, settings)
-
-    assert ("pending", []) == (route.state, ses.asked)
-    assert "the owner has to set the notification topics" in (route.reason or "")
 
 
 async def test_what_ses_refuses_is_the_reason(world: World, settings: Settings) -> None:
@@ -170,20 +35,6 @@ async def test_trouble_that_passes_changes_no_state(world: World, settings: Sett
     route = await run(world, Ses(error=Unavailable("SES is slow.")), settings)
 
     assert ("configured", 1) == (route.state, route.attempts)
-    assert route.due_at is not None
-
-
-async def test_an_answer_that_proves_nothing_is_not_believed(world: World, settings: Settings) -> None:
-    class Forgetful(Ses):
-        async def set_notification_topic(
-            self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None
-        ) -> None:
-            self.set.append(kind)
-
-    await change_route(world, state="requested")
-    route = await run(world, Forgetful(), settings)
-
-    assert "requested" == route.state
     assert route.due_at is not None
 
 
@@ -206,8 +57,10 @@ async def test_nothing_is_put_back_for_a_grant_that_ended(
 
 
 async def test_a_change_of_state_is_told_to_both_parties(world: World, settings: Settings) -> None:
-    await run(world, Ses({"bounce": OTHER, "complaint": None, "delivery": None}), settings)
-    await run(world, Ses({"bounce": OTHER, "complaint": None, "delivery": None}), settings)
+    await change_route(world, state="requested")
+    ses = Ses({"bounce": OTHER, "complaint": None, "delivery": None})
+    await run(world, ses, settings)
+    await run(world, ses, settings)
 
     for caller in (world.owner, world.delegate):
         async with world.db.read(caller) as session:
@@ -215,3 +68,108 @@ async def test_a_change_of_state_is_told_to_both_parties(world: World, settings:
             assert ["route.pending"] == list(told)
     async with world.db.read(world.second) as session:
         assert [] == list(await session.scalars(text("SELECT action FROM audit WHERE subject_kind = 'route'")))
+
+
+async def test_what_cannot_be_put_back_is_told_once_while_it_stays_broken(world: World, settings: Settings) -> None:
+    ses = Ses()
+    await run(world, ses, settings)
+    ses.slots = dict(EMPTY)
+    ses.error = Refused("Not authorized to publish.", code="InvalidParameterValue")
+    for _ in range(3):
+        route = await run(world, ses, settings)
+    ses.error = None
+    mended = await run(world, ses, settings)
+
+    assert ("broken", "Not authorized to publish.") == (route.state, route.reason)
+    assert ["connection.degraded"] == [type_ for type_, _ in await told(world, world.delegate)]
+    assert "configured" == mended.state
+
+
+async def test_a_second_drop_is_a_second_event(world: World, settings: Settings) -> None:
+    ses = Ses()
+    for _ in range(2):
+        await run(world, ses, settings)
+        ses.slots["bounce"] = None
+        await run(world, ses, settings)
+
+    assert 2 == len(await told(world, world.owner))
+
+
+async def test_a_kind_without_a_handler_is_refused_with_a_sentence(world: World, settings: Settings) -> None:
+    route = await run_with(world, {}, settings)
+
+    assert ("broken", "This installation of the broker does not set up routes of the kind identity_topic.") == (
+        route.state,
+        route.reason,
+    )
+
+
+async def test_a_route_that_is_silent_against_expectation_is_quiet(world: World, settings: Settings) -> None:
+    long_ago = await now_of(world) - timedelta(days=8)
+    await change_route(world, configured_at=long_ago)
+    route = await run(world, Ses(), settings)
+
+    assert "quiet" == route.state
+    assert "Nothing of the delegate's mail was heard since" in (route.reason or "")
+    await change_route(world, live_at=await now_of(world))
+    assert "live" == (await run(world, Ses(dict.fromkeys(EMPTY, world.topic_arn)), settings)).state
+    assert [] == await told(world, world.owner)
+
+
+class Finder:
+    """A handler of another kind, which finds a topic of the delegate's."""
+
+    def __init__(self, arn: str, tenant_id: UUID) -> None:
+        self.topic = TenantTopic(arn=arn, tenant_id=tenant_id, configuration_set="s", subscription_arn=f"{arn}:1")
+        self.asked: list[RouteWork] = []
+
+    async def check(self, work: RouteWork) -> Checked:
+        self.asked.append(work)
+        return Checked(state=RouteState.configured, topic=self.topic, previous={}, found={"set": "s"})
+
+    async def remove(self, work: RouteWork) -> Checked:
+        return Checked(state=RouteState.removed)
+
+
+async def test_a_delegates_topic_is_known_as_the_delegates(world: World, settings: Settings) -> None:
+    arn = f"arn:aws:sns:eu-west-1:{DELEGATE_ACCOUNT}:delegation-broker-{world.grant_id.hex}"
+    finder = Finder(arn, world.delegate.tenant)
+    async with world.db.begin(world.delegate) as session:
+        session.add(
+            Connection(
+                id=new_id(),
+                tenant_id=world.delegate.tenant,
+                kind="role",
+                account_id=DELEGATE_ACCOUNT,
+                regions=["eu-west-1"],
+                external_id="theirs",
+                role_arn=f"arn:aws:iam::{DELEGATE_ACCOUNT}:role/SesDelegationBroker",
+                roles=["delegate"],
+                state="verified",
+            )
+        )
+    await change_route(world, kind="configuration_set")
+    route = await run_with(world, {RouteKind.configuration_set: finder}, settings)
+    again = await run_with(world, {RouteKind.configuration_set: finder}, settings)
+
+    async with world.db.read(world.delegate) as session:
+        topic = (await session.scalars(select(Topic).where(Topic.id == again.topic_id))).one()
+    assert (arn, "tenant_topic", "confirmed", "s") == (topic.arn, topic.source, topic.state, topic.configuration_set)
+    assert ("configured", {"set": "s"}) == (route.state, route.found)
+    assert finder.asked[0].delegate is not None
+    assert ("theirs", DELEGATE_ACCOUNT) == (finder.asked[0].delegate.external_id, finder.asked[0].delegate.account_id)
+    assert arn == finder.asked[-1].topic_arn
+
+
+async def test_a_kind_may_end_with_its_grant(world: World, settings: Settings, change_grant: ChangeGrant) -> None:
+    class Ending(Finder):
+        async def check(self, work: RouteWork) -> Checked:
+            assert work.ended
+            return Checked(state=RouteState.removed, reason="The grant has ended.")
+
+    await change_grant(ended_at=NOW)
+    await change_route(world, kind="foreign_topic")
+    handlers = {RouteKind.foreign_topic: Ending("arn:t", world.delegate.tenant)}
+    route = await run_with(world, handlers, settings)
+
+    assert ("removed", "The grant has ended.", None) == (route.state, route.reason, route.due_at)

@@ -1,5 +1,6 @@
 """The broker's own topics: made, opened to one owner's SES, subscribed to, and watched."""
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 
 from broker.caller import Caller
 from broker.connections.models import Connection
@@ -18,7 +19,7 @@ from broker.feedback.models import Route, Topic
 from broker.feedback.requests import activated, request_route
 from broker.grants.models import Grant
 from broker.ids import new_id
-from broker.settings import Settings
+from broker.settings import Settings, SettingsError, load
 from tests.feedback.conftest import World, database_time, route_of
 from tests.feedback.examples import OWNER_ACCOUNT
 
@@ -33,6 +34,7 @@ class Sns:
         self.error = error
         self.made: dict[str, str] = {}
         self.subscribed: list[tuple[str, str]] = []
+        self.redriven: list[tuple[str, str | None]] = []
         self.while_subscribing: Callable[[str], None] | None = None
 
     async def ensure_topic(self, region: str, name: str, *, policy: str) -> str:
@@ -42,8 +44,12 @@ class Sns:
         self.made[arn] = policy
         return arn
 
-    async def subscribe(self, topic_arn: str, url: str) -> str | None:
-        self.subscribed.append((topic_arn, url))
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        self.redriven.append((subscription_arn, dead_letters))
+        return dead_letters is not None
+
+    async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
+        self.subscribed.append((topic_arn, endpoint))
         return self.answer
 
 
@@ -108,9 +114,9 @@ async def test_its_arn_is_known_before_sns_asks_for_confirmation(world: World, r
     seen: list[str | None] = []
 
     class Asking(Sns):
-        async def subscribe(self, topic_arn: str, url: str) -> str | None:
+        async def subscribe(self, topic_arn: str, endpoint: str) -> str | None:
             seen.append((await topic_of(world, topic_id)).arn)
-            return await super().subscribe(topic_arn, url)
+            return await super().subscribe(topic_arn, endpoint)
 
     sns = Asking()
     await run(world, sns, reachable)
@@ -237,3 +243,49 @@ async def test_each_account_of_an_owner_has_a_topic_of_its_own(world: World, rea
     assert arn.endswith(further.id.hex)
     assert "444444444444" in sns.made[arn]
     assert "111111111111" not in sns.made[arn]
+
+
+async def test_what_sns_cannot_deliver_over_https_goes_into_the_regions_queue(
+    world: World, reachable: Settings
+) -> None:
+    """By itself SNS gives up on HTTPS after an hour at most (SNS Developer Guide, sns-message-delivery-retries)."""
+    queue = "arn:aws:sqs:us-east-1:999999999999:dead"
+    settings = msgspec.structs.replace(
+        reachable, feedback_dead_letters=f"arn:aws:sqs:eu-west-1:999999999999:dead,{queue}"
+    )
+    await new_topic(world)
+    sns = Sns(answer="arn:aws:sns:us-east-1:999999999999:t:1")
+    await run(world, sns, settings)
+
+    assert [("arn:aws:sns:us-east-1:999999999999:t:1", queue)] == sns.redriven
+
+
+async def test_a_topic_of_an_owner_is_left_to_its_routes(world: World, reachable: Settings) -> None:
+    """It is in the owner's account: we neither make it nor change it."""
+    async with world.db.begin(world.owner) as session:
+        changed = {"source": "tenant_topic", "connection_id": None, "state": "lost", "due_at": func.now()}
+        await session.execute(update(Topic).where(Topic.id == world.topic_id).values(changed))
+        await session.execute(update(Route).values(due_at=None))
+    sns = Sns()
+    await run(world, sns, reachable)
+
+    assert ({}, []) == (sns.made, sns.subscribed)
+    assert (await route_of(world, world.grant_id)).due_at is not None
+    assert (await topic_of(world, world.topic_id)).due_at is None
+
+
+@pytest.mark.parametrize(("arn", "is_good"), [("arn:aws:sqs:eu-west-1:999999999999:dead", True), ("dead", False)])
+def test_a_dead_letter_queue_is_named_by_its_arn(arn: str, *, is_good: bool) -> None:
+    environ = {
+        "BROKER_DATABASE_URL": "postgresql+asyncpg://broker@127.0.0.1/broker",
+        "BROKER_SECRET_KEYS": base64.urlsafe_b64encode(bytes(32)).decode(),
+        "BROKER_API_KEY_PEPPER": "x" * 32,
+        "BROKER_REGISTRATION": "open",
+        "BROKER_FEEDBACK_DEAD_LETTERS": arn,
+    }
+
+    if is_good:
+        assert {"eu-west-1": arn} == load(environ).dead_letters
+    else:
+        with pytest.raises(SettingsError, match="BROKER_FEEDBACK_DEAD_LETTERS must be ARNs"):
+            load(environ)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
+import msgspec
 import pytest
 
 from broker.grants.lifecycle import (
@@ -52,7 +53,9 @@ ENDED = {
         (None, *Party),
     )
 }
-ALLOWED = DECIDED_BY_OTHER | WITHDRAWN_BY_MAKER | AMENDED | ENDED
+SUSPENDED = {(Verb.SUSPEND, Party.OWNER, Paper.AGREED, maker) for maker in (None, *Party)}
+RESUMED = {(Verb.RESUME, Party.OWNER, Paper.PAUSED, maker) for maker in (None, *Party)}
+ALLOWED = DECIDED_BY_OTHER | WITHDRAWN_BY_MAKER | AMENDED | ENDED | SUSPENDED | RESUMED
 
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.RESTORE])
@@ -90,6 +93,23 @@ def test_an_expired_grant_cannot_be_revoked_or_amended() -> None:
 
     assert refusal(Verb.REVOKE, Party.OWNER, over, NOW) is not None
     assert refusal(Verb.AMEND, Party.DELEGATE, over, NOW) is not None
+
+
+def test_a_suspended_grant_whose_end_has_come_cannot_be_resumed() -> None:
+    """Nobody has to have written it down."""
+    over = Standing(paper=Paper.PAUSED, effect=Effect.REMOVED, expires_at=NOW)
+
+    assert "A grant that is ending cannot be resumed." == refusal(
+        Verb.RESUME, Party.OWNER, msgspec.structs.replace(over, effect=Effect.REMOVING), NOW
+    )
+    assert refusal(Verb.RESUME, Party.OWNER, over, NOW) is not None
+
+
+def test_a_suspension_that_ses_refuses_says_so() -> None:
+    """Somebody has to look at it."""
+    stuck = Standing(paper=Paper.PAUSED, effect=Effect.REMOVING, stuck_at=NOW, expires_at=NOW + HOUR)
+
+    assert ("suspension_stuck",) == flags_of(stuck, NOW)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from broker.errors import NotFound, Unavailable
 from broker.identities import service
 from broker.identities.discover import Discovery, read_facts
 from broker.identities.models import Identity, PolicyDocument
-from broker.identities.views import IdentityView
+from broker.identities.views import IdentityChange, IdentityView
 from tests.conftest import MakeTenant
 from tests.connections.aws import Gateways, connected, owner_access
+from tests.feedback.conftest import make_world
 from tests.sandbox.aws import REGION
 from tests.sandbox.aws import Aws as LocalAws
 
@@ -230,3 +231,22 @@ async def test_facts_of_one_identity_are_read_from_the_local_aws(gateways: Gatew
 
     assert (facts.verified, facts.attributes.production_access) == (True, False)
     assert facts.attributes.feedback_forwarding is True
+
+
+async def test_an_owner_switches_its_own_mail_and_nobody_else_does(db: Database, make_tenant: MakeTenant) -> None:
+    """It is off at first; each change is in the audit trail, and asking for what is so changes nothing."""
+    world = await make_world(db)
+    stranger = await make_tenant("owner")
+    before = await service.one(db, world.owner, world.identity_id)
+    views = [
+        await service.change(db, world.owner, world.identity_id, IdentityChange(own_mail=True)),
+        await service.change(db, world.owner, world.identity_id, IdentityChange(own_mail=True)),
+        await service.change(db, world.owner, world.identity_id, IdentityChange()),
+    ]
+    with pytest.raises(NotFound):
+        await service.change(db, stranger, world.identity_id, IdentityChange(own_mail=False))
+
+    async with db.read(world.owner) as session:
+        told = await session.scalars(text("SELECT details FROM audit WHERE action = 'identity.changed'"))
+        assert [{"own_mail": True}] == list(told)
+    assert [False, True, True, True] == [view.own_mail for view in (before, *views)]

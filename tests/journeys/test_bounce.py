@@ -180,20 +180,53 @@ async def test_the_bounce_of_the_last_mail_is_heard_after_the_revocation(make_wo
     await world.conserve()
 
 
-async def test_a_topic_that_the_owner_has_set_is_left_alone_and_the_grant_is_active_all_the_same(
-    make_world: MakeWorld,
-) -> None:
+async def test_a_topic_that_the_owner_has_set_is_left_alone_and_listened_to(make_world: MakeWorld) -> None:
     world = await make_world()
     own = world.owner.aws.make_topic("own", publishers=world.owner.aws.id)
     given = {"Identity": DOMAIN, "NotificationType": "Bounce", "SnsTopic": own}
     await world.owner.call("ses", "set_identity_notification_topic", **given)
 
     grant_id = await world.activate()
-    route = await world.route(grant_id, "pending")
+    route = await world.route(grant_id, "configured")
 
     held = await world.owner.call("ses", "get_identity_notification_attributes", Identities=[DOMAIN])
     topics = held["NotificationAttributes"][DOMAIN]
     assert (own, route["topic_arn"]) == (topics["BounceTopic"], topics["ComplaintTopic"])
-    assert "bounce notifications of example.com already go to another SNS topic" in route["reason"]
+    assert "owners_topic" == route["found"]["identities"][DOMAIN]["bounce"]
+    listening = await world.owner.call("sns", "list_subscriptions_by_topic", TopicArn=own)
+    assert [True] == [each["SubscriptionArn"].startswith(own) for each in listening["Subscriptions"]]
+    assert own not in str(await world.first.items("/v1/routes", grant_id=grant_id))
+
+
+async def test_a_topic_that_we_cannot_listen_to_is_explained_and_the_grant_is_active_all_the_same(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world()
+    own = world.owner.aws.make_topic("own", publishers=world.owner.aws.id)
+    given = {"Identity": DOMAIN, "NotificationType": "Bounce", "SnsTopic": own}
+    await world.owner.call("ses", "set_identity_notification_topic", **given)
+    encrypted = {"TopicArn": own, "AttributeName": "KmsMasterKeyId", "AttributeValue": "alias/aws/sns"}
+    await world.owner.call("sns", "set_topic_attributes", **encrypted)
+
+    grant_id = await world.activate()
+    route = await world.route(grant_id, "pending")
+
+    assert "The bounce notifications of example.com go to another topic, which is encrypted" in route["reason"]
     assert own not in str(await world.first.items("/v1/routes", grant_id=grant_id))
     assert "" == await world.first.refusal(world.arn, Mail(return_path=None))
+
+
+async def test_a_route_is_removed_through_the_api_and_made_again(make_world: MakeWorld) -> None:
+    world = await make_world()
+    grant_id = await world.activate()
+    route = await world.route(grant_id, "configured")
+
+    assert 202 == (await world.owner.http.delete(f"/v1/routes/{route['id']}")).status_code
+    await world.route(grant_id, "removed")
+    held = await world.owner.call("ses", "get_identity_notification_attributes", Identities=[DOMAIN])
+    assert not [name for name in held["NotificationAttributes"][DOMAIN] if name.endswith("Topic")]
+    await world.owner.post("/v1/routes", {"grant_id": grant_id, "kind": "identity_topic"})
+    await world.route(grant_id, "configured")
+
+    message_id = await world.first.send(world.arn, BOUNCED)
+    await world.broker.hear(world.first, "email.bounced", message_id=message_id)

@@ -259,7 +259,7 @@ def test_feedback_and_limits_have_sane_bounds() -> None:
         feedback=FeedbackTerms(
             owner_events=(FeedbackKind.open, FeedbackKind.open), delegate_events=(), retention_days=0, purpose="a\x00b"
         ),
-        limits=Limits(bounce_rate=float("nan"), complaint_rate=1.5, sends_per_day=0),
+        limits=Limits(bounce_rate=float("nan"), complaint_rate=1.5, sends_per_day=0, minimum_sends=0),
     )
 
     assert pointers(agreed) == [
@@ -269,6 +269,7 @@ def test_feedback_and_limits_have_sane_bounds() -> None:
         "/limits/bounce_rate",
         "/limits/complaint_rate",
         "/limits/sends_per_day",
+        "/limits/minimum_sends",
     ]
 
 

@@ -53,9 +53,30 @@ def test_all_terms_are_explained() -> None:
         "The owner hears nothing and sees recipients not at all.",
         "The delegate hears rendering failure of its own mail.",
         "The broker keeps feedback for 30 days.",
-        "Sending is suspended when bounces pass 5%.",
+        "Sending is never suspended for bounces: the terms let nobody hear what their rate is made of.",
+        "Sending is never suspended for complaints: the terms let nobody hear what their rate is made of.",
         "Sending is suspended after 1000 sends in a day.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(), ["Sending is suspended when bounces reach 5%.", "Sending is suspended when complaints reach 0.1%."]),
+        (
+            Limits(bounce_rate=0.02, minimum_sends=100),
+            [
+                "Sending is suspended when bounces reach 2%.",
+                "Sending is suspended when complaints reach 0.1%.",
+                "Rates count from 100 sends in 24 hours on.",
+            ],
+        ),
+    ],
+)
+def test_what_suspends_is_said_also_where_the_terms_leave_it_open(limits: Limits, expected: list[str]) -> None:
+    agreed = msgspec.structs.replace(terms(), limits=limits)
+
+    assert expected == explain(agreed, identity_arn=IDENTITY)[-len(expected) :]
 
 
 def test_an_open_grant_says_how_open_it_is() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.aws import Account, Aws, refusal
+from tests.sandbox.aws import Account, Aws, allow, refusal
 
 
 @pytest.fixture
@@ -100,6 +100,83 @@ def test_exactly_one_target_is_given(sender: Account) -> None:
     assert (
         refusal(lambda: create(sender, {"Enabled": True, "MatchingEventTypes": ["BOUNCE"]}))[0] == "BadRequestException"
     )
+
+
+def bus(account_id: str, name: str = "default") -> dict[str, Any]:
+    target = {"EventBusArn": f"arn:aws:events:eu-west-1:{account_id}:event-bus/{name}"}
+    return {"Enabled": True, "MatchingEventTypes": ["BOUNCE"], "EventBridgeDestination": target}
+
+
+def dimension(**changes: str) -> dict[str, Any]:
+    given = {"DimensionName": "campaign", "DimensionValueSource": "MESSAGE_TAG", "DefaultDimensionValue": "none"}
+    target = {"DimensionConfigurations": [given | changes]}
+    return {"Enabled": True, "MatchingEventTypes": ["BOUNCE"], "CloudWatchDestination": target}
+
+
+def test_only_the_default_bus_of_ones_own_account_is_taken(sender: Account) -> None:
+    create(sender, bus(sender.id))
+    own = refusal(lambda: create(sender, bus(sender.id, "own"), "other"))
+    theirs = refusal(lambda: create(sender, bus("222222222222"), "other"))
+
+    assert "BadRequestException" == own[0] == theirs[0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"DimensionName": "a b"}, {"DefaultDimensionValue": "a b"}, {"DimensionName": "x" * 257}]
+)
+def test_dimensions_are_checked(sender: Account, wrong: dict[str, str]) -> None:
+    """SES API v2, CloudWatchDimensionConfiguration."""
+    create(sender, dimension(DefaultDimensionValue="a@b.c_d-e"))
+
+    assert "BadRequestException" == refusal(lambda: create(sender, dimension(**wrong), "other"))[0]
+
+
+@pytest.mark.parametrize("passed_to", ["ses.amazonaws.com", "firehose.amazonaws.com"])
+def test_a_firehose_role_must_be_passed_to_ses(aws: Aws, sender: Account, passed_to: str) -> None:
+    """Service Authorization Reference, Amazon SES: iam:PassRole with iam:PassedToService ses.amazonaws.com."""
+    trust = allow("sts:AssumeRole", principal={"Service": "ses.amazonaws.com"})
+    role = sender.make_role("stream", trust)
+    statements = [
+        {"Effect": "Allow", "Action": "ses:*", "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": "iam:PassRole",
+            "Resource": role,
+            "Condition": {"StringEquals": {"iam:PassedToService": passed_to}},
+        },
+    ]
+    _, keys = sender.make_user("maker", policy={"Version": "2012-10-17", "Statement": statements})
+    stream = f"arn:aws:firehose:eu-west-1:{sender.id}:deliverystream/events"
+    target = {"IamRoleArn": role, "DeliveryStreamArn": stream}
+    given = {"Enabled": True, "MatchingEventTypes": ["BOUNCE"], "KinesisFirehoseDestination": target}
+
+    def make() -> None:
+        sender.client("sesv2", keys=keys).create_configuration_set_event_destination(
+            ConfigurationSetName="mine", EventDestinationName="stream", EventDestination=given
+        )
+
+    if passed_to == "ses.amazonaws.com":
+        make()
+        assert [{"Name": "stream"} | given] == listed(sender)
+    else:
+        assert "iam:PassRole" in refusal(make)[1]
+
+
+def test_delivery_options_are_stored(sender: Account) -> None:
+    v2 = sender.client("sesv2")
+    v2.put_configuration_set_delivery_options(ConfigurationSetName="mine", TlsPolicy="REQUIRE")
+
+    assert {"TlsPolicy": "REQUIRE"} == v2.get_configuration_set(ConfigurationSetName="mine")["DeliveryOptions"]
+
+
+def test_tags_need_a_right_of_their_own(sender: Account) -> None:
+    policy = allow("ses:CreateConfigurationSet", "*")
+    _, keys = sender.make_user("maker", policy=policy)
+    v2 = sender.client("sesv2", keys=keys)
+    refused = refusal(lambda: v2.create_configuration_set(ConfigurationSetName="a", Tags=[{"Key": "k", "Value": "v"}]))
+    v2.create_configuration_set(ConfigurationSetName="b")
+
+    assert "ses:TagResource" in refused[1]
 
 
 def test_version_1_sees_the_same_sets_in_its_own_words(sender: Account) -> None:

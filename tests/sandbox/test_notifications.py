@@ -4,9 +4,10 @@ import json
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.sandbox.aws import Account, Aws, allow, refusal, ses_may_publish
+from tests.sandbox.aws import Account, Aws, allow, refusal, ses_may_publish, simple
 
 
 @pytest.fixture
@@ -142,3 +143,87 @@ def test_forwarding_can_stop_once_bounces_and_complaints_have_topics(owner: Acco
     assert too_soon[0] == "InvalidParameterValue"
     assert not attributes(owner)["ForwardingEnabled"]
     assert not owner.client("sesv2").get_email_identity(EmailIdentity="example.com")["FeedbackForwardingStatus"]
+
+
+@pytest.mark.parametrize(("said", "forwards"), [("refused", False), ("forwards", True)])
+def test_clearing_a_topic_while_forwarding_is_off(aws: Aws, owner: Account, said: str, forwards: bool) -> None:
+    """Somebody has to hear of bounces; what SES does is not documented, so both are played."""
+    topic, v1 = owner.make_topic("feedback", publishers=owner.id), owner.client("ses")
+    for kind in ("Bounce", "Complaint"):
+        set_topic(owner, topic, kind)
+    v1.set_identity_feedback_forwarding_enabled(Identity="example.com", ForwardingEnabled=False)
+    aws.control("PATCH", "dialect", {"clearing_without_forwarding": said})
+
+    if not forwards:
+        assert refusal(lambda: set_topic(owner, None))[0] == "InvalidParameterValue"
+        v1.set_identity_feedback_forwarding_enabled(Identity="example.com", ForwardingEnabled=True)
+    set_topic(owner, None)
+    aws.control("PATCH", "dialect", {"clearing_without_forwarding": "refused"})
+
+    assert attributes(owner)["ForwardingEnabled"]
+    assert "BounceTopic" not in attributes(owner)
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """An old notification of a delegate's about an owner's identity."""
+
+    delegate: Account
+    arn: str
+    topic: str
+
+    def seen(self) -> dict[str, Any]:
+        found = self.delegate.client("ses").get_identity_notification_attributes(Identities=[self.arn])
+        return dict(found["NotificationAttributes"].get(self.arn, {}))
+
+
+@pytest.fixture
+def attached(aws: Aws) -> Attached:
+    """As it was made years ago."""
+    _, delegate, arn = aws.delegation()
+    topic = delegate.make_topic("old", publishers=delegate.id)
+    aws.control("POST", "legacy", {"account_id": delegate.id, "identity_arn": arn, "topics": {"Bounce": topic}})
+    return Attached(delegate, arn, topic)
+
+
+def test_old_notifications_are_seen_by_the_identity_s_arn(aws: Aws, attached: Attached) -> None:
+    """Of one's own account only (Developer Guide, sending-authorization-delegate-sender-tasks-notifications)."""
+    stranger = aws.account().client("ses")
+
+    assert attached.topic == attached.seen()["BounceTopic"]
+    assert {} == stranger.get_identity_notification_attributes(Identities=[attached.arn])["NotificationAttributes"]
+
+
+def test_old_notifications_are_edited_and_removed_but_none_is_added(attached: Attached) -> None:
+    v1, other = attached.delegate.client("ses"), attached.delegate.make_topic("other", publishers=attached.delegate.id)
+    headers = {"Identity": attached.arn, "NotificationType": "Bounce", "Enabled": True}
+
+    set_topic(attached.delegate, other, identity=attached.arn)
+    v1.set_identity_headers_in_notifications_enabled(**headers)
+    edited = attached.seen()
+    added = refusal(lambda: set_topic(attached.delegate, other, "Complaint", identity=attached.arn))
+    set_topic(attached.delegate, None, identity=attached.arn)
+    again = refusal(lambda: set_topic(attached.delegate, other, identity=attached.arn))
+
+    assert (other, True) == (edited["BounceTopic"], edited["HeadersInBounceNotificationsEnabled"])
+    assert ["InvalidParameterValue"] * 2 == [added[0], again[0]]
+    assert "BounceTopic" not in attached.seen()
+
+
+def test_only_the_owner_switches_forwarding(attached: Attached) -> None:
+    """Only the owner can (Developer Guide, sending-authorization-overview)."""
+    v1 = attached.delegate.client("ses")
+
+    for enabled in (True, False):
+        given = {"Identity": attached.arn, "ForwardingEnabled": enabled}
+        code, _ = refusal(partial(v1.set_identity_feedback_forwarding_enabled, **given))
+        assert code == "InvalidParameterValue"
+
+
+def test_old_notifications_tell_of_the_delegate_s_own_mail(attached: Attached) -> None:
+    queue = attached.delegate.make_queue("old", attached.topic)
+
+    sent = simple("news@example.com", "bounce@simulator.amazonses.com")
+    attached.delegate.client("sesv2").send_email(**sent, FromEmailAddressIdentityArn=attached.arn)
+
+    (record,) = queue.feedback()
+    assert ("Bounce", attached.delegate.id) == (record["notificationType"], record["mail"]["sendingAccountId"])

@@ -103,7 +103,7 @@ def test_an_event_may_stand_in_on_the_topic_of_the_identity(scene: Scene, kind: 
     parsed = parse(json.dumps(record))
     assert ([scene.topic], KINDS[kind][0]) == (asked["topics"], record["eventType"])
     assert isinstance(parsed, Feedback)
-    assert (kind, [READER]) == (parsed.kind.value, [each.recipient for each in parsed.occurrences])
+    assert (kind, [READER]) == (parsed.kind, [each.recipient for each in parsed.occurrences])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from broker.caller import Caller
 from broker.db import Database, Role, connect, sessions
 from broker.direct import Direct, Line
+from broker.feedback import reckoning
 from broker.feedback import store as saving
 from broker.feedback.sort import Sorted
 from broker.ids import new_id
@@ -60,6 +61,9 @@ END $$
 FILL = f"""
 SELECT make_days(current_date - 4, 6);
 INSERT INTO tenants (id, name, roles) VALUES ('{TENANT}', 'One', '{{owner}}'), ('{STRANGER}', 'Other', '{{owner}}');
+INSERT INTO tenants (id, name, roles)
+  SELECT lpad(to_hex(n + 2000000), 32, '0')::uuid, 'Another', '{{owner}}' FROM generate_series(1, {OTHERS}) n;
+INSERT INTO reckonings (id, tenant_id, asleep, due_at) SELECT id, id, true, now() FROM tenants;
 INSERT INTO endpoints (id, tenant_id, url, state)
   SELECT lpad(to_hex(n), 32, '0')::uuid, '{TENANT}', 'https://hooks.example.com', 'active'
   FROM generate_series(1, {len(ENDPOINTS)}) n;
@@ -186,9 +190,9 @@ async def _of_ingest(ingest: Line) -> dict[str, Case]:
     topics = [f"arn:topic:{number}" for number in range(1, ROOM)] + ["arn:topic:of nobody"]
     identities = [f"arn:identity:{number}" for number in range(1, ROOM)] + ["arn:identity:of nobody"]
     (sources,) = await said(lambda line: saving.sources(line, topics))
-    stamps, candidates = await said(lambda line: saving.candidates(line, identities))
-    known_topics, known_identities = await saving.sources(ingest, topics), await saving.candidates(ingest, identities)
-    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[], ignored=0, dropped=0, unheard=0)
+    stamps, candidates = await said(lambda line: saving.standings(line, identities))
+    known_topics, known_identities = await saving.sources(ingest, topics), await saving.standings(ingest, identities)
+    nothing = Sorted(events=[], asides=[], heard=set(), attributed=[])
     ((statement, _),) = await said(lambda line: saving.save(line, nothing, [], topics={}, identities={}))
     stamps_of = [[stamp for _, stamp in known_topics.values()], [stamp for _, stamp in known_identities.values()]]
     empty: list[None] = []
@@ -353,7 +357,7 @@ def sorts(plan: Node, table: str) -> bool:
     return any(table_of(below) == table for node in above for below in nodes(node))
 
 
-HOT = {"deliveries", "events", "event_keys", "lanes", "endpoints", "endpoint_secrets", "topics", "grants"}
+HOT = {"deliveries", "events", "event_keys", "lanes", "endpoints", "endpoint_secrets", "topics", "grants", "reckonings"}
 
 Plans = dict[tuple[str, str, str], Node]
 
@@ -391,6 +395,7 @@ async def _collect(owner: str, login: str) -> Plans:
                 for mode in MODES:
                     found[state, name, mode] = await plan_of(case, mode)
             found[state, "feed", MODES[0]] = await _feed(login)
+            found[state, "reckoning", MODES[0]] = await _reckoning(login)
     finally:
         await definer.close()
         for line in (ingest, asking):
@@ -418,15 +423,39 @@ async def _feed(login: str) -> Node:
     api = Database(sessions(engine), role=Role.API)
     caller = Caller(tenant_id=TENANT)
     await feeds.feed(api, caller, after=None, limit=ROOM)
-    statement, parameters = next(one for one in sent if "UNION ALL" in one[0])
-    async with api.read(caller) as session:
+    plan = await _explained(api, caller, sent, "UNION ALL")
+    await engine.dispose()
+    return plan
+
+
+async def _reckoning(login: str) -> Node:
+    """The statement that reads what is to be added up, as a worker sends it, and then explained."""
+    engine = connect(login, pool_size=1)
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    worker = Database(sessions(engine), role=Role.WORKER)
+    caller = Caller.system(TENANT, job="reckoning")
+    async with worker.read(caller) as session:
+        await reckoning.next_events(session, TENANT, (0, FIRST_ID), most=ROOM)
+    plan = await _explained(worker, caller, sent, "events.xact <")
+    await engine.dispose()
+    return plan
+
+
+async def _explained(db: Database, caller: Caller, sent: Sequence[tuple[str, Any]], what: str) -> Node:
+    """The plan of the statement that has `what` in it, under the settings that came before it."""
+    place, (statement, parameters) = next(found for found in enumerate(sent) if what in found[1][0])
+    async with db.read(caller) as session:
         connection = await session.connection()
-        for before, values in sent.copy():
+        for before, values in sent[:place]:
             if "set_config" in before:
                 await connection.exec_driver_sql(before, tuple(values))
         answer = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", tuple(parameters))
         told = answer.scalar_one()
-    await engine.dispose()
     plan: Node = (told if isinstance(told, list) else msgspec.json.decode(told))[0]["Plan"]
     return plan
 
@@ -509,6 +538,8 @@ async def test_storing_reads_no_more_than_it_stores(plans: Plans, state: str, mo
     stored = sum(node["Actual Rows"] for node in nodes(plan) if node.get("Subplan Name") == "CTE wanted")
     assert ROOM == stored  # the stamps were right
     assert rows_read(plan, "events") + rows_read(plan, "event_keys") + rows_read(plan, "deliveries") <= 2 * ROOM
+    assert {"reckonings_pkey"} == ways(plan, "reckonings")
+    assert rows_read(plan, "reckonings") <= 1
 
 
 @every_mode
@@ -577,3 +608,13 @@ async def test_a_page_of_the_feed_is_a_walk_along_an_index(plans: Plans, state: 
     plan = plans[state, "feed", MODES[0]]
 
     assert rows_read(plan, "events") <= 4 * (ROOM + 1)
+
+
+@every_state
+async def test_what_is_to_be_added_up_is_a_walk_along_an_index(plans: Plans, state: str) -> None:
+    """Nothing is sorted, and of an owner with a million events no more is read than one transaction takes."""
+    plan = plans[state, "reckoning", MODES[0]]
+
+    assert {True} == {way.endswith("owner_id_xact_id_idx") for way in ways(plan, "events")}
+    assert not sorts(plan, "events")
+    assert rows_read(plan, "events") <= 2 * ROOM

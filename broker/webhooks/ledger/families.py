@@ -5,6 +5,7 @@ installation: add up nothing over several processes that are scraped.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -13,15 +14,25 @@ from prometheus_client.registry import Collector
 
 from broker.webhooks.counts import Overview
 from broker.webhooks.ledger.ledger import BOUNDS, Count, Stage, Sums, percentiles, slots_of
+from broker.webhooks.ledger.levels import Level
 
 EVERY = 4  # every fourth slot ends a bucket, so each is about twice as long as the one before
 
 _TALLIES: Mapping[Count, tuple[str, str, str]] = {
     Count.ATTEMPTS: ("broker_attempts", "outcome", "HTTP attempts at deliveries, by the class of the answer."),
     Count.FEEDBACK: ("broker_feedback", "outcome", "Feedback by what became of it: events by recipient, or messages."),
+    Count.QUARANTINED: ("broker_quarantined", "reason", "Feedback messages that were not to be trusted, or not read."),
     Count.BATCHES: ("broker_ingest_batches", "", "Batches of feedback messages that were committed."),
     Count.MESSAGES: ("broker_ingest_messages", "", "Feedback messages in those batches."),
     Count.REFUSED: ("broker_refused", "by", "Requests that were answered with 503."),
+    Count.QUEUED: ("broker_queue_messages", "outcome", "Messages that came by SQS, by what became of them."),
+}
+
+
+_LEVELS: Mapping[Level, tuple[str, str]] = {
+    Level.WAITING: ("broker_sqs_waiting_messages", "Messages of feedback that wait in SQS."),
+    Level.IN_FLIGHT: ("broker_sqs_in_flight_messages", "Messages that were received and are not deleted yet."),
+    Level.DEAD: ("broker_sqs_dead_messages", "Messages in the dead-letter queue, which somebody has to look at."),
 }
 
 
@@ -37,6 +48,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     tallies: Mapping[tuple[str, str], int]
     latencies: Sums
     tenants: Mapping[UUID, Sums]
+    levels: Mapping[tuple[str, str], tuple[int, datetime]] = {}
+    """By name and label: the last reading, and when it was made."""
 
 
 class Families(Collector):
@@ -52,7 +65,14 @@ class Families(Collector):
 
 def families_of(reading: Reading) -> list[Metric]:
     """Everything that the database knows."""
-    return [*_deliveries(reading), *_tables(reading), *_tallies(reading), _stages(reading), _by_tenant(reading)]
+    return [
+        *_deliveries(reading),
+        *_tables(reading),
+        *_tallies(reading),
+        *_levels(reading),
+        _stages(reading),
+        _by_tenant(reading),
+    ]
 
 
 def queue_of(waiting: int) -> Metric:
@@ -110,6 +130,23 @@ def _tallies(reading: Reading) -> list[Metric]:
             family.add_metric([each] if label else [], reading.tallies.get((count, each), 0))
         made.append(family)
     return made
+
+
+def _levels(reading: Reading) -> list[Metric]:
+    made: list[Metric] = []
+    for level, (name, about) in _LEVELS.items():
+        family = GaugeMetricFamily(name, about, labels=["region"])
+        for (known, label), (value, _) in sorted(reading.levels.items()):
+            if known == level:
+                family.add_metric([label], value)
+        made.append(family)
+    read = GaugeMetricFamily(
+        "broker_sqs_read_timestamp_seconds", "When the queues were looked into.", labels=["region"]
+    )
+    for (known, label), (_, at) in sorted(reading.levels.items()):
+        if known == Level.DEAD:
+            read.add_metric([label], at.timestamp())
+    return [*made, read]
 
 
 def _stages(reading: Reading) -> Metric:

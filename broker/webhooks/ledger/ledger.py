@@ -44,13 +44,17 @@ class Count(StrEnum):
     ATTEMPTS = "attempts"
     """By outcome: `2xx` … `5xx`, or `none` where there was no answer."""
     FEEDBACK = "feedback"
-    """Events by outcome: `stored`, `repeated`; messages: `quarantined`, `ignored`, `dropped`, `unheard`."""
+    """Events by outcome: `stored`, `repeated`; messages: `quarantined`, `ignored`, `dropped`, `own`, `unheard`."""
+    QUARANTINED = "quarantined"
+    """Messages in quarantine, by reason."""
     BATCHES = "batches"
     """Batches that ingest has committed; no label."""
     MESSAGES = "messages"
     """Messages in these batches; no label."""
     REFUSED = "refused"
     """Requests answered 503, by `ingest` or `api`."""
+    QUEUED = "queued"
+    """Messages of queues: `received`, of these `repeated`, then `deleted` or `left`; `unread` ones are quarantined."""
 
 
 SIZE = WIDTH * len(Stage)

@@ -15,7 +15,7 @@ from broker.db import Database
 from broker.webhooks import counts, days
 from broker.webhooks.ledger.families import Families, Reading, families_of, queue_of
 from broker.webhooks.ledger.ledger import Sums, add_up
-from broker.webhooks.ledger.models import LatencyRow, LatencyTotalRow, TallyRow
+from broker.webhooks.ledger.models import LatencyRow, LatencyTotalRow, LevelRow, TallyRow
 
 FRESH = 5.0  # seconds
 SHARE = 20  # at most one twentieth of the time is spent reading
@@ -60,7 +60,7 @@ def _written(reading: Reading) -> bytes:
 
 
 async def read(session: AsyncSession) -> Reading:
-    """Eight round trips; `deliveries` are of one moment."""
+    """Nine round trips; `deliveries` are of one moment."""
     lanes = (
         await session.execute(
             text("SELECT count(*) AS known, count(*) FILTER (WHERE claimed_until > now()) AS held FROM lanes")
@@ -75,6 +75,7 @@ async def read(session: AsyncSession) -> Reading:
         deltas=await _number(session, "SELECT count(*) FROM delivery_deltas"),
         astray=await days.astray(session),
         tallies={(row.name, row.label): row.value for row in await session.scalars(select(TallyRow))},
+        levels={(row.name, row.label): (row.value, row.at) for row in await session.scalars(select(LevelRow))},
         latencies=add_up([Sums(total.counts, total.seconds)] if total is not None else []),
         tenants=await _tenants(session),
     )

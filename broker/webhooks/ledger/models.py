@@ -1,9 +1,9 @@
-"""Tables of the ledger: latencies by tenant and hour, their sum, and tallies of what the processes did."""
+"""Tables of the ledger: latencies by tenant and hour, their sum, tallies of what the processes did, and levels."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, Index, Integer, SmallInteger
+from sqlalchemy import BigInteger, CheckConstraint, Double, Index, Integer, SmallInteger, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -60,3 +60,14 @@ class TallyRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     label: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger)
+
+
+class LevelRow(Base):
+    """The last reading of something that rises and falls; see `levels.Level` for the names."""
+
+    __tablename__ = "levels"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

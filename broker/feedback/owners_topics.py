@@ -1,0 +1,107 @@
+"""Topics of an owner's own that hold a slot already: we subscribe to them and leave the setting as it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from broker.aws_access import RoleAccess
+from broker.errors import Refused
+from broker.feedback import slots
+from broker.feedback.handling import RouteWork, TenantTopic
+
+AWS_MANAGED_KEY = "alias/aws/sns"
+
+
+class OwnersSns(Protocol):
+    """SNS in an owner's account. Raises `Unavailable` or `Refused`."""
+
+    async def topic_attributes(self, access: RoleAccess, topic_arn: str) -> Mapping[str, str]:
+        """SNS's GetTopicAttributes; `Refused` NotFound."""
+        ...
+
+    async def subscribe(self, access: RoleAccess, topic_arn: str, protocol: str, endpoint: str) -> str | None:
+        """The subscription's ARN once it is confirmed, None while it waits."""
+        ...
+
+    async def unsubscribe(self, access: RoleAccess, subscription_arn: str) -> None:
+        """Ends a subscription."""
+        ...
+
+
+class Listening(Protocol):
+    """Where topics of a Region are delivered to: SNS's protocol and endpoint; None: the operator has not said."""
+
+    def __call__(self, region: str) -> tuple[str, str] | None: ...
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What came of listening to the owner's topics: `why_not` by ARN; `fresh` are to be known before SNS asks us."""
+
+    why_not: Mapping[str, str]
+    topics: tuple[TenantTopic, ...]
+    fresh: bool
+
+
+class OwnersTopics:
+    """Subscribes with the owner's role; what that role or the topic does not allow is a reason, not an error."""
+
+    def __init__(self, sns: OwnersSns, listening: Listening) -> None:
+        self._sns = sns
+        self._listening = listening
+
+    async def listen(self, work: RouteWork, access: RoleAccess, topics: Sequence[str]) -> Heard:
+        """Subscribes to each of these topics that can be; one that is new waits for the next run to be known first."""
+        why_not: dict[str, str] = {}
+        known: list[TenantTopic] = []
+        fresh = False
+        for arn in topics:
+            reason = await self._why_not(access, arn)
+            if reason is None:
+                subscription = None
+                if arn in work.beside.owner_topics:
+                    reason, subscription = await self._subscribe(access, arn)
+                else:
+                    fresh, reason = True, slots.UNCONFIRMED
+                known.append(TenantTopic(arn=arn, tenant_id=work.owner_id, subscription_arn=subscription))
+            if reason is not None:
+                why_not[arn] = reason
+        return Heard(why_not, tuple(known), fresh)
+
+    async def _why_not(self, access: RoleAccess, arn: str) -> str | None:
+        reason = slots.out_of_reach(arn, account_id=access.account_id, region=access.region)
+        if reason is not None:
+            return reason
+        try:
+            attributes = await self._sns.topic_attributes(access, arn)
+        except Refused as error:
+            return slots.GONE if error.code.startswith("NotFound") else slots.NOT_ADMITTED
+        return slots.ENCRYPTED if attributes.get("KmsMasterKeyId", "").endswith(AWS_MANAGED_KEY) else None
+
+    async def _subscribe(self, access: RoleAccess, arn: str) -> tuple[str | None, str | None]:
+        """Why it does not reach us, and the subscription's ARN."""
+        where = self._listening(access.region)
+        if where is None:
+            return slots.UNCONFIRMED, None
+        try:
+            subscription = await self._sns.subscribe(access, arn, *where)
+        except Refused:
+            return slots.NOT_ADMITTED, None
+        return (slots.UNCONFIRMED if subscription is None else None), subscription
+
+    async def leave(self, work: RouteWork, access: RoleAccess, arn: str) -> list[str]:
+        """Ends our subscription to a topic; what is to be said of it."""
+        subscription = work.beside.subscriptions.get(arn)
+        if subscription is None:
+            return []
+        try:
+            await self._sns.unsubscribe(access, subscription)
+        except Refused as error:
+            return [] if error.code.startswith("NotFound") else [STILL_SUBSCRIBED]
+        return []
+
+
+STILL_SUBSCRIBED = (
+    "The owner's role does not let us end our subscription to the owner's topic; the owner can delete it in SNS. "
+    "What still comes from it is not read."
+)

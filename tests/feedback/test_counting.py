@@ -1,0 +1,128 @@
+"""What each event counts as."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from broker.feedback.reckoned import Reckoned
+from broker.feedback.usage.counting import by_day, by_quarter
+from broker.ids import new_id
+from broker.policies.terms import FeedbackKind
+
+NOW = datetime(2026, 11, 25, 12, 7, tzinfo=UTC)
+GRANT = UUID(int=1)
+MINUTE = timedelta(minutes=1)
+
+
+def event(kind: FeedbackKind, **changes: Any) -> Reckoned:
+    """One event a minute ago."""
+    made = Reckoned(
+        event_id=new_id(),
+        kind=kind,
+        owner_id=UUID(int=2),
+        delegate_id=UUID(int=3),
+        grant_id=GRANT,
+        identity_arn="arn:aws:ses:eu-west-1:111111111111:identity/example.com",
+        source="broker_topic",
+        message_id="one",
+        sent_at=NOW - 2 * MINUTE,
+        occurred_at=NOW - MINUTE,
+        recipient="jane@example.org",
+        recipient_hash=None,
+        recipients=1,
+        final=True,
+        bounce_type="Permanent",
+        bounce_sub_type="General",
+        feedback_type=None,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def counted(*events: Reckoned) -> dict[str, int]:
+    """By name, on whatever day."""
+    return {name: number for (_, _, name), number in by_day(events).items()}
+
+
+def measured(*events: Reckoned, since: datetime | None = None) -> list[dict[str, int]]:
+    """By bucket, in order."""
+    return [dict(found) for _, found in sorted(by_quarter(events, {GRANT: since}, now=NOW).items())]
+
+
+@pytest.mark.parametrize(
+    ("final", "sub_type", "expected"),
+    [
+        (True, "General", "bounced.hard"),
+        (True, "NoEmail", "bounced.hard"),
+        (False, "MailboxFull", "bounced.soft"),
+        (None, "Undetermined", "bounced.soft"),
+        # SES Developer Guide, notification-contents, bounce types: not tried.
+        (True, "Suppressed", "bounced.suppressed"),
+        (True, "OnAccountSuppressionList", "bounced.suppressed"),
+        (True, "OnTenantSuppressionList", "bounced.suppressed"),
+    ],
+)
+def test_bounces_are_told_apart(final: bool | None, sub_type: str, expected: str) -> None:
+    bounce = event(FeedbackKind.bounce, final=final, bounce_sub_type=sub_type)
+
+    assert {"email.bounced": 1, expected: 1} == counted(bounce)
+    assert ([{"bounced": 1}] if expected == "bounced.hard" else []) == measured(bounce)
+
+
+def test_a_guessed_complaint_of_several_recipients_counts_once() -> None:
+    """SES names everybody of the domain where the provider does not say who complained."""
+    guess = [event(FeedbackKind.complaint, recipients=3, recipient=f"{name}@example.org") for name in "abc"]
+    other = event(FeedbackKind.complaint, recipients=2, message_id="two")
+
+    assert {"email.complained": 4, "complained.counted": 2} == counted(*guess, other)
+
+
+def test_two_who_complained_about_one_mail_are_two() -> None:
+    assert 2 == counted(event(FeedbackKind.complaint), event(FeedbackKind.complaint))["complained.counted"]
+
+
+def test_what_is_no_complaint_does_not_count_as_one() -> None:
+    """Taken out of the spam folder; or not sent at all."""
+    rescued = event(FeedbackKind.complaint, feedback_type="not-spam")
+    untried = event(FeedbackKind.complaint, complaint_sub_type="OnAccountSuppressionList")
+
+    assert {"email.complained": 2} == counted(rescued, untried)
+
+
+def test_days_are_those_on_which_it_happened() -> None:
+    late = event(FeedbackKind.delivery, occurred_at=datetime(2026, 11, 25, 0, 30, tzinfo=UTC) - timedelta(hours=1))
+    abroad = event(FeedbackKind.delivery, occurred_at=datetime.fromisoformat("2026-11-25T01:00:00+02:00"))
+
+    assert {(GRANT, date(2026, 11, 24), "email.delivered"): 2} == by_day([late, abroad])
+
+
+def test_the_owners_own_mail_is_no_grants() -> None:
+    assert {} == counted(event(FeedbackKind.delivery, grant_id=None))
+
+
+def test_rates_forget_what_happened_more_than_a_day_ago_and_believe_no_future() -> None:
+    old = event(FeedbackKind.delivery, occurred_at=NOW - timedelta(hours=24))
+    ahead = event(FeedbackKind.delivery, occurred_at=NOW + timedelta(days=300))
+
+    ((bucket, found),) = by_quarter([old, ahead], {GRANT: None}, now=NOW).items()
+    assert ((GRANT, NOW.replace(minute=0), True), {"delivered": 1}) == (bucket, found)
+
+
+def test_what_a_tenants_own_topic_told_is_kept_apart() -> None:
+    own = event(FeedbackKind.delivery, source="tenant_topic")
+
+    assert [False, True] == sorted(
+        vouched for _, _, vouched in by_quarter([own, event(FeedbackKind.delivery)], {}, now=NOW)
+    )
+
+
+def test_mail_from_before_the_grant_was_resumed_counts_no_more() -> None:
+    """Its bounces may still come for hours."""
+    since = NOW - 3 * MINUTE
+    before = event(FeedbackKind.bounce, sent_at=since - MINUTE)
+
+    assert [{"bounced": 1}] == measured(before, event(FeedbackKind.bounce), since=since)
+    ((_, begins_at, _),) = by_quarter([event(FeedbackKind.bounce)], {GRANT: since}, now=NOW)
+    assert since == begins_at

@@ -1,0 +1,69 @@
+"""What a message of a queue is: SNS's, EventBridge's, or neither."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from broker.feedback import queued
+from broker.feedback.envelope import Envelope
+from broker.feedback.queued import Event
+from tests.feedback import sns
+from tests.feedback.examples import bounce, mail
+
+# EventBridge User Guide, eb-events-structure; SES puts events on the default bus of the account that sends.
+EVENT: dict[str, Any] = {
+    "version": "0",
+    "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+    "detail-type": "Email Bounced",
+    "source": "aws.ses",
+    "account": "222222222222",
+    "time": "2026-01-05T12:00:00Z",
+    "region": "eu-west-1",
+    "resources": ["arn:aws:ses:eu-west-1:222222222222:configuration-set/news"],
+    "detail": {"eventType": "Bounce", "mail": mail(), "bounce": bounce()},
+}
+
+
+def test_a_message_of_sns_is_read_with_its_envelope() -> None:
+    fields = sns.signed(sns.notification("x"))
+    found = queued.read(json.dumps(fields))
+
+    assert isinstance(found, Envelope)
+    assert (fields["TopicArn"], "x") == (found.topic_arn, found.message)
+
+
+def test_an_event_of_ses_stands_for_a_message_of_its_bus() -> None:
+    found = queued.read(json.dumps(EVENT))
+    assert isinstance(found, Event)
+    envelope = queued.as_envelope(found, partition="aws")
+
+    assert "arn:aws:events:eu-west-1:222222222222:event-bus/default" == envelope.topic_arn
+    assert EVENT["detail"] == json.loads(envelope.message)
+    assert (EVENT["id"], datetime(2026, 1, 5, 12, tzinfo=UTC)) == (envelope.message_id, envelope.sent_at)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "no JSON",
+        "\ud800",
+        "[" * 10_000,
+        json.dumps({"notificationType": "Bounce", "mail": mail(), "bounce": bounce()}),  # raw delivery
+        json.dumps({key: value for key, value in sns.signed(sns.notification("x")).items() if key != "Signature"}),
+        json.dumps(EVENT | {"source": "com.example"}),
+        json.dumps(EVENT | {"time": "2026-01-05T12:00:00"}),
+        json.dumps({key: value for key, value in EVENT.items() if key != "account"}),
+    ],
+)
+def test_what_is_neither_is_none(body: str) -> None:
+    assert queued.read(body) is None
+
+
+def test_what_is_not_trusted_belongs_to_the_queue_and_never_to_a_topic() -> None:
+    queue = "arn:aws:sqs:eu-west-1:999999999999:feedback"
+    kept = queued.as_it_came("1", json.dumps(EVENT) + "\ud800", queue_arn=queue, now=sns.NOW)
+
+    assert (queue, json.dumps(EVENT) + "?", sns.NOW) == (kept.topic_arn, kept.message, kept.sent_at)

@@ -1,0 +1,139 @@
+"""Removing an `identity_topic`: what was there before is put back, and what cannot be is said."""
+
+from typing import Any
+
+from sqlalchemy import update
+
+from broker.aws_access import RoleAccess
+from broker.connections.models import Connection
+from broker.db import Role
+from broker.errors import Refused
+from broker.feedback import routes
+from broker.feedback.identity_topic import IdentityTopic
+from broker.feedback.models import Route
+from broker.feedback.owners_topics import OwnersTopics
+from broker.feedback.views import RouteKind
+from broker.settings import Settings
+from tests.feedback.conftest import World, route_of
+from tests.feedback.owners import (
+    EMPTY,
+    OTHER,
+    TAKEN,
+    Ses,
+    change_route,
+    drop_second,
+    name_of,
+    now_of,
+    remove,
+    run,
+    topics_of,
+)
+
+
+async def test_removing_puts_back_what_was_there(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses({"bounce": OTHER, "complaint": None, "delivery": None})
+    await run(world, ses, settings)
+    ses.slots["bounce"] = None  # the owner cleared it, so that we take the slot
+    await run(world, ses, settings)
+    assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
+    route = await remove(world, ses, settings)
+
+    assert {"bounce": OTHER, "complaint": None, "delivery": None} == ses.slots
+    assert ("removed", None, None, None) == (route.state, route.reason, route.due_at, route.topic_id)
+
+
+async def test_removing_leaves_what_another_grant_needs(world: World, settings: Settings) -> None:
+    ses = Ses()
+    await run(world, ses, settings)
+    route = await remove(world, ses, settings)
+
+    assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
+    assert "removed" == route.state
+
+
+async def test_the_last_of_several_routes_puts_back_what_the_first_found(world: World, settings: Settings) -> None:
+    ses = Ses({"bounce": OTHER, "complaint": None, "delivery": None})
+    await run(world, ses, settings)
+    ses.slots["bounce"] = None
+    await run(world, ses, settings)
+    handlers = {RouteKind.identity_topic: IdentityTopic(ses, OwnersTopics(ses, lambda _region: None))}
+    second = (await route_of(world, world.second_grant_id)).id
+    worker = world.db.as_role(Role.WORKER)
+
+    async def work_on_second(**values: Any) -> None:
+        async with world.db.begin(world.owner) as session:
+            changed = update(Route).where(Route.id == second)
+            await session.execute(changed.values(due_at=await now_of(world), **values))
+        await routes.run(worker, handlers, settings, only=[second])
+
+    await work_on_second()
+    await remove(world, ses, settings)
+    assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
+    await work_on_second(wanted=False)
+
+    assert {"bounce": OTHER, "complaint": None, "delivery": None} == ses.slots
+
+
+async def test_what_cannot_be_put_back_is_cleared_and_said(world: World, settings: Settings) -> None:
+    await drop_second(world)
+
+    class Strict(Ses):
+        async def set_notification_topic(
+            self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None
+        ) -> None:
+            if topic_arn == OTHER:
+                raise Refused(f"SNS topic <{OTHER}> does not exist.", code="InvalidParameterValue")
+            await super().set_notification_topic(access, identity, kind, topic_arn)
+
+    ses = Strict()
+    await run(world, ses, settings)
+    await change_route(world, previous={name_of(world): EMPTY | {"bounce": OTHER}})
+    route = await remove(world, ses, settings)
+
+    assert ("removed", EMPTY) == (route.state, ses.slots)
+    assert "could not be put back, so it is empty: SNS topic <that topic> does not exist." in (route.reason or "")
+
+
+async def test_a_route_made_before_children_were_known_is_put_back_too(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses(dict.fromkeys(EMPTY, world.topic_arn))
+    await change_route(world, previous=EMPTY)
+    await remove(world, ses, settings)
+
+    assert EMPTY == ses.slots
+
+
+async def test_removing_ends_the_subscription_to_the_owners_topic(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    await run(world, ses, settings)
+    route = await remove(world, ses, settings)
+
+    assert ("removed", dict.fromkeys(EMPTY, TAKEN)) == (route.state, ses.slots)
+    assert [f"{TAKEN}:1"] == ses.unsubscribed
+    assert {} == await topics_of(world)
+
+
+async def test_without_a_usable_role_removing_waits_and_says_so(world: World, settings: Settings) -> None:
+    await run(world, Ses(), settings)
+    async with world.db.begin(world.owner) as session:
+        mine = Connection.tenant_id == world.owner.tenant
+        await session.execute(update(Connection).where(mine).values(state="lost"))
+    route = await remove(world, Ses(), settings)
+
+    assert ("broken", True) == (route.state, route.due_at is not None)
+    assert "cannot be put back" in (route.reason or "")
+
+
+async def test_without_a_connection_removing_ends_with_an_honest_reason(world: World, settings: Settings) -> None:
+    ses = Ses()
+    await run(world, ses, settings)
+    async with world.db.begin(world.owner) as session:
+        mine = Connection.tenant_id == world.owner.tenant
+        await session.execute(update(Connection).where(mine).values(state="removed"))
+    route = await remove(world, ses, settings)
+
+    assert ("removed", None) == (route.state, route.due_at)
+    assert "connection was removed before the route was" in (route.reason or "")

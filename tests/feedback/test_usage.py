@@ -1,0 +1,239 @@
+"""From feedback to counts, rates, a warning and a suspension."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from sqlalchemy import text, update
+
+from broker import clock
+from broker.caller import Caller
+from broker.crypto import Keyring
+from broker.db import Database, Role
+from broker.direct import Direct
+from broker.errors import BadRequest, NotFound
+from broker.feedback import store
+from broker.feedback.breaker import State
+from broker.feedback.usage import folding, service
+from broker.feedback.usage.views import GrantUsage
+from broker.grants import suspend
+from broker.grants.lifecycle import Paper
+from broker.grants.models import Grant
+from broker.grants.views import Reason
+from broker.policies.terms import FeedbackKind, FeedbackTerms
+from tests.feedback.reckoning import Counting, terms_with
+
+
+@pytest_asyncio.fixture
+async def counting(committed_db: Database, database_url: str, keyring: Keyring) -> AsyncIterator[Counting]:
+    """A world of the test's own, really committed."""
+    line = Direct(database_url, role=Role.INGEST, settings=store.AS_WRITTEN)
+    yield await Counting.make(committed_db, line, keyring)
+    await line.close()
+
+
+async def change(counting: Counting, **values: Any) -> None:
+    """Changes the first grant."""
+    async with counting.world.db.begin(counting.world.owner) as session:
+        await session.execute(update(Grant).where(Grant.id == counting.world.grant_id).values(**values))
+
+
+async def reckon(counting: Counting) -> None:
+    """Until everything is counted."""
+    await counting.set("due_at = now()")
+    await counting.reckon_all(folding.fold)
+
+
+async def usage(counting: Counting, caller: Caller | None = None) -> GrantUsage:
+    """Of today."""
+    today = clock.now().date()
+    return await service.usage(
+        counting.world.db, caller or counting.world.owner, counting.world.grant_id, first=today, last=today
+    )
+
+
+async def paper(counting: Counting) -> Paper:
+    """What is agreed of the first grant."""
+    async with counting.world.db.read(counting.world.owner) as session:
+        return (await session.get_one(Grant, counting.world.grant_id)).paper
+
+
+async def told(counting: Counting, type_: str) -> list[Any]:
+    """The data of the delegate's events of a type."""
+    return [each.data for each in await counting.world.events(counting.world.delegate) if each.type == type_]
+
+
+async def test_a_grants_events_are_counted_by_day_and_type(counting: Counting) -> None:
+    await counting.delivered(5)
+    await counting.bounced(2)
+    await counting.bounced(1, sub_type="OnAccountSuppressionList")
+    await counting.complained(3)
+    await reckon(counting)
+
+    (day,) = (await usage(counting)).days
+    assert {
+        "email.delivered": 5,
+        "email.bounced": 3,
+        "bounced.hard": 2,
+        "bounced.suppressed": 1,
+        "email.complained": 3,
+        "complained.counted": 1,
+    } == day.counts
+    assert (await usage(counting, counting.world.delegate)).days == [day]
+
+
+async def test_a_party_sees_counts_of_what_it_hears(counting: Counting) -> None:
+    """The rates of the breaker are both parties' business all the same."""
+    terms = FeedbackTerms(owner_events=(FeedbackKind.complaint,))
+    await change(counting, feedback=msgspec.to_builtins(terms))
+    await counting.delivered(5)
+    await counting.bounced(2)
+    await reckon(counting)
+
+    owners, delegates = await usage(counting), await usage(counting, counting.world.delegate)
+    assert [] == owners.days
+    assert {"email.delivered": 5, "email.bounced": 2, "bounced.hard": 2} == delegates.days[0].counts
+    assert owners.breaker.figures == delegates.breaker.figures
+    assert 7 == owners.breaker.figures[0].of
+
+
+async def test_a_stranger_sees_nothing_and_too_long_a_time_is_refused(counting: Counting) -> None:
+    with pytest.raises(NotFound):
+        await usage(counting, counting.world.second)
+    today = clock.now().date()
+    with pytest.raises(BadRequest):
+        await service.usage(
+            counting.world.db,
+            counting.world.owner,
+            counting.world.grant_id,
+            first=today.replace(year=today.year - 2),
+            last=today,
+        )
+
+
+async def test_a_grant_without_word_of_sends_is_unmeasured(counting: Counting) -> None:
+    await counting.bounced(600)
+    await reckon(counting)
+
+    breaker = (await usage(counting)).breaker
+    assert (State.UNMEASURED, ()) == (breaker.state, tuple(breaker.figures))
+    assert Paper.AGREED is await paper(counting)
+
+
+async def test_a_warning_is_told_once(counting: Counting) -> None:
+    """Not with each batch, and not again while the rate stays near."""
+    await counting.delivered(970)
+    await counting.bounced(30)
+    await reckon(counting)
+    await counting.bounced(5)
+    await reckon(counting)
+    await counting.delivered(20)
+    await reckon(counting)
+
+    (warning,) = await told(counting, "grant.limit_warned")
+    (figure,) = warning["figures"]
+    assert {
+        "name": "bounces",
+        "count": 30,
+        "of": 1000,
+        "rate": 0.03,
+        "warn_at": 0.02,
+        "suspend_at": 0.05,
+        "window_hours": 24,
+    } == figure
+    assert State.WARNED is (await usage(counting)).breaker.state
+    assert Paper.AGREED is await paper(counting)
+
+
+async def test_a_breaker_that_trips_suspends_and_says_why(counting: Counting) -> None:
+    await counting.delivered(950)
+    await counting.bounced(60)
+    await reckon(counting)
+
+    async with counting.world.db.read(counting.world.owner) as session:
+        grant = await session.get_one(Grant, counting.world.grant_id)
+        due = await session.scalar(text("SELECT due_at <= now() FROM identities"))
+        entry = (
+            await session.execute(text("SELECT actor, details FROM audit WHERE action = 'grant.suspend_requested'"))
+        ).one()
+    assert (Paper.PAUSED, "breaker", True) == (grant.paper, grant.suspended_by, due)
+    assert grant.suspension is not None
+    (figure,) = grant.suspension["figures"]
+    assert ("bounces", 60, 1010) == (figure["name"], figure["count"], figure["of"])
+    assert ("system:breaker", "breaker") == (entry.actor, entry.details["suspended_by"])
+    assert State.TRIPPED is (await usage(counting)).breaker.state
+    assert [] == await told(counting, "grant.limit_warned")
+
+
+async def test_suppressed_bounces_and_guesses_do_not_trip(counting: Counting) -> None:
+    """One mail to many that were never tried, and one complaint that SES guesses to be anybody's of five hundred."""
+    await counting.delivered(950)
+    await counting.bounced(200, sub_type="OnAccountSuppressionList")
+    await counting.complained(500)
+    await reckon(counting)
+
+    assert Paper.AGREED is await paper(counting)
+    assert State.OK is (await usage(counting)).breaker.state
+
+
+async def test_the_terms_set_other_limits(counting: Counting) -> None:
+    await change(counting, terms=terms_with(minimum_sends=10, bounce_rate=0.5))
+    await counting.delivered(10)
+    await counting.bounced(9)
+    await reckon(counting)
+    before = await paper(counting)
+    await counting.bounced(1)
+    await reckon(counting)
+
+    assert (Paper.AGREED, Paper.PAUSED) == (before, await paper(counting))
+
+
+async def test_a_number_of_sends_trips_as_well(counting: Counting) -> None:
+    await change(counting, terms=terms_with(sends_per_day=20))
+    await counting.delivered(20)
+    await reckon(counting)
+
+    assert Paper.PAUSED is await paper(counting)
+
+
+async def test_a_resumed_grant_does_not_trip_on_what_was_before(counting: Counting) -> None:
+    """Nor on late bounces of old mail; new ones count from nothing."""
+    world = counting.world
+    await counting.delivered(950)
+    await counting.bounced(60)
+    await reckon(counting)
+    sent_at = await counting.now()
+    await suspend.resume(world.db, world.owner, world.grant_id, Reason())
+
+    resumed = await usage(counting)
+    await counting.bounced(600, timestamp=sent_at.isoformat().replace("+00:00", "Z"))
+    await counting.delivered(990)
+    await counting.bounced(10)
+    await reckon(counting)
+
+    later = await usage(counting)
+    assert (State.UNMEASURED, State.OK) == (resumed.breaker.state, later.breaker.state)
+    assert (10, 1000) == (later.breaker.figures[0].count, later.breaker.figures[0].of)
+    assert Paper.AGREED is await paper(counting)
+    assert 670 == later.days[0].counts["bounced.hard"]
+
+    await counting.bounced(60)
+    await reckon(counting)
+    assert Paper.PAUSED is await paper(counting)
+
+
+async def test_other_grants_are_not_touched(counting: Counting) -> None:
+    await counting.delivered(950)
+    await counting.bounced(60)
+    await reckon(counting)
+
+    async with counting.world.db.read(counting.world.owner) as session:
+        assert Paper.AGREED is (await session.get_one(Grant, counting.world.second_grant_id)).paper
+
+
+async def test_an_owners_suspension_shows_the_breaker_as_off(counting: Counting) -> None:
+    await suspend.suspend(counting.world.db, counting.world.owner, counting.world.grant_id, Reason())
+
+    assert State.OFF is (await usage(counting)).breaker.state
