@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.grants.lifecycle import Outcome, Party, State
+from broker.policies.changes import Change, Effect
 from broker.policies.terms import Terms
 
 Note = Annotated[str, Meta(max_length=2000, description="A word to the other party")]
@@ -75,7 +76,10 @@ class PartyView(msgspec.Struct, frozen=True):
 
 
 class OfferView(msgspec.Struct, frozen=True):
-    """One version of the terms. `etag` is what `If-Match` must carry; `explanation` says in words what it permits."""
+    """One version of the terms. `etag` is what `If-Match` must carry; `explanation` says in words what it permits.
+
+    `changes` is what it means beside the offer before it, and `effect` what that does to the permission to send.
+    """
 
     id: UUID
     number: int
@@ -85,7 +89,8 @@ class OfferView(msgspec.Struct, frozen=True):
     note: str | None
     outcome: Outcome | None
     explanation: Sequence[str]
-    changes: Sequence[str]
+    changes: Sequence[Change]
+    effect: Effect
     created_at: datetime
     lapses_at: datetime
     decided_at: datetime | None

@@ -117,7 +117,7 @@ async def test_the_offers_tell_the_whole_story(db: Database, parties: Parties, p
         (offer.number, offer.made_by, offer.outcome) for offer in offers
     ]
     assert offers[1].note == "Please use our name."
-    assert any("Example News" in change for change in offers[1].changes)
+    assert any("Example News" in change.text for change in offers[1].changes)
 
 
 async def test_a_principal_has_to_be_proven_before_the_approval(

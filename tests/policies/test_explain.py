@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from broker.policies.explain import changes, explain
+from broker.policies.explain import explain
 from broker.policies.terms import Action, FeedbackKind, FeedbackTerms, Limits, Terms, View
 from broker.policies.wording import listed, span, when
 from tests.policies.examples import ADDRESS_IDENTITY, DELEGATE, END, IDENTITY, NOW, USER, good_terms, terms
@@ -95,76 +95,6 @@ def test_any_good_terms_can_be_explained(agreed: Terms) -> None:
 
     assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in sentences)
     assert any(when(agreed.expires_at) in sentence for sentence in sentences)
-
-
-@given(good_terms(), good_terms())
-def test_only_a_change_is_a_change(one: Terms, other: Terms) -> None:
-    assert changes(one, one) == []
-    if one != other:
-        both_ways = changes(one, other), changes(other, one)
-        assert bool(both_ways[0]) == bool(both_ways[1])
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"principals": (f"arn:aws:iam::{DELEGATE}:root", USER)}, []),
-        ({"principals": (DELEGATE,)}, [f"drops 1 principal: {USER}"]),
-        ({"actions": (Action.send_bulk, Action.send)}, []),
-        ({"actions": (Action.send,)}, ["drops 1 action: send_bulk"]),
-        (
-            {"from_addresses": ("newsletter@example.com", "a@example.com", "b@example.com")},
-            ["adds 2 senders: a@example.com and b@example.com"],
-        ),
-        ({"from_addresses": ()}, ["drops the From limit"]),
-        ({"source_ips": ()}, ["drops the IP limit"]),
-        ({"require_tls_to_ses": False}, ["no longer requires TLS to SES"]),
-        ({"not_before": None}, ["begins at once"]),
-        ({"not_before": NOW + timedelta(hours=36)}, ["begins 1 day 12 hours later"]),
-        ({"expires_at": END - timedelta(days=30)}, ["ends 30 days earlier"]),
-        ({"expires_at": END + timedelta(minutes=1, seconds=1)}, ["ends 1 minute 1 second later"]),
-        (
-            {"limits": Limits(bounce_rate=0.02)},
-            ["sets the limit on bounce rate to 0.02", "drops the limit on sends per day"],
-        ),
-        ({"accept_unlimited_bulk": False}, ["no longer accepts bulk sends that address limits do not reach"]),
-        (
-            {
-                "feedback": FeedbackTerms(
-                    delegate_events=(FeedbackKind.rendering_failure,), retention_days=90, purpose="x"
-                )
-            },
-            [
-                "the owner hears bounce, complaint and delivery instead of nothing",
-                "the owner sees recipients as hashes instead of not at all",
-                "keeps feedback 90 days instead of 30",
-                'changes the purpose from "" to "x"',
-            ],
-        ),
-    ],
-)
-def test_changes_are_named_in_few_words(change: dict[str, object], expected: list[str]) -> None:
-    assert changes(FULL, msgspec.structs.replace(FULL, **change)) == expected
-
-
-def test_order_is_no_change() -> None:
-    one = msgspec.structs.replace(
-        terms(), feedback=FeedbackTerms(owner_events=(FeedbackKind.bounce, FeedbackKind.open))
-    )
-    other = msgspec.structs.replace(
-        terms(), feedback=FeedbackTerms(owner_events=(FeedbackKind.open, FeedbackKind.bounce))
-    )
-
-    assert changes(one, other) == []
-
-
-def test_a_new_limit_narrows() -> None:
-    narrowed = msgspec.structs.replace(terms(), source_ips=("203.0.113.0/24", "2001:db8::/32"), not_before=NOW)
-
-    assert changes(terms(), narrowed) == [
-        "limits the IP to 203.0.113.0/24 or 2001:db8::/32",
-        "begins only on 1 Mar 2026 12:00 UTC",
-    ]
 
 
 def test_long_lists_are_cut() -> None:
