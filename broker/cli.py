@@ -11,7 +11,7 @@ import click
 
 from broker.local.commands import listen, trigger
 from broker.local.options import data_dir_option, data_directory
-from broker.local.policy_lint import lint
+from broker.local.policy_lint import explain, lint
 from broker.local.processes import ended_by_signals
 
 # Each command imports what it needs: `broker --help` has to answer at once.
@@ -245,6 +245,7 @@ def policy() -> None:
 
 
 policy.add_command(lint)
+policy.add_command(explain)
 main.add_command(listen)
 main.add_command(trigger)
 

@@ -1,4 +1,4 @@
-"""The command `broker policy lint`: files in, findings out; no database, no AWS."""
+"""The commands `broker policy lint` and `explain`: files in, findings or sentences out; no database, no AWS."""
 
 import json
 import re
@@ -44,22 +44,66 @@ def lint(*, files: tuple[str, ...], identity_arn: str, as_json: bool) -> None:
     from broker.policies.lint import is_bad
     from broker.policies.lint import lint as judge
 
-    documents: dict[str, Any] = {}
-    for file in files:
-        for name, document in _documents(file).items():
-            documents[_free(name, documents)] = document
+    documents = _all_documents(files)
     try:
         findings = judge(documents, identity_arn=identity_arn, now=clock.now())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--identity") from error
     if as_json:
-        click.echo(_as_json(findings, ok=not is_bad(findings)))
+        click.echo(_as_json({"ok": not is_bad(findings), "findings": findings}))
     else:
         _tell(findings, len(documents))
     sys.exit(BAD if is_bad(findings) else 0)
 
 
-def _documents(file: str) -> dict[str, Any]:
+@click.command(
+    short_help="Say in plain words what policies permit.",
+    epilog=(
+        "Example: broker policy explain agency.json --identity arn:aws:ses:eu-west-1:111111111111:identity/example.com"
+    ),
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option(
+    "--identity", "identity_arn", metavar="ARN", required=True, help="The identity that the policies hang on."
+)
+@json_option
+def explain(*, files: tuple[str, ...], identity_arn: str, as_json: bool) -> None:
+    """Say in plain words what policies permit together, and what they refuse.
+
+    FILE is as for `broker policy lint`. With --json each sentence comes with a send that shows it. The exit code is 2
+    when a file cannot be read or is no policy.
+    """
+    from broker import clock
+    from broker.policies.arns import parse_identity_arn
+    from broker.policies.document import DocumentError
+    from broker.policies.explain_policies import explain_policies
+
+    documents = _all_documents(files)
+    try:
+        parse_identity_arn(identity_arn)
+        said = explain_policies(list(documents.values()), identity_arn=identity_arn, now=clock.now())
+    except DocumentError as error:
+        _give_up(str(error))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--identity") from error
+    if as_json:
+        click.echo(_as_json(said))
+        return
+    for sign, colour, claims in (("+", "green", said.may), ("-", "red", said.cannot)):
+        for claim in claims:
+            click.echo(f"{click.style(sign, fg=colour, bold=True)} {claim.sentence}")
+
+
+def _all_documents(files: Sequence[str]) -> dict[str, str]:
+    """The policies of all files by name."""
+    documents: dict[str, str] = {}
+    for file in files:
+        for name, document in _documents(file).items():
+            documents[_free(name, documents)] = document
+    return documents
+
+
+def _documents(file: str) -> dict[str, str]:
     """The policies of one file by name."""
     text, shown = _read(file), "standard input" if file == STDIN else file
     try:
@@ -90,7 +134,7 @@ def _name_of(file: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", stem)[:64] or "policy"
 
 
-def _free(name: str, taken: dict[str, Any]) -> str:
+def _free(name: str, taken: dict[str, str]) -> str:
     """Two files may hold policies of one name: the second gets a number."""
     number = 2
     chosen = name
@@ -118,10 +162,10 @@ def _give_up(sentence: str) -> NoReturn:
     sys.exit(UNREADABLE)
 
 
-def _as_json(findings: "Sequence[Finding]", *, ok: bool) -> str:
+def _as_json(answer: object) -> str:
     import msgspec
 
-    return json.dumps({"ok": ok, "findings": msgspec.to_builtins(findings)}, indent=2, ensure_ascii=False)
+    return json.dumps(msgspec.to_builtins(answer), indent=2, ensure_ascii=False)
 
 
 def _tell(findings: "Sequence[Finding]", policies: int) -> None:

@@ -1,7 +1,6 @@
 """Says what is different between two versions of terms, by what they mean."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from broker.policies.arns import plain
 from broker.policies.changes import (

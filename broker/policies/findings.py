@@ -169,10 +169,15 @@ class Subject(msgspec.Struct, frozen=True):
 
     def present(self, key: str) -> bool:
         """Whether a `Null … false` makes sure that the key is in the request."""
-        return any(
-            each.operator == NULL and each.key.lower() == key.lower() and set(map(str.lower, each.values)) == {"false"}
-            for each in self.statement.conditions
-        )
+        return present(self.statement, key)
+
+
+def present(statement: Statement, key: str) -> bool:
+    """Whether the statement applies only to requests that have this key."""
+    return any(
+        each.operator == NULL and each.key.lower() == key.lower() and set(map(str.lower, each.values)) == {"false"}
+        for each in statement.conditions
+    )
 
 
 def is_negated(condition: Condition) -> bool:

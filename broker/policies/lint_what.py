@@ -38,7 +38,7 @@ MANAGEMENT = tuple(
     )
 )
 ADDRESS_KEYS = ("ses:fromaddress", "ses:fromdisplayname", "ses:feedbackaddress", "ses:recipients")
-_BULK = "ses:SendBulkEmail"
+BULK = "ses:SendBulkEmail"
 
 
 def what(subject: Subject) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def _unknown(subject: Subject) -> Iterator[Finding]:
 
 def _bulk(subject: Subject) -> Iterator[Finding]:
     """SES gives SendBulkEmail no address keys (Service Authorization Reference, Amazon SES v2)."""
-    if not permits(subject, _BULK):
+    if not permits(subject, BULK):
         return
     limited = subject.on(*ADDRESS_KEYS)
     closed = [

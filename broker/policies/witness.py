@@ -68,8 +68,8 @@ def _around(condition: Condition, value: str) -> Iterator[Values]:
             for number in {first, last, max(first - 1, 0), min(last + 1, top)}:
                 yield (str(type(network.network_address)(number)),)
     elif "like" in condition.operator:
-        yield (value.replace("*", "").replace("?", "x"),)
         yield (value.replace("*", "any").replace("?", "x"),)
+        yield (value.replace("*", "").replace("?", "x"),)
     else:
         yield (value,)
 

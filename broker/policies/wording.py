@@ -12,8 +12,8 @@ _SHOWN = 12  # entries of a list that a sentence names
 
 
 def listed(items: Sequence[str], *, last: str = "and") -> str:
-    """ "a", "a and b", "a, b and c"; the tail of a very long list is only counted."""
-    shown = list(items)
+    """ "nothing", "a", "a and b", "a, b and c"; the tail of a very long list is only counted."""
+    shown = list(items) or ["nothing"]
     if len(shown) > _SHOWN:
         shown = [*shown[:_SHOWN], f"{len(items) - _SHOWN} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"

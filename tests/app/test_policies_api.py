@@ -17,7 +17,7 @@ async def test_policies_are_linted(register: Register) -> None:
 
     assert 200 == answer.status_code, answer.text
     said = answer.json()
-    assert said["ok"] is False
+    assert (False, None) == (said["ok"], said["explanation"])
     assert [
         ("not_json", "error", "as-text", None, None),
         ("regex_pattern", "warning", "agency", "0", "StringLike ses:FromAddress"),
@@ -36,7 +36,16 @@ async def test_what_is_only_warned_of_is_ok(register: Register) -> None:
         "policies": {name: json.dumps(document) for name, document in POLICIES_EXAMPLE.items()},
     }
 
-    assert (await client.post("/v1/policies/lint", json=asked)).json()["ok"] is True
+    said = (await client.post("/v1/policies/lint", json=asked)).json()
+
+    assert said["ok"] is True
+    assert [
+        (
+            "Account 222222222222 may use SendEmail and SendRawEmail, if From matches marketing+.*@example.com.",
+            "marketing+.any@example.com",
+        )
+    ] == [(each["sentence"], each["example"]["from"]) for each in said["explanation"]["may"]]
+    assert said["explanation"]["cannot"]
 
 
 @pytest.mark.parametrize(

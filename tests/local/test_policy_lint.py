@@ -98,3 +98,22 @@ def test_a_wrong_identity_is_a_wrong_option() -> None:
     done = CliRunner().invoke(main, ["policy", "lint", "-", "--identity", "example.com"], input=json.dumps(GOOD))
 
     assert (2, True) == (done.exit_code, "is not the ARN of an SES identity" in done.stderr)
+
+
+def test_policies_are_explained() -> None:
+    words = ("policy", "explain", "-", "--identity", IDENTITY)
+
+    told = CliRunner().invoke(main, [*words], input=json.dumps(GOOD))
+    as_json = CliRunner().invoke(main, [*words, "--json"], input=json.dumps(GOOD))
+
+    assert told.output.startswith(
+        "+ Account 222222222222 may use SendEmail and SendRawEmail, if From is newsletter@example.com and it is before "
+        "1 Jan 9000 08:00 UTC.\n- Statement 0 permits nothing unless From is newsletter@example.com.\n"
+    )
+    assert "newsletter@example.com" == json.loads(as_json.stdout)["may"][0]["example"]["from"]
+
+
+def test_what_is_no_policy_is_not_explained() -> None:
+    done = CliRunner().invoke(main, ["policy", "explain", "-", "--identity", IDENTITY], input='{"Statement": []}')
+
+    assert (2, "broker: The document has no statement.\n") == (done.exit_code, done.stderr)

@@ -1,11 +1,18 @@
 """The linter says what SES would refuse, what is dangerous and what is of no use."""
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from broker.policies.context import Send
+from broker.policies.diff_policies import diff_policies
+from broker.policies.document import DocumentError
+from broker.policies.evaluate import Decision, evaluate
+from broker.policies.explain_policies import explain_policies
 from broker.policies.findings import SEVERITIES, Code, Finding, Severity
 from broker.policies.lint import is_bad, lint
 from broker.policies.terms import Terms
@@ -21,6 +28,7 @@ from tests.policies.examples import (
     compiled,
     good_terms,
     policy,
+    sends,
     terms,
 )
 
@@ -348,3 +356,111 @@ def test_time_moves_the_findings() -> None:
     later = lint({"a": text}, identity_arn=IDENTITY, now=datetime(2030, 1, 1, tzinfo=UTC))
 
     assert (set(), [Code.ended]) == (codes(text), [each.code for each in later])
+
+
+_OPERATORS = [
+    "StringLike",
+    "StringNotEquals",
+    "ForAllValues:StringLike",
+    "ForAnyValue:StringNotLike",
+    "Null",
+    "Bool",
+    "IpAddress",
+    "NotIpAddress",
+    "DateLessThan",
+    "DateGreaterThanEquals",
+    "NumericLessThan",
+    "ArnLike",
+    "BinaryEquals",
+    "StringEqualsIfExists",
+    "DateEquals",
+    "nonsense",
+]
+_KEYS = [
+    "ses:FromAddress",
+    "ses:Recipients",
+    "ses:FromDisplayName",
+    "aws:CurrentTime",
+    "aws:EpochTime",
+    "aws:SourceIp",
+    "aws:SecureTransport",
+    "aws:PrincipalOrgID",
+    "SES:fromaddress",
+    "x",
+]
+_VALUES = [
+    "*",
+    "",
+    "a@example.com",
+    "*@Example.com",
+    "true",
+    "false",
+    "2026-03-01",
+    "0001-01-01",
+    "9999-12-31T23:59:59Z",
+    "203.0.113.0/24",
+    "0.0.0.0/0",
+    "::/0",
+    "${aws:username}",
+    "?",
+    "1e9",
+    "9" * 40,
+    7,
+    True,
+]
+_VALUE = st.sampled_from(_VALUES) | st.lists(st.sampled_from(_VALUES), max_size=3)
+_PRINCIPALS = ["*", DELEGATE, OWNER, "AIDACKCEVSQ6C2EXAMPLE", "x", f"arn:aws:sts::{DELEGATE}:assumed-role/a/b"]
+_ACTIONS = ["*", "ses:*", "ses:Send*", "ses:SendEmail", "ses:SendBulkEmail", "ses:DeleteEmailIdentity", "s3:x", ""]
+
+
+@st.composite
+def strange_documents(draw: st.DrawFn) -> str:
+    """Documents that hang together more or less."""
+    keys = st.dictionaries(st.sampled_from(_KEYS), _VALUE, max_size=3)
+    statement = st.fixed_dictionaries(
+        {"Effect": st.sampled_from(["Allow", "Allow", "Deny", "deny"])},
+        optional={
+            "Sid": st.sampled_from(["a", "b", "c d", ""]),
+            "Principal": st.fixed_dictionaries({"AWS": st.lists(st.sampled_from(_PRINCIPALS), max_size=2)})
+            | st.just("*"),
+            "NotPrincipal": st.just({"AWS": DELEGATE}),
+            "Action": st.lists(st.sampled_from(_ACTIONS), max_size=2),
+            "Resource": st.sampled_from([IDENTITY, "*"]),
+            "Condition": st.dictionaries(st.sampled_from(_OPERATORS), keys, max_size=3),
+        },
+    )
+    statements = draw(st.lists(statement, max_size=3))
+    for each in statements:
+        for name, usual in (("Principal", "*"), ("Action", "*"), ("Resource", IDENTITY)):
+            if draw(st.integers(0, 9)) and f"Not{name}" not in each:
+                each.setdefault(name, usual)
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+@given(st.lists(strange_documents(), max_size=3))
+@settings(max_examples=500)
+def test_no_document_is_too_strange(texts: list[str]) -> None:
+    """What SES would refuse is an error here and the other way round, and whatever can be read is explained."""
+    for text in texts:
+        bad = [each for each in found(text) if each.severity is Severity.error]
+        assert bool(refusals(text, identity_arn=IDENTITY, name="agency")) == bool(bad)
+    findings = lint({f"p{at}": text for at, text in enumerate(texts)}, identity_arn=IDENTITY, now=NOW)
+    assert all(each.detail.endswith((".", "?")) and each.fix.endswith((".", "?")) for each in findings), findings
+    with contextlib.suppress(DocumentError):
+        explain_policies(texts, identity_arn=IDENTITY, now=NOW)
+    with contextlib.suppress(DocumentError):
+        assert [] == diff_policies(texts, texts)
+
+
+@given(strange_documents(), sends())
+@settings(max_examples=300)
+def test_what_is_said_never_to_apply_never_applies(text: str, send: Send) -> None:
+    never = [each for each in found(text) if each.code in (Code.never_matches, Code.bulk_never_matches)]
+    alone = json.loads(text)["Statement"]
+
+    for each in never:
+        statements = [one for at, one in enumerate(alone) if each.statement in (one.get("Sid"), str(at))]
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        if len(statements) == 1 and (each.code is Code.never_matches or send.action == "ses:SendBulkEmail"):
+            decision = evaluate([document], send, identity_arn=IDENTITY).decision
+            assert decision is Decision.implicit_deny

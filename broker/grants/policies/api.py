@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +13,9 @@ from msgspec import Meta
 from broker import clock
 from broker.caller import Scope
 from broker.errors import Flaw, Invalid
+from broker.policies.arns import parse_identity_arn
+from broker.policies.document import DocumentError
+from broker.policies.explain_policies import Explanation, explain_policies
 from broker.policies.findings import Finding
 from broker.policies.lint import is_bad, lint
 from broker.web import needs
@@ -48,10 +52,15 @@ class Linting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Linted(msgspec.Struct, frozen=True):
-    """What was found, the worst first; `ok` means that nothing is an error or a danger."""
+    """What was found, the worst first; `ok` means that nothing is an error or a danger.
+
+    `explanation` says in plain words what the policies permit together, and what they refuse, each sentence with a
+    send that shows it; null where one of them cannot be read.
+    """
 
     ok: bool
     findings: Sequence[Finding]
+    explanation: Explanation | None
 
 
 class PolicyController(Controller):
@@ -62,7 +71,7 @@ class PolicyController(Controller):
 
     @post("/lint", summary="Lint policies", operation_id="lintPolicies", status_code=200, guards=[needs(Scope.READ)])
     async def lint(self, data: JSONBody[Linting]) -> Linted:
-        """What SES would refuse, what is dangerous and what is of no use, each with the place and the fix.
+        """What SES would refuse, what is dangerous, what is of no use, and what the policies permit in plain words.
 
         Nothing is stored, and AWS is not asked.
         """
@@ -72,7 +81,16 @@ class PolicyController(Controller):
                 flaws=(Flaw("/policies", f"Give at most {MAX_POLICIES}; an identity takes 20."),),
             )
         try:
-            findings = await asyncio.to_thread(lint, data.policies, identity_arn=data.identity_arn, now=clock.now())
+            parse_identity_arn(data.identity_arn)
         except ValueError as error:
             raise Invalid(str(error), flaws=(Flaw("/identity_arn", str(error)),)) from error
-        return Linted(not is_bad(findings), findings)
+        return await asyncio.to_thread(_judge, data, clock.now())
+
+
+def _judge(asked: Linting, now: datetime) -> Linted:
+    findings = lint(asked.policies, identity_arn=asked.identity_arn, now=now)
+    try:
+        said = explain_policies(list(asked.policies.values()), identity_arn=asked.identity_arn, now=now)
+    except DocumentError:
+        said = None
+    return Linted(not is_bad(findings), findings, said)
