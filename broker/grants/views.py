@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from broker.grants.lifecycle import Outcome, Party, State
 from broker.policies.changes import Change, Effect
+from broker.policies.findings import Finding
 from broker.policies.terms import Terms
 
 Note = Annotated[str, Meta(max_length=2000, description="A word to the other party")]
@@ -155,8 +156,9 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class PolicyView(msgspec.Struct, frozen=True):
-    """The policy that the agreed terms compile to, and what it means."""
+    """The policy that the agreed terms compile to, what it means, and what the linter has to say about it."""
 
     document: dict[str, Any]
     bytes: int
     explanation: Sequence[str]
+    findings: Sequence[Finding]
