@@ -1,5 +1,6 @@
 """Puts any policies of an identity into plain sentences, each with a send that shows it."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -7,10 +8,11 @@ import msgspec
 
 from broker.policies.arns import ANYBODY
 from broker.policies.context import Send
-from broker.policies.document import Document, Statement, read_any
+from broker.policies.document import Document, DocumentError, Statement, read_any
 from broker.policies.evaluate import Decision, evaluate, names_action, names_resource
 from broker.policies.example import STRANGER, by_key, caller_of, example_of
 from broker.policies.findings import present
+from broker.policies.lint_structure import is_storable
 from broker.policies.lint_what import ADDRESS_KEYS, BULK, SENDING
 from broker.policies.phrases import all_of, calls, people, phrase
 from broker.policies.witness import contradictory, satisfied
@@ -42,7 +44,7 @@ def explain_policies(policies: Sequence[Policy], *, identity_arn: str, now: date
     All policies of the identity count together: a Deny anywhere takes from every Allow. `now` is the time of examples
     where no condition is about the time. DocumentError for a policy that cannot be read.
     """
-    documents = [read_any(policy) for policy in policies]
+    documents = [_read(policy) for policy in policies]
     statements = [
         statement
         for document in documents
@@ -60,6 +62,14 @@ def explain_policies(policies: Sequence[Policy], *, identity_arn: str, now: date
             *teller.never(allows),
         ),
     )
+
+
+def _read(policy: Policy) -> Document:
+    document = read_any(policy)
+    text = policy if isinstance(policy, str) else "{}" if isinstance(policy, Document) else json.dumps(policy)
+    if not is_storable(text):
+        raise DocumentError("The document has more than the 4096 bytes that SES takes.")
+    return document
 
 
 class _Teller(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from broker.policies.findings import Code, Finding, Place, Severity, Subject, fo
 from broker.policies.lint_addresses import addresses
 from broker.policies.lint_how import how
 from broker.policies.lint_reach import reach
+from broker.policies.lint_structure import is_storable
 from broker.policies.lint_what import SENDING, permits, what
 from broker.policies.lint_who import who
 
@@ -61,6 +62,8 @@ def _subjects(name: str, text: str, identity: IdentityArn, now: datetime) -> lis
         document = read(text)
     except DocumentError:
         return []
+    if not is_storable(text):
+        return []
     return [Subject(name, document, statement, identity, now) for statement in document.statements]
 
 
@@ -92,14 +95,18 @@ def _together(subjects: Sequence[Subject]) -> Iterator[Finding]:
         beside = [other for other in allows if _same_people(subject, other)]
         yield from _raw(subject, beside)
         yield from _pair(subject, beside)
-        for deny in denies:
-            if _covers(deny, subject):
-                yield found(
-                    Code.denied_anyway,
-                    subject.place,
-                    f"Statement {deny.statement.label} of policy {deny.name} denies all of it, and a Deny wins.",
-                    "Take one of the two out.",
-                )
+        yield from _denied(subject, denies)
+
+
+def _denied(subject: Subject, denies: Sequence[Subject]) -> Iterator[Finding]:
+    deny = next((each for each in denies if _covers(each, subject)), None)
+    if deny is not None:
+        yield found(
+            Code.denied_anyway,
+            subject.place,
+            f"Statement {deny.statement.label} of policy {deny.name} denies all of it, and a Deny wins.",
+            "Take one of the two out.",
+        )
 
 
 def _same_people(one: Subject, other: Subject) -> bool:

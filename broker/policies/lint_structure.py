@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
+from broker.policies.compile import MAX_DOCUMENT_BYTES
 from broker.policies.findings import Code, Finding, Place, found
 from broker.policies.operators import NULL, OPERATORS
 
@@ -22,6 +23,12 @@ _ELEMENTS = (
 _TOP = ("Version", "Id", "Statement")
 _PREFIXES = ("ForAllValues:", "ForAnyValue:")
 _OPERATORS = ("Null", *(operator.name for operator in OPERATORS.values()))
+
+
+def is_storable(text: str) -> bool:
+    """Whether a document that can be read fits into SES without its white space; what does not is not looked at."""
+    shortest = json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+    return len(shortest.encode(errors="replace")) <= MAX_DOCUMENT_BYTES
 
 
 def unreadable(place: Place, text: str, sentence: str) -> Iterator[Finding]:

@@ -341,7 +341,12 @@ def test_a_hostile_document_is_answered_soon() -> None:
     for _ in range(100_000):
         deep = {"a": deep}
 
-    assert [each.code for each in found(many)] == [Code.too_large]
+    middle = good(Condition={"IpAddress": {"aws:SourceIp": ["203.0.113.7"] * 400}})
+
+    assert [each.code for each in found(many)] == [each.code for each in found(middle)] == [Code.too_large]
+    with pytest.raises(DocumentError, match="4096 bytes"):
+        explain_policies([middle], identity_arn=IDENTITY, now=NOW)
+    assert [Code.too_large] == [each.code for each in found(json.dumps(json.loads(good()), indent=200))]
     assert {"no_end_date"} == codes(wild)
     assert lint({"x": deep}, identity_arn=IDENTITY, now=NOW)[0].severity is Severity.error
 
