@@ -32,6 +32,7 @@ from broker.feedback.foreign_api import ForeignRouteController
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.usage.api import UsageController
 from broker.grants.api import GrantController, NegotiationController
+from broker.grants.policies.api import PolicyController
 from broker.grants.sending.api import ByHandController, KitController, SimulationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -55,6 +56,7 @@ CONTROLLERS = (
     IdentityController,
     NegotiationController,
     GrantController,
+    PolicyController,
     KitController,
     ByHandController,
     SimulationController,
@@ -85,6 +87,7 @@ TAGS = (
     Tag("Identities", "Verified domains and addresses in an owner's account."),
     Tag("Negotiation", "Proposing, approving, countering, declining, amending, suspending, revoking."),
     Tag("Grants", "The contracts, and what SES holds of them."),
+    Tag("Policies", "SES sending-authorization policies, whoever wrote them."),
     Tag("Simulations", "Would this send be allowed, and why was that one refused?"),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
     Tag("Audit", "Who did what."),

@@ -11,6 +11,7 @@ import click
 
 from broker.local.commands import explain_error, listen, simulate, trigger
 from broker.local.options import data_dir_option, data_directory
+from broker.local.policy_lint import explain, lint
 from broker.local.processes import ended_by_signals
 
 # Each command imports what it needs: `broker --help` has to answer at once.
@@ -238,6 +239,13 @@ def _first_line(error: Exception) -> str:
     return str(cause).partition("\n")[0] or type(cause).__name__
 
 
+@main.group()
+def policy() -> None:
+    """Look at SES sending-authorization policies, whoever wrote them."""
+
+
+policy.add_command(lint)
+policy.add_command(explain)
 main.add_command(listen)
 main.add_command(trigger)
 main.add_command(simulate)

@@ -126,7 +126,7 @@ class GrantController(Controller):
     async def policy(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], grant_id: FromPath[UUID]
     ) -> PolicyView:
-        """The SES policy that the terms compile to, and what it permits in plain words."""
+        """The SES policy that the terms compile to, what it permits in plain words, and what to mind about it."""
         return await service.policy(db, caller, grant_id)
 
 

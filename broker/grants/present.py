@@ -12,7 +12,9 @@ from broker.caller import Caller
 from broker.grants.lifecycle import Effect, Paper, Party, Standing, flags_of, offer_is_open, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.views import GrantView, OfferView, PartyView
-from broker.policies.explain import changes, explain
+from broker.policies.changes import verdict
+from broker.policies.diff import diff
+from broker.policies.explain import explain
 from broker.policies.terms import Terms
 
 
@@ -107,9 +109,11 @@ def grant_view(
 def offer_views(grant: Grant, offers: Sequence[Offer], caller: Caller) -> list[OfferView]:
     """All offers of a grant, oldest first, each explained and compared with the one before it."""
     me = party_of(grant, caller.tenant)
-    views, before = [], None
+    views: list[OfferView] = []
+    before: Terms | None = None
     for offer in offers:
         terms = terms_of(offer.terms)
+        changes = diff(before, terms) if before is not None else []
         views.append(
             OfferView(
                 id=offer.id,
@@ -120,7 +124,8 @@ def offer_views(grant: Grant, offers: Sequence[Offer], caller: Caller) -> list[O
                 note=offer.note,
                 outcome=offer.outcome,
                 explanation=explain(terms, identity_arn=grant.identity_arn),
-                changes=changes(before, terms) if before else [],
+                changes=changes,
+                effect=verdict(changes),
                 created_at=offer.created_at,
                 lapses_at=offer.lapses_at,
                 decided_at=offer.decided_at,

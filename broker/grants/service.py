@@ -20,6 +20,7 @@ from broker.grants.present import grant_view, names_of, offer_views, standing_of
 from broker.grants.views import GrantView, OfferView, PolicyView, Receipt
 from broker.policies.compile import document, statements
 from broker.policies.explain import explain
+from broker.policies.lint import lint
 
 HASH_KEY = "recipient-hash"  # label of the per-grant key under which recipients are hashed
 
@@ -102,6 +103,7 @@ async def policy(db: Database, caller: Caller, grant_id: UUID) -> PolicyView:
         document=json.loads(text),
         bytes=len(text.encode()),
         explanation=explain(terms, identity_arn=grant.identity_arn),
+        findings=lint({"grant": text}, identity_arn=grant.identity_arn, now=clock.now()),
     )
 
 

@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from broker.grants.lifecycle import Outcome, Party, State
+from broker.policies.changes import Change, Effect
+from broker.policies.findings import Finding
 from broker.policies.terms import Terms
 
 Note = Annotated[str, Meta(max_length=2000, description="A word to the other party")]
@@ -75,7 +77,10 @@ class PartyView(msgspec.Struct, frozen=True):
 
 
 class OfferView(msgspec.Struct, frozen=True):
-    """One version of the terms. `etag` is what `If-Match` must carry; `explanation` says in words what it permits."""
+    """One version of the terms. `etag` is what `If-Match` must carry; `explanation` says in words what it permits.
+
+    `changes` is what it means beside the offer before it, and `effect` what that does to the permission to send.
+    """
 
     id: UUID
     number: int
@@ -85,7 +90,8 @@ class OfferView(msgspec.Struct, frozen=True):
     note: str | None
     outcome: Outcome | None
     explanation: Sequence[str]
-    changes: Sequence[str]
+    changes: Sequence[Change]
+    effect: Effect
     created_at: datetime
     lapses_at: datetime
     decided_at: datetime | None
@@ -152,8 +158,9 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class PolicyView(msgspec.Struct, frozen=True):
-    """The policy that the agreed terms compile to, and what it means."""
+    """The policy that the agreed terms compile to, what it means, and what the linter has to say about it."""
 
     document: dict[str, Any]
     bytes: int
     explanation: Sequence[str]
+    findings: Sequence[Finding]

@@ -29,7 +29,11 @@ def negotiate(world: World, tell: Teller) -> None:
     status, detail = first.api.refused(f"/v1/grants/{world.newsletter}/approve", etag=proposed["etag"])
     tell.claim(f"Approving the old version is refused with {status}: {detail}", status == 412, status)
     offers = first.api.get(f"/v1/grants/{world.newsletter}/offers")["items"]
-    tell.note("What is new: " + "; ".join(offers[-1]["changes"]))
+    tell.claim(
+        f"{first.name} is shown what is new: {changes_of(offers[-1])}",
+        offers[-1]["effect"] == "narrows" and "60 days earlier" in changes_of(offers[-1]),
+        offers[-1]["changes"],
+    )
     approved = first.api.post(f"/v1/grants/{world.newsletter}/approve", etag=offers[-1]["etag"])
     tell.claim(
         f"{first.name} approves what it was shown",
@@ -42,6 +46,11 @@ def negotiate(world: World, tell: Teller) -> None:
         f"For {second.name} and {world.stranger.name} the first grant does not exist (404)",
         (second.api.status(path), world.stranger.api.status(path)) == (404, 404),
     )
+
+
+def changes_of(offer: dict[str, Any]) -> str:
+    """What an offer changes beside the one before it, as its reader is told."""
+    return "; ".join(f"{each['text']} ({each['effect']})" for each in offer["changes"])
 
 
 def _counter(world: World, tell: Teller) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from broker.local.customer import Heard
-from broker.local.story_agree import BILLING
+from broker.local.story_agree import BILLING, changes_of
 from broker.local.story_bounce import claim_second_heard_nothing
 from broker.local.story_send import AGREED, BILL, claim_refused, send
 from broker.local.telling import Teller, wait_for
@@ -40,6 +40,12 @@ def _amend(world: World, tell: Teller) -> None:
         f"{world.owner.name} offers 60 days instead of 30; until that is agreed the old terms hold",
         (offered["state"], offered["terms"], offered["awaiting"]) == ("active", before["terms"], "delegate"),
         offered,
+    )
+    shown = world.second.api.get(f"{path}/offers")["items"][-1]
+    tell.claim(
+        f"{world.second.name} is shown what it would change: {changes_of(shown)}",
+        [each["effect"] for each in shown["changes"]] == ["widens"],
+        shown["changes"],
     )
     agreed = world.second.api.post(f"{path}/approve", etag=world.second.grant(world.billing)["etag"])
     until = agreed["terms"]["expires_at"]

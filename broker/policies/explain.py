@@ -1,10 +1,9 @@
-"""Puts terms, and the difference between two versions of them, into plain sentences."""
+"""Puts terms into plain sentences."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from broker.policies.arns import parse_identity_arn, plain
+from broker.policies.arns import parse_identity_arn
 from broker.policies.compile import document, statements
 from broker.policies.document import Statement, read
 from broker.policies.operators import as_date, as_network
@@ -13,15 +12,11 @@ from broker.policies.terms import (
     BOUNCE_RATE,
     COMPLAINT_RATE,
     FeedbackKind,
-    FeedbackTerms,
-    Limits,
     Terms,
-    View,
 )
-from broker.policies.wording import call, counted, listed, principal, quoted, sentence, span, when
+from broker.policies.wording import VIEWS, call, counted, kinds, listed, principal, quoted, sentence, when
 
 _ALL_SENDS = tuple(name for names in ACTION_TO_IAM.values() for name in names)
-_VIEWS = {View.full: "in full", View.hashed: "as hashes", View.none: "not at all"}
 
 
 def explain(terms: Terms, *, identity_arn: str) -> list[str]:
@@ -109,9 +104,9 @@ def _never(found: Sequence[Statement]) -> Iterator[str]:
 
 def _feedback(terms: Terms) -> Iterator[str]:
     feedback = terms.feedback
-    view = _VIEWS[feedback.owner_view]
-    yield f"The owner hears {_kinds(feedback.owner_events)} and sees recipients {view}."
-    yield f"The delegate hears {_kinds(feedback.delegate_events)} of its own mail."
+    view = VIEWS[feedback.owner_view]
+    yield f"The owner hears {kinds(feedback.owner_events)} and sees recipients {view}."
+    yield f"The delegate hears {kinds(feedback.delegate_events)} of its own mail."
     yield f"The broker keeps feedback for {counted(feedback.retention_days, 'day')}."
 
 
@@ -138,104 +133,3 @@ def _values(statement: Statement, key: str) -> tuple[str, ...]:
         if condition.key == key and condition.operator != "null":
             return condition.values
     return ()
-
-
-def _kinds(kinds: Sequence[FeedbackKind]) -> str:
-    return listed([kind.replace("_", " ") for kind in kinds]) if kinds else "nothing"
-
-
-def changes(old: Terms, new: Terms) -> list[str]:
-    """What is different in the new terms, one short phrase each; empty where they mean the same."""
-    return [
-        *_changed_list("principal", [plain(text) for text in old.principals], [plain(text) for text in new.principals]),
-        *_changed_list("action", old.actions, new.actions),
-        *_changed_limit("sender", "From", old.from_addresses, new.from_addresses),
-        *_changed_limit("From name", "From name", old.from_display_names, new.from_display_names),
-        *_changed_limit("Return-Path", "Return-Path", old.feedback_addresses, new.feedback_addresses),
-        *_changed_limit("recipient", "recipient", old.recipients, new.recipients),
-        *_changed_limit("IP block", "IP", old.source_ips, new.source_ips),
-        *_changed_flag("TLS to SES", old.require_tls_to_ses, new.require_tls_to_ses),
-        *_changed_window(old, new),
-        *_changed_feedback(old.feedback, new.feedback),
-        *_changed_breaker(old.limits, new.limits),
-        *_changed_bulk(old, new),
-    ]
-
-
-def _changed_list(noun: str, old: Iterable[str], new: Iterable[str]) -> Iterator[str]:
-    before, after = list(dict.fromkeys(old)), list(dict.fromkeys(new))
-    if added := [item for item in after if item not in before]:
-        yield f"adds {counted(len(added), noun)}: {listed(added)}"
-    if dropped := [item for item in before if item not in after]:
-        yield f"drops {counted(len(dropped), noun)}: {listed(dropped)}"
-
-
-def _changed_limit(noun: str, limit: str, old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    """A list that limits nothing while it is empty: filling it narrows, emptying it widens."""
-    if old and not new:
-        yield f"drops the {limit} limit"
-    elif new and not old:
-        yield f"limits the {limit} to {listed(new, last='or')}"
-    else:
-        yield from _changed_list(noun, old, new)
-
-
-def _changed_flag(what: str, old: object, new: object) -> Iterator[str]:
-    if bool(old) != bool(new):
-        yield f"requires {what}" if new else f"no longer requires {what}"
-
-
-def _changed_window(old: Terms, new: Terms) -> Iterator[str]:
-    if old.not_before != new.not_before:
-        if new.not_before is None:
-            yield "begins at once"
-        elif old.not_before is None:
-            yield f"begins only on {when(new.not_before)}"
-        else:
-            yield f"begins {_shift(old.not_before, new.not_before)}"
-    if old.expires_at != new.expires_at:
-        yield f"ends {_shift(old.expires_at, new.expires_at)}"
-
-
-def _shift(old: datetime, new: datetime) -> str:
-    return f"{span(abs(new - old))} {'later' if new > old else 'earlier'}"
-
-
-def _changed_feedback(old: FeedbackTerms, new: FeedbackTerms) -> Iterator[str]:
-    for party, before, after in (
-        ("owner", old.owner_events, new.owner_events),
-        ("delegate", old.delegate_events, new.delegate_events),
-    ):
-        if set(before) != set(after):
-            yield f"the {party} hears {_kinds(after)} instead of {_kinds(before)}"
-    if old.owner_view is not new.owner_view:
-        yield f"the owner sees recipients {_VIEWS[new.owner_view]} instead of {_VIEWS[old.owner_view]}"
-    if old.retention_days != new.retention_days:
-        yield f"keeps feedback {counted(new.retention_days, 'day')} instead of {old.retention_days}"
-    for field, was, becomes in (
-        ("purpose", old.purpose, new.purpose),
-        ("controller", old.controller, new.controller),
-        ("processor", old.processor, new.processor),
-    ):
-        if was != becomes:
-            yield f'changes the {field} from "{was}" to "{becomes}"'
-
-
-def _changed_breaker(old: Limits, new: Limits) -> Iterator[str]:
-    for name, before, after in (
-        ("bounce rate", old.bounce_rate, new.bounce_rate),
-        ("complaint rate", old.complaint_rate, new.complaint_rate),
-        ("sends per day", old.sends_per_day, new.sends_per_day),
-        ("sends that rates are taken of", old.minimum_sends, new.minimum_sends),
-    ):
-        if before != after:
-            yield f"drops the limit on {name}" if after is None else f"sets the limit on {name} to {after:g}"
-
-
-def _changed_bulk(old: Terms, new: Terms) -> Iterator[str]:
-    if old.accept_unlimited_bulk != new.accept_unlimited_bulk:
-        yield (
-            "accepts bulk sends that address limits do not reach"
-            if new.accept_unlimited_bulk
-            else ("no longer accepts bulk sends that address limits do not reach")
-        )

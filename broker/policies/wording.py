@@ -4,13 +4,16 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from broker.policies.arns import parse_principal
+from broker.policies.terms import FeedbackKind, View
+
+VIEWS = {View.full: "in full", View.hashed: "as hashes", View.none: "not at all"}
 
 _SHOWN = 12  # entries of a list that a sentence names
 
 
 def listed(items: Sequence[str], *, last: str = "and") -> str:
-    """ "a", "a and b", "a, b and c"; the tail of a very long list is only counted."""
-    shown = list(items)
+    """ "nothing", "a", "a and b", "a, b and c"; the tail of a very long list is only counted."""
+    shown = list(items) or ["nothing"]
     if len(shown) > _SHOWN:
         shown = [*shown[:_SHOWN], f"{len(items) - _SHOWN} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"
@@ -38,10 +41,23 @@ def span(duration: timedelta) -> str:
     return " ".join(parts[:2]) or "less than a second"
 
 
+def shift(old: datetime, new: datetime) -> str:
+    """ "30 days later", "2 hours earlier"; of what is days apart, the seconds are left out."""
+    apart = abs(new - old)
+    if apart >= timedelta(days=1):
+        apart = timedelta(minutes=round(apart / timedelta(minutes=1)))
+    return f"{span(apart)} {'later' if new > old else 'earlier'}"
+
+
 def counted(count: int, noun: str) -> str:
     """ "1 sender", "2 senders", "3 addresses"."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{count} {noun if count == 1 else plural}"
+
+
+def kinds(events: Sequence[FeedbackKind]) -> str:
+    """ "bounce and rendering failure", or "nothing"."""
+    return listed([kind.replace("_", " ") for kind in events]) if events else "nothing"
 
 
 def principal(text: str) -> str:

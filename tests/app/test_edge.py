@@ -22,6 +22,10 @@ PROPOSAL: dict[str, Any] = {
 }
 
 
+# What has a body and changes nothing, so that a key that only reads may call it.
+ONLY_ASK = {"/v1/policies/lint"}
+
+
 def routes_of(app: Litestar) -> list[tuple[str, str, bool]]:
     """(method, path with made-up ids, whether a key is needed) of every route of the API."""
     found: list[tuple[str, str, bool]] = []
@@ -115,7 +119,7 @@ async def test_a_key_can_do_what_its_scopes_say_and_no_more(app: Litestar, regis
     allowed: set[str] = set()
 
     for method, path, guarded in routes_of(app):
-        if guarded:
+        if guarded and path not in ONLY_ASK:
             answer = await admin.request(method, path, json={} if method != "GET" else None, headers=reader)
             (refused if answer.status_code == 403 else allowed).add(method)
 

@@ -14,6 +14,8 @@ from broker.grants.lifecycle import Outcome, Party, State
 from broker.grants.models import Offer
 from broker.grants.views import Counter, GrantView, Matching, Proposal, Reason
 from broker.ids import new_id
+from broker.policies.changes import Effect
+from broker.policies.findings import Code
 from tests.conftest import MakeTenant
 from tests.grants.conftest import LIFETIME, Parties, Propose, terms_for
 
@@ -117,7 +119,18 @@ async def test_the_offers_tell_the_whole_story(db: Database, parties: Parties, p
         (offer.number, offer.made_by, offer.outcome) for offer in offers
     ]
     assert offers[1].note == "Please use our name."
-    assert any("Example News" in change for change in offers[1].changes)
+    assert ([], Effect.neither) == (offers[0].changes, offers[0].effect)
+    assert any("Example News" in change.text for change in offers[1].changes)
+    assert offers[1].effect in (Effect.narrows, Effect.alters)
+
+
+async def test_the_policy_is_shown_explained_and_linted(db: Database, parties: Parties, propose: Propose) -> None:
+    grant = await propose(from_addresses=())
+
+    shown = await service.policy(db, parties.owner, grant.id)
+
+    assert Code.no_from_limit in {finding.code for finding in shown.findings}
+    assert any("any address" in sentence for sentence in shown.explanation)
 
 
 async def test_a_principal_has_to_be_proven_before_the_approval(

@@ -1,15 +1,33 @@
 """Sentences say what SES will do."""
 
-from datetime import timedelta
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
-from broker.policies.explain import changes, explain
+from broker.policies.arns import covers
+from broker.policies.context import Send
+from broker.policies.evaluate import Decision, evaluate
+from broker.policies.explain import explain
 from broker.policies.terms import Action, FeedbackKind, FeedbackTerms, Limits, Terms, View
 from broker.policies.wording import listed, span, when
-from tests.policies.examples import ADDRESS_IDENTITY, DELEGATE, END, IDENTITY, NOW, USER, good_terms, terms
+from tests.policies.examples import (
+    ADDRESS_IDENTITY,
+    DELEGATE,
+    END,
+    IDENTITY,
+    NOW,
+    USER,
+    compiled,
+    good_terms,
+    sends,
+    terms,
+)
 
 FULL = Terms(
     principals=(DELEGATE, USER),
@@ -97,76 +115,6 @@ def test_any_good_terms_can_be_explained(agreed: Terms) -> None:
     assert any(when(agreed.expires_at) in sentence for sentence in sentences)
 
 
-@given(good_terms(), good_terms())
-def test_only_a_change_is_a_change(one: Terms, other: Terms) -> None:
-    assert changes(one, one) == []
-    if one != other:
-        both_ways = changes(one, other), changes(other, one)
-        assert bool(both_ways[0]) == bool(both_ways[1])
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"principals": (f"arn:aws:iam::{DELEGATE}:root", USER)}, []),
-        ({"principals": (DELEGATE,)}, [f"drops 1 principal: {USER}"]),
-        ({"actions": (Action.send_bulk, Action.send)}, []),
-        ({"actions": (Action.send,)}, ["drops 1 action: send_bulk"]),
-        (
-            {"from_addresses": ("newsletter@example.com", "a@example.com", "b@example.com")},
-            ["adds 2 senders: a@example.com and b@example.com"],
-        ),
-        ({"from_addresses": ()}, ["drops the From limit"]),
-        ({"source_ips": ()}, ["drops the IP limit"]),
-        ({"require_tls_to_ses": False}, ["no longer requires TLS to SES"]),
-        ({"not_before": None}, ["begins at once"]),
-        ({"not_before": NOW + timedelta(hours=36)}, ["begins 1 day 12 hours later"]),
-        ({"expires_at": END - timedelta(days=30)}, ["ends 30 days earlier"]),
-        ({"expires_at": END + timedelta(minutes=1, seconds=1)}, ["ends 1 minute 1 second later"]),
-        (
-            {"limits": Limits(bounce_rate=0.02)},
-            ["sets the limit on bounce rate to 0.02", "drops the limit on sends per day"],
-        ),
-        ({"accept_unlimited_bulk": False}, ["no longer accepts bulk sends that address limits do not reach"]),
-        (
-            {
-                "feedback": FeedbackTerms(
-                    delegate_events=(FeedbackKind.rendering_failure,), retention_days=90, purpose="x"
-                )
-            },
-            [
-                "the owner hears bounce, complaint and delivery instead of nothing",
-                "the owner sees recipients as hashes instead of not at all",
-                "keeps feedback 90 days instead of 30",
-                'changes the purpose from "" to "x"',
-            ],
-        ),
-    ],
-)
-def test_changes_are_named_in_few_words(change: dict[str, object], expected: list[str]) -> None:
-    assert changes(FULL, msgspec.structs.replace(FULL, **change)) == expected
-
-
-def test_order_is_no_change() -> None:
-    one = msgspec.structs.replace(
-        terms(), feedback=FeedbackTerms(owner_events=(FeedbackKind.bounce, FeedbackKind.open))
-    )
-    other = msgspec.structs.replace(
-        terms(), feedback=FeedbackTerms(owner_events=(FeedbackKind.open, FeedbackKind.bounce))
-    )
-
-    assert changes(one, other) == []
-
-
-def test_a_new_limit_narrows() -> None:
-    narrowed = msgspec.structs.replace(terms(), source_ips=("203.0.113.0/24", "2001:db8::/32"), not_before=NOW)
-
-    assert changes(terms(), narrowed) == [
-        "limits the IP to 203.0.113.0/24 or 2001:db8::/32",
-        "begins only on 1 Mar 2026 12:00 UTC",
-    ]
-
-
 def test_long_lists_are_cut() -> None:
     assert listed([str(number) for number in range(20)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 8 more"
 
@@ -175,3 +123,81 @@ def test_times_and_spans_read_well() -> None:
     assert when(NOW + timedelta(seconds=5)) == "1 Mar 2026 12:00:05 UTC"
     assert span(timedelta(days=1, hours=2, minutes=3)) == "1 day 2 hours"
     assert span(timedelta(microseconds=1)) == "less than a second"
+
+
+def _split(text: str) -> list[str]:
+    return re.split(r", | or ", text)
+
+
+def _fits(patterns: str, given: str | None) -> bool:
+    return given is not None and any(fnmatch.fnmatchcase(given, each.strip('"')) for each in _split(patterns))
+
+
+def _within(blocks: str, given: str | None) -> bool:
+    address = ipaddress.ip_address(given or "")
+    return any(address in ipaddress.ip_network(each, strict=False) for each in _split(blocks))
+
+
+def _read(text: str) -> datetime:
+    return datetime.strptime(text, "%d %b %Y %H:%M UTC").replace(tzinfo=UTC)
+
+
+# A sentence, and the sends that are refused if it is true.
+REFUSED: list[tuple[str, Callable[[str, Send], bool]]] = [
+    (r"They cannot use (.+)\.", lambda names, send: send.action.removeprefix("ses:") in _split(names)),
+    (r"(They cannot send over SMTP), which .*", lambda _, send: send.action == "ses:SendRawEmail"),
+    (r"They cannot send before (.+)\.", lambda moment, send: send.time is not None and send.time < _read(moment)),
+    (r"They may send until (.+); .*", lambda moment, send: send.time is not None and send.time >= _read(moment)),
+    (r"They can send from (.+) only\.", lambda blocks, send: not _within(blocks, send.source_ip)),
+    (
+        r"Callers that reach SES over IPv(.) are all refused\.",
+        lambda version, send: ipaddress.ip_address(send.source_ip or "").version == int(version),
+    ),
+    (r"They have to connect to SES over (TLS); .*", lambda _, send: not send.secure_transport),
+    (r".* may send with .+? as (.+)\.", lambda senders, send: not (bulk(send) or _fits(senders, send.from_address))),
+    (
+        r"The From name has to be (.+)\.",
+        lambda names, send: not (bulk(send) or _fits(names, send.from_display_name)),
+    ),
+    (
+        r"The Return-Path has to be (.+); .*",
+        lambda paths, send: not (bulk(send) or _fits(paths, send.feedback_address)),
+    ),
+    (
+        r"They can send to (.+) only: .*",
+        lambda whom, send: not (bulk(send) or all(_fits(whom, each) for each in send.recipients or [])),
+    ),
+]
+
+
+def bulk(send: Send) -> bool:
+    """The call of which SES tells a policy no addresses; the explanation says so."""
+    return send.action == "ses:SendBulkEmail"
+
+
+@given(good_terms(), sends())
+@settings(max_examples=400)
+def test_what_a_sentence_refuses_is_refused(agreed: Terms, send: Send) -> None:
+    decision = evaluate([compiled(agreed)], send, identity_arn=IDENTITY).decision
+
+    for said in explain(agreed, identity_arn=IDENTITY):
+        for pattern, refuses in REFUSED:
+            if (found := re.fullmatch(pattern, said)) and refuses(found[1], send):
+                assert decision is not Decision.allow, said
+
+
+@given(good_terms(), sends())
+@settings(max_examples=400)
+def test_what_is_refused_is_in_a_sentence(agreed: Terms, send: Send) -> None:
+    """For a caller that is named: no limit of the policy goes without saying."""
+    decision = evaluate([compiled(agreed)], send, identity_arn=IDENTITY).decision
+    told = explain(agreed, identity_arn=IDENTITY)
+    named = any(covers(principal, send.caller_arn or "") for principal in agreed.principals)
+    without = not send.recipients and bool(agreed.recipients) and not bulk(send)
+
+    if decision is not Decision.allow and named and not without:
+        assert any(
+            (found := re.fullmatch(pattern, said)) and refuses(found[1], send)
+            for said in told
+            for pattern, refuses in REFUSED
+        )

@@ -1,0 +1,96 @@
+"""Policies over HTTP, whoever wrote them: linting."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, post
+from litestar.params import JSONBody
+from msgspec import Meta
+
+from broker import clock
+from broker.caller import Scope
+from broker.errors import Flaw, Invalid
+from broker.policies.arns import parse_identity_arn
+from broker.policies.document import DocumentError
+from broker.policies.explain_policies import Explanation, explain_policies
+from broker.policies.findings import Finding
+from broker.policies.lint import is_bad, lint
+from broker.web import needs
+
+MAX_POLICIES = 40  # an identity takes 20; a few too many are worth a finding, thousands are not
+
+IDENTITY_EXAMPLE = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"
+POLICIES_EXAMPLE = {
+    "agency": {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": "222222222222"},
+                "Action": ["ses:SendEmail", "ses:SendRawEmail"],
+                "Resource": IDENTITY_EXAMPLE,
+                "Condition": {"StringLike": {"ses:FromAddress": "marketing+.*@example.com"}},
+            }
+        ],
+    }
+}
+
+
+class Linting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Policies that hang together on one identity, by name: as JSON, or as the text that SES gives back."""
+
+    identity_arn: Annotated[
+        str, Meta(description="The identity that they hang on", max_length=512, examples=[IDENTITY_EXAMPLE])
+    ]
+    policies: Annotated[
+        dict[str, str | dict[str, Any]],
+        Meta(description="Documents by the policy's name", min_length=1, examples=[POLICIES_EXAMPLE]),
+    ]
+
+
+class Linted(msgspec.Struct, frozen=True):
+    """What was found, the worst first; `ok` means that nothing is an error or a danger.
+
+    `explanation` says in plain words what the policies permit together, and what they refuse, each sentence with a
+    send that shows it; null where one of them cannot be read.
+    """
+
+    ok: bool
+    findings: Sequence[Finding]
+    explanation: Explanation | None
+
+
+class PolicyController(Controller):
+    """SES sending-authorization policies, ours or anybody's."""
+
+    path = "/v1/policies"
+    tags = ("Policies",)
+
+    @post("/lint", summary="Lint policies", operation_id="lintPolicies", status_code=200, guards=[needs(Scope.READ)])
+    async def lint(self, data: JSONBody[Linting]) -> Linted:
+        """What SES would refuse, what is dangerous, what is of no use, and what the policies permit in plain words.
+
+        Nothing is stored, and AWS is not asked.
+        """
+        if len(data.policies) > MAX_POLICIES:
+            raise Invalid(
+                f"There are {len(data.policies)} policies; at most {MAX_POLICIES} are looked at.",
+                flaws=(Flaw("/policies", f"Give at most {MAX_POLICIES}; an identity takes 20."),),
+            )
+        try:
+            parse_identity_arn(data.identity_arn)
+        except ValueError as error:
+            raise Invalid(str(error), flaws=(Flaw("/identity_arn", str(error)),)) from error
+        return await asyncio.to_thread(_judge, data, clock.now())
+
+
+def _judge(asked: Linting, now: datetime) -> Linted:
+    findings = lint(asked.policies, identity_arn=asked.identity_arn, now=now)
+    try:
+        said = explain_policies(list(asked.policies.values()), identity_arn=asked.identity_arn, now=now)
+    except DocumentError:
+        said = None
+    return Linted(not is_bad(findings), findings, said)
