@@ -17,6 +17,7 @@ from broker.feedback.envelope import Envelope, MessageType, decode, topic_name
 from broker.feedback.flusher import Flusher
 from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
+from broker.feedback.reasons import Reason
 from broker.feedback.signature import Verifier
 
 logger = log.get(__name__)
@@ -78,6 +79,10 @@ class Receiver:
         """Returns once it is stored: as events, or in quarantine where its topic belongs to no route."""
         await self._flusher.add(envelope)
 
+    async def set_aside(self, envelope: Envelope, reason: Reason) -> None:
+        """Returns once it is in quarantine, for what is not to be trusted, whatever it says."""
+        await self._flusher.add(envelope, distrust=reason)
+
     async def _find(self, topic_arn: str) -> tuple[UUID, UUID, str] | None:
         """Id, tenant and state of a topic."""
         async with self._db.read(NOBODY) as session:
@@ -86,7 +91,11 @@ class Receiver:
         return None if row is None else (row.id, row.tenant_id, row.state)
 
     async def _confirm(self, envelope: Envelope) -> None:
-        """By API call with the token, never by following the address in the message."""
+        """By API call with the token, never by following the address in the message.
+
+        Whoever owns the topic may have subscribed us, and with raw delivery: we cannot see that of a subscription that
+        is not ours (SNS, GetSubscriptionAttributes), nor need to, since what has no signature is never believed.
+        """
         found = await self._find(envelope.topic_arn)
         if found is None or found[2] == "confirmed" or envelope.token is None:
             raise Conflict("This topic does not wait for a confirmation.")
