@@ -132,6 +132,7 @@ class Parts:
             self.flusher,
             self.sns,
             body_limit=settings.body_limit,
+            ledger=self.ledger,
         )
 
     def runs(self) -> Mapping[str, tuple[Database, Run]]:
