@@ -34,7 +34,7 @@ async def test_an_error_of_a_statement_does_not_show_its_parameters(committed_db
     ],
 )
 async def test_trouble_that_passes_is_unavailable(committed_db: Database, statement: str) -> None:
-    """A lock not had in time, a deadlock, a statement cut off, no connection left, a broken disk, a standby: try again."""
+    """A lock not had in time, a deadlock, a statement cut off, no connection left, a broken disk, a standby."""
     with pytest.raises(Unavailable):
         async with committed_db.begin(NOBODY) as session:
             await session.execute(text(statement))
