@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
+from uuid import UUID
 
 import click
 
@@ -173,6 +174,27 @@ def settings(*, check: bool) -> None:
         click.echo(f"{click.style(variable, bold=True)} (default: {default or 'empty'})\n    {meaning}")
 
 
+@main.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--before", type=click.UUID, default=None, help="Show what is older than the message with this id.")
+def quarantine(*, limit: int, before: UUID | None) -> None:
+    """List feedback in quarantine that came through no tenant's topic: newest first, one JSON object a line.
+
+    It may hold recipients' addresses. What came through a tenant's topic is the tenant's: GET /v1/quarantine.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    from broker.errors import Unavailable
+    from broker.settings import load
+
+    try:
+        lines = asyncio.run(_quarantined(load(os.environ).database_url, limit=limit, before=before))
+    except (OSError, DBAPIError, Unavailable) as error:
+        fail(f"the database cannot be used: {_first_line(error)}")
+    for line in lines:
+        click.echo(line)
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def test() -> None:
     """Run the tests: works from a checkout only, as deploy/local test."""
@@ -193,6 +215,20 @@ def bench(*, words: tuple[str, ...]) -> None:
     paths = [str(deploy), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     os.execve(sys.executable, [sys.executable, "-m", "bench", *words], environment)  # noqa: S606 — no shell is wanted
+
+
+async def _quarantined(url: str, *, limit: int, before: UUID | None) -> list[str]:
+    import msgspec
+
+    from broker.db import Database, Role, connect, sessions
+    from broker.feedback.quarantine import list_of_nobody
+
+    engine = connect(url, pool_size=1)
+    try:
+        found = await list_of_nobody(Database(sessions(engine), role=Role.INGEST), before=before, limit=limit)
+        return [msgspec.json.encode(each).decode() for each in found]
+    finally:
+        await engine.dispose()
 
 
 async def _refusal_of_login(url: str) -> str | None:

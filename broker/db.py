@@ -153,9 +153,10 @@ class Database:
         await session.execute(_ENTER, {"role": self._role.value, "tenant": str(caller.tenant_id or "")})
 
 
-# SQLSTATE classes and codes (PostgreSQL, errcodes-appendix): connection exception, serialization failure, deadlock,
-# insufficient resources, lock not available, operator intervention (a statement that was cut off is one).
-PASSING = ("08", "40001", "40P01", "53", "55P03", "57")
+# SQLSTATE classes and codes (PostgreSQL, errcodes-appendix): connection exception, a server that only reads (as after a
+# failover), serialization failure, deadlock, insufficient resources, lock not available, operator intervention (a
+# statement that was cut off is one), system error.
+PASSING = ("08", "25006", "40001", "40P01", "53", "55P03", "57", "58")
 
 
 @contextmanager

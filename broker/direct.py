@@ -75,6 +75,9 @@ class Direct:
                 ROUND_TRIPS.add()
                 try:
                     return await connection.fetch(statement, *arguments, timeout=self._patience)
+                except asyncpg.ReadOnlySQLTransactionError:  # no longer the primary: the next try asks who is
+                    self._drop()
+                    raise
                 except asyncpg.PostgresError:
                     raise
                 except BaseException:  # cut off in the middle: what the connection would answer next is unknown

@@ -134,6 +134,7 @@ class Parts:
             self.flusher,
             self.sns,
             body_limit=settings.body_limit,
+            ledger=self.ledger,
         )
 
     def runs(self) -> Mapping[str, tuple[Database, Run]]:
@@ -178,11 +179,12 @@ class Parts:
 
     async def poll(self) -> None:
         """Takes feedback out of every Region's queue until cancelled; then what is in hand is stored or let go of."""
+        queues = [*self.settings.queues.values(), *self.settings.queues_of_events.values()]
         pollers = [
             Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
-            for queue in self.settings.queues.values()
+            for queue in queues
         ]
-        watching = asyncio.create_task(depths.watch(self.sqs, self.pump, self.settings.queues.values()))
+        watching = asyncio.create_task(depths.watch(self.sqs, self.pump, queues))
         try:
             await polling(pollers, self.flusher)
         finally:

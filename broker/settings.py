@@ -41,11 +41,20 @@ def _about(text: str) -> msgspec.Meta:
 
 
 class FeedbackQueue(msgspec.Struct, frozen=True):
-    """A queue of ours in one Region; what cannot be dealt with goes into its dead-letter queue."""
+    """A queue of ours in one Region; what cannot be dealt with goes into its dead-letter queue.
+
+    `events`: only EventBridge may send to it; else SNS alone is believed, and by its signature.
+    """
 
     region: str
     url: str
     arn: str
+    events: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is called in metrics."""
+        return f"{self.region} events" if self.events else self.region
 
     @property
     def dead_url(self) -> str:
@@ -97,6 +106,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _about(
             "SQS queues that SNS delivers feedback to, comma-separated, each as Region=queue URL; each needs a"
             " dead-letter queue of its name and -dead (deploy/aws/broker.yaml). Without one a Region's topics use HTTPS"
+        ),
+    ] = ""
+    event_queues: Annotated[
+        str,
+        _about(
+            "SQS queues that EventBridge, and nobody else, may send to, in the same form, for delegates whose events"
+            " come by EventBridge (deploy/aws/broker.yaml, EventAccounts); never one that SNS may send to"
         ),
     ] = ""
     role_name: Annotated[str, _about("Name of the role that owners create for us")] = "SesDelegationBroker"
@@ -152,11 +168,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def queues(self) -> dict[str, FeedbackQueue]:
         """The queues for feedback by Region; ValueError for what names none."""
-        pairs = (pair.partition("=") for pair in self.feedback_queues.split(",") if pair.strip())
-        found = [_queue(region.strip(), url.strip(), self.aws_partition) for region, _, url in pairs]
-        if len({queue.region for queue in found}) < len(found):
-            raise ValueError("a Region has one queue")
-        return {queue.region: queue for queue in found}
+        return _queues(self.feedback_queues, self.aws_partition, events=False)
+
+    @property
+    def queues_of_events(self) -> dict[str, FeedbackQueue]:
+        """The queues for events of EventBridge by Region; ValueError for what names none."""
+        return _queues(self.event_queues, self.aws_partition, events=True)
 
     @property
     def direct_url(self) -> str:
@@ -192,12 +209,20 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-def _queue(region: str, url: str, partition: str) -> FeedbackQueue:
+def _queues(text: str, partition: str, *, events: bool) -> dict[str, FeedbackQueue]:
+    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
+    found = [_queue(region.strip(), url.strip(), partition, events=events) for region, _, url in pairs]
+    if len({queue.region for queue in found}) < len(found):
+        raise ValueError("a Region has one queue")
+    return {queue.region: queue for queue in found}
+
+
+def _queue(region: str, url: str, partition: str, *, events: bool) -> FeedbackQueue:
     """A queue's URL ends in its account and name (SQS Developer Guide, sqs-queue-message-identifiers)."""
     found = _QUEUE_URL.fullmatch(url)
     if found is None or _REGION.fullmatch(region) is None:
         raise ValueError(f"{region}={url} is not Region=queue URL")
-    return FeedbackQueue(region, url, f"arn:{partition}:sqs:{region}:{found['account']}:{found['name']}")
+    return FeedbackQueue(region, url, f"arn:{partition}:sqs:{region}:{found['account']}:{found['name']}", events)
 
 
 def _convert(text: str, kind: Any) -> object:
@@ -246,10 +271,23 @@ def _address_checks(settings: Settings) -> list[str]:
         problems.append("BROKER_DATABASE_URL must begin with postgresql+asyncpg://.")
     if settings.direct_database_url and not settings.direct_database_url.startswith("postgresql+asyncpg://"):
         problems.append("BROKER_DIRECT_DATABASE_URL must begin with postgresql+asyncpg://.")
-    try:
-        _ = settings.queues
-    except ValueError as error:
-        problems.append(f"BROKER_FEEDBACK_QUEUES must be like eu-west-1=https://…/123456789012/name: {error}.")
+    return problems + _url_problems(settings)
+
+
+def _url_problems(settings: Settings) -> list[str]:
+    """A queue that SNS may send to must never be read as one of EventBridge: anybody's topic could forge events."""
+    problems = []
+    for name in ("queues", "queues_of_events"):
+        variable = "BROKER_FEEDBACK_QUEUES" if name == "queues" else "BROKER_EVENT_QUEUES"
+        try:
+            getattr(settings, name)
+        except ValueError as error:
+            problems.append(f"{variable} must be like eu-west-1=https://…/123456789012/name: {error}.")
+    if not problems:
+        both = {each.arn for each in settings.queues.values()} & {e.arn for e in settings.queues_of_events.values()}
+        problems += [
+            f"BROKER_EVENT_QUEUES names {arn}, which SNS may send to; it needs one of its own." for arn in both
+        ]
     return problems
 
 

@@ -41,9 +41,9 @@ async def look(sqs: Queues, db: Database, queue: FeedbackQueue) -> int:
     """Reads one queue and tells the metrics, in a statement; how many are dead. `db` has the role broker_pump."""
     depth, dead = await sqs.depth(queue), await sqs.dead(queue)
     read = {Level.WAITING: depth.waiting, Level.IN_FLIGHT: depth.in_flight, Level.DEAD: dead}
-    await levels.tell(db, queue.region, read)
+    await levels.tell(db, queue.label, read)
     if dead:
-        logger.warning("feedback lies in the dead-letter queue", region=queue.region, number=dead)
+        logger.warning("feedback lies in the dead-letter queue", queue=queue.label, number=dead)
     return dead
 
 
@@ -55,5 +55,5 @@ async def watch(sqs: Queues, db: Database, queues: Iterable[FeedbackQueue]) -> N
             try:
                 await look(sqs, db, queue)
             except BrokerError as error:
-                logger.warning("queue cannot be looked into", region=queue.region, error=error.detail)
+                logger.warning("queue cannot be looked into", queue=queue.label, error=error.detail)
         await asyncio.sleep(EVERY)

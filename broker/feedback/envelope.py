@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from broker.errors import BadRequest
+from broker.feedback.reasons import Reason
 
 
 class MessageType(StrEnum):
@@ -47,11 +48,15 @@ class Envelope(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A verified message on its way into the database: when it came, by our wall clock and by the monotonic one."""
+    """A message on its way into the database: when it came, by our wall clock and by the monotonic one.
+
+    It is verified, unless `distrust` says why it is only kept for people to look at.
+    """
 
     envelope: Envelope
     came: datetime
     began: float
+    distrust: Reason | None = None
 
 
 class TopicName(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 from broker import clock, log
 from broker.errors import Unavailable
 from broker.feedback.envelope import Arrival, Envelope
+from broker.feedback.reasons import Reason
 
 MOST = 250  # half of what a busy SNS has open: while one batch is stored, the next is read and its signatures checked
 ROOM = 5000
@@ -66,12 +67,12 @@ class Flusher:
         """How many messages wait for the next batches."""
         return self._count
 
-    async def add(self, envelope: Envelope) -> None:
+    async def add(self, envelope: Envelope, *, distrust: Reason | None = None) -> None:
         """Returns once the message is stored. A caller that gives up does not take its message back."""
         mine = self._waiting.get(envelope.topic_arn, ())
         if not self._open or self._count >= self._room or len(mine) >= self._room * SHARE:
             raise Unavailable("Too many messages are waiting to be stored.")
-        arrival = Arrival(envelope, clock.now(), time.monotonic())
+        arrival = Arrival(envelope, clock.now(), time.monotonic(), distrust)
         waiting = _Waiting(arrival, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(envelope.topic_arn, deque()).append(waiting)
         self._count += 1

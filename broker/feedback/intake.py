@@ -6,6 +6,7 @@ from broker import clock, log
 from broker.errors import BadRequest, BrokerError, Conflict, Forbidden, NotFound
 from broker.feedback import queued
 from broker.feedback.envelope import Envelope, MessageType
+from broker.feedback.reasons import Reason
 from broker.feedback.receive import Receiver
 from broker.settings import FeedbackQueue
 from broker.webhooks.ledger.ledger import Count, Ledger
@@ -27,7 +28,10 @@ class Held(Protocol):
 
 
 class Intake:
-    """Of one queue. What is in it is trusted no more than what is posted to the API: by its signature alone."""
+    """Of one queue. Who may send to it says what it holds: SNS's messages are believed by their signature alone.
+
+    An event of EventBridge carries no signature. It is looked for only where nobody but our own rule may send.
+    """
 
     def __init__(self, queue: FeedbackQueue, receiver: Receiver, *, partition: str, ledger: Ledger) -> None:
         self._queue = queue
@@ -37,12 +41,19 @@ class Intake:
 
     async def take(self, message: Held) -> None:
         """Returns when it is stored, as what it is or in quarantine; raises `Unavailable` when that cannot be now."""
-        found = queued.read(message.body)
-        if isinstance(found, queued.Event):
-            await self._receiver.keep(queued.as_envelope(found, partition=self._partition))
-            return
+        await (self._take_event(message) if self._queue.events else self._take_message(message))
+
+    async def _take_event(self, message: Held) -> None:
+        event = queued.event_in(message.body)
+        if event is None:
+            await self._set_aside(message, Reason.no_event)
+        else:
+            await self._receiver.keep(queued.as_envelope(event, partition=self._partition))
+
+    async def _take_message(self, message: Held) -> None:
+        found = queued.message_in(message.body)
         if found is None:
-            await self._set_aside(message, "neither a message of SNS with its envelope nor an event of SES")
+            await self._set_aside(message, Reason.no_message)
             return
         try:
             await self._receiver.accept(found, now=clock.now())
@@ -52,12 +63,13 @@ class Intake:
     async def _refuse(self, message: Held, envelope: Envelope, error: BrokerError) -> None:
         """Notifications are kept for people to look at; of a confirmation that nobody waits for, nothing is."""
         if envelope.type is MessageType.NOTIFICATION:
-            await self._set_aside(message, error.detail)
+            unknown = isinstance(error, NotFound)
+            await self._set_aside(message, Reason.unknown_topic if unknown else Reason.bad_signature)
         else:
             logger.warning("confirmation refused", topic_arn=envelope.topic_arn, reason=error.detail)
 
-    async def _set_aside(self, message: Held, reason: str) -> None:
+    async def _set_aside(self, message: Held, reason: Reason) -> None:
         self._ledger.count(Count.QUEUED, "unread")
-        logger.warning("message of a queue not trusted", region=self._queue.region, id=message.id, reason=reason)
+        logger.warning("message of a queue not trusted", queue=self._queue.label, id=message.id, reason=reason.value)
         kept = queued.as_it_came(message.id, message.body, queue_arn=self._queue.arn, now=clock.now())
-        await self._receiver.keep(kept)
+        await self._receiver.set_aside(kept, reason)

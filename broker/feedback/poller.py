@@ -105,10 +105,10 @@ class Poller:
                 group.create_task(self._serve(group, beside=True))
             await self._deal(messages)
         except BrokerError as error:
-            logger.warning("queue cannot be used; it is tried again", region=self._queue.region, error=error.detail)
+            logger.warning("queue cannot be used; it is tried again", queue=self._queue.label, error=error.detail)
             return None
         except Exception:
-            logger.exception("feedback of a queue failed; it is tried again", region=self._queue.region)
+            logger.exception("feedback of a queue failed; it is tried again", queue=self._queue.label)
             return None
         return len(messages)
 
@@ -153,7 +153,7 @@ class Poller:
         try:
             return await self._take(message)
         except Exception:
-            logger.exception("message of a queue failed", region=self._queue.region, id=message.id)
+            logger.exception("message of a queue failed", queue=self._queue.label, id=message.id)
             return False
 
     async def _take(self, message: Held) -> bool:
@@ -169,7 +169,7 @@ class Poller:
                     return False
                 failures += 1
                 if failures == 1:
-                    logger.warning("feedback waits", region=self._queue.region, error=error.detail)
+                    logger.warning("feedback waits", queue=self._queue.label, error=error.detail)
                 await self._pause(failures)
             else:
                 return True
@@ -185,7 +185,7 @@ class Poller:
             await self._pause(tries)
         self._ledger.count(Count.QUEUED, "deleted", number=len(receipts) - len(remaining))
         if remaining:
-            logger.warning("messages not deleted; they come again", region=self._queue.region, number=len(remaining))
+            logger.warning("messages not deleted; they come again", queue=self._queue.label, number=len(remaining))
 
     @asynccontextmanager
     async def _kept_hidden(self, messages: Sequence[Held]) -> AsyncIterator[None]:

@@ -1,11 +1,12 @@
-"""What was set aside: shown to the tenant whose topic it came through, and forgotten with the events of its time."""
+"""What was set aside: shown to the tenant whose topic it came through, else to operators, and forgotten in time."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, select, text
+from sqlalchemy import and_, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from broker.caller import NOBODY, Caller
 from broker.db import Database
@@ -13,6 +14,7 @@ from broker.feedback.models import QuarantinedMessage, Topic
 from broker.feedback.views import QuarantinedView
 
 MOST_AT_ONCE = 10_000
+SHOWN = 500  # characters of a payload, to operators
 
 
 async def list_quarantined(
@@ -37,6 +39,28 @@ async def list_quarantined(
         query = query.where(QuarantinedMessage.id > after)
     async with db.read(caller) as session:
         return [_view(row, own_topic) for row, own_topic in await session.execute(query)]
+
+
+async def list_of_nobody(db: Database, *, before: UUID | None = None, limit: int = 50) -> Sequence[QuarantinedView]:
+    """What came through no tenant's topic, for operators: newest first, up to `limit` before the id `before`.
+
+    The payload is clipped. `db` has the role broker_ingest.
+    """
+    clipped = func.left(QuarantinedMessage.payload, SHOWN)
+    query = (
+        select(QuarantinedMessage, clipped)
+        .options(defer(QuarantinedMessage.payload))
+        .where(QuarantinedMessage.tenant_id.is_(None))
+        .order_by(QuarantinedMessage.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(QuarantinedMessage.id < before)
+    async with db.read(NOBODY) as session:
+        return [
+            QuarantinedView(id=row.id, at=row.at, topic_arn=row.topic_arn[:SHOWN], reason=row.reason, payload=payload)
+            for row, payload in await session.execute(query)
+        ]
 
 
 def _view(row: QuarantinedMessage, own_topic: UUID | None) -> QuarantinedView:

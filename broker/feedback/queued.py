@@ -4,20 +4,26 @@ Sources: SNS Developer Guide, sns-sqs-as-subscriber and sns-message-and-json-for
 eb-events-structure; SES Developer Guide, monitoring-eventbridge.
 """
 
+import re
 from datetime import UTC, datetime
 
 import msgspec
 
+from broker.connections.permissions import PREFIX
 from broker.errors import BadRequest
 from broker.feedback.envelope import Envelope, MessageType, decode
+from broker.feedback.payloads import Feedback, parse
 
 SES = "aws.ses"
+_SET = re.compile(re.escape(PREFIX) + r"[0-9a-f]{32}")  # of a configuration_set route; its topic has the same name
 
 
 class Event(msgspec.Struct, frozen=True, rename="kebab"):
     """An event as EventBridge hands it on. `account` and `source` are EventBridge's word, `detail` is SES's record.
 
-    Nobody but AWS may put events whose source begins with `aws.` (EventBridge API Reference, PutEvents).
+    Nobody but AWS may put events whose source begins with `aws.` (EventBridge API Reference, PutEvents). A rule that
+    forwards one to the bus of another account cannot change it (PutTargets: no InputTransformer there), and it still
+    tells the account that it is of (PutPermission, Principal: a rule with an account matches no other's events).
     """
 
     id: str
@@ -32,18 +38,16 @@ class Event(msgspec.Struct, frozen=True, rename="kebab"):
 _EVENT = msgspec.json.Decoder(Event)
 
 
-def read(body: str) -> Envelope | Event | None:
-    """An SNS message that is still to be verified, an event of SES from EventBridge, or None for anything else.
-
-    Raw delivery of SNS is among the rest: it carries no signature.
-    """
+def message_in(body: str) -> Envelope | None:
+    """An SNS message that is still to be verified, None for anything else: raw delivery carries no signature."""
     try:
         return decode({}, body.encode())
     except (BadRequest, UnicodeEncodeError):
-        return _event(body)
+        return None
 
 
-def _event(body: str) -> Event | None:
+def event_in(body: str) -> Event | None:
+    """An event of SES, None for anything else. To be asked of queues that only EventBridge may send to."""
     try:
         event = _EVENT.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -51,14 +55,19 @@ def _event(body: str) -> Event | None:
     return event if event.source == SES and event.time.tzinfo is not None else None
 
 
-def bus_arn(event: Event, *, partition: str) -> str:
-    """The bus on which SES put it: SES uses the default bus of the account that sends (SES Developer Guide)."""
-    return f"arn:{partition}:events:{event.region}:{event.account}:event-bus/default"
-
-
 def as_envelope(event: Event, *, partition: str) -> Envelope:
-    """The event as if SNS had brought it, from the topic that the bus stands for."""
-    return _envelope(event.id, bus_arn(event, partition=partition), bytes(event.detail).decode(), event.time)
+    """The event as if SNS had brought it, through the topic of the delegate's route for the mail's configuration set.
+
+    That topic has the name of the set, is in the account that sends, and is believed about its account and its set only
+    (`broker.feedback.attribution`). What has no such set comes through the bus, which is the topic of no route.
+    """
+    message, account = bytes(event.detail).decode(), f"{event.region}:{event.account}"
+    parsed = parse(message)
+    name = parsed.mail.configuration_set if isinstance(parsed, Feedback) else None
+    through = f"arn:{partition}:events:{account}:event-bus/default"
+    if name is not None and _SET.fullmatch(name):
+        through = f"arn:{partition}:sns:{account}:{name}"
+    return _envelope(event.id, through, message, event.time)
 
 
 def as_it_came(message_id: str, body: str, *, queue_arn: str, now: datetime) -> Envelope:

@@ -20,3 +20,6 @@ class Reason(StrEnum):
     foreign_account = "Another account than the topic's is said to have sent the mail."
     foreign_set = "The mail was sent through another configuration set than the route's."
     no_grant = "The topic's tenant has no live or recent grant on this identity."
+    no_message = "This is no message of SNS with its envelope and signature; raw delivery carries none."
+    no_event = "This is no event of SES as EventBridge hands it on."
+    bad_signature = "The signature does not fit the message."

@@ -1,13 +1,15 @@
 """What every way in ends in, the web handlers and the queues: nothing is trusted before its signature."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import log
+from broker.audit.models import AuditRow
 from broker.caller import NOBODY, Caller
 from broker.db import Database, Role
 from broker.due import wake
@@ -17,7 +19,11 @@ from broker.feedback.envelope import Envelope, MessageType, decode, topic_name
 from broker.feedback.flusher import Flusher
 from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
+from broker.feedback.reasons import Reason
 from broker.feedback.signature import Verifier
+from broker.webhooks.ledger.ledger import Count, Ledger
+
+STALE = timedelta(hours=1)
 
 logger = log.get(__name__)
 
@@ -42,6 +48,7 @@ class Receiver:
         confirmer: Confirmer,
         *,
         body_limit: int,
+        ledger: Ledger | None = None,
     ) -> None:
         self._db = db
         self._topics = known
@@ -49,6 +56,7 @@ class Receiver:
         self._flusher = flusher
         self._confirmer = confirmer
         self._body_limit = body_limit
+        self._ledger = ledger or Ledger()
 
     async def receive(self, headers: Mapping[str, str], body: bytes, *, now: datetime) -> None:
         """Returns (answer 200) when the message is durably dealt with. Names of `headers` are lower case.
@@ -72,11 +80,15 @@ class Receiver:
             case MessageType.SUBSCRIPTION:
                 await self._confirm(envelope)
             case MessageType.UNSUBSCRIPTION:
-                await self._unsubscribed(envelope)
+                await self._unsubscribed(envelope, now=now)
 
     async def keep(self, envelope: Envelope) -> None:
         """Returns once it is stored: as events, or in quarantine where its topic belongs to no route."""
         await self._flusher.add(envelope)
+
+    async def set_aside(self, envelope: Envelope, reason: Reason) -> None:
+        """Returns once it is in quarantine, for what is not to be trusted, whatever it says."""
+        await self._flusher.add(envelope, distrust=reason)
 
     async def _find(self, topic_arn: str) -> tuple[UUID, UUID, str] | None:
         """Id, tenant and state of a topic."""
@@ -86,7 +98,11 @@ class Receiver:
         return None if row is None else (row.id, row.tenant_id, row.state)
 
     async def _confirm(self, envelope: Envelope) -> None:
-        """By API call with the token, never by following the address in the message."""
+        """By API call with the token, never by following the address in the message.
+
+        Whoever owns the topic may have subscribed us, and with raw delivery: we cannot see that of a subscription that
+        is not ours (SNS, GetSubscriptionAttributes), nor need to, since what has no signature is never believed.
+        """
         found = await self._find(envelope.topic_arn)
         if found is None or found[2] == "confirmed" or envelope.token is None:
             raise Conflict("This topic does not wait for a confirmation.")
@@ -100,8 +116,12 @@ class Receiver:
             topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
             await topics.confirm(session, caller, topic, subscription)
 
-    async def _unsubscribed(self, envelope: Envelope) -> None:
-        """Somebody removed our subscription: the topic's own worker asks for it again."""
+    async def _unsubscribed(self, envelope: Envelope, *, now: datetime) -> None:
+        """Somebody removed our subscription: the topic's own worker asks for it again.
+
+        Not for what is said of an earlier subscription, or long after: anybody who kept such a message can send it
+        again. What really is gone is found by the worker's own checks.
+        """
         found = await self._find(envelope.topic_arn)
         if found is None:
             raise NotFound("This topic belongs to no route.")
@@ -109,6 +129,21 @@ class Receiver:
         caller = Caller.system(tenant_id, job="sns")
         async with self._db.as_role(Role.WORKER).begin(caller) as session:
             topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
-            await topics.lose(session, caller, topic, "SNS told us that the subscription was removed.")
-            wake(session, topic)
-        logger.warning("subscription removed", topic_id=str(topic_id))
+            is_news = envelope.sent_at > now - STALE and await _said_of_what_stands(session, topic, envelope.sent_at)
+            if is_news:
+                await topics.lose(session, caller, topic, "SNS told us that the subscription was removed.")
+                wake(session, topic)
+        if is_news:
+            logger.warning("subscription removed", topic_id=str(topic_id))
+        else:
+            self._ledger.count(Count.FEEDBACK, "ignored")
+            logger.info("old news of a subscription ignored", topic_id=str(topic_id))
+
+
+async def _said_of_what_stands(session: AsyncSession, topic: Topic, at: datetime) -> bool:
+    """Whether a message signed at this time can be about the subscription that we have now."""
+    confirmations = select(func.max(AuditRow.at)).where(
+        AuditRow.subject_id == topic.id, AuditRow.action == "topic.confirmed"
+    )
+    confirmed_at = (await session.scalars(confirmations)).one()
+    return topic.state == "confirmed" and (confirmed_at is None or confirmed_at < at)

@@ -95,6 +95,8 @@ def sort(batch: Sequence[Read], known: Known, keyring: Keyring, *, now: datetime
 
 
 def _verdict(read: Read, known: Known, *, now: datetime) -> Attributed | Dropped | Quarantined | Ignored:
+    if read.arrival.distrust is not None:
+        return Quarantined(read.arrival.distrust)
     source = known.sources.get(read.envelope.topic_arn)
     if source is None:
         return Quarantined(Reason.unknown_topic)

@@ -59,7 +59,8 @@ class Stack:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return {name: self.worked_out(each["Value"]) for name, each in self._template["Outputs"].items()}
+        made = self._template["Outputs"].items()
+        return {name: self.worked_out(each["Value"]) for name, each in made if self._holds(each.get("Condition"))}
 
     def worked_out(self, value: Any) -> Any:
         """The value without functions; entries that come to `AWS::NoValue` are left out."""

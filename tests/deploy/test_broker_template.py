@@ -45,7 +45,7 @@ def properties(stack: Stack, name: str) -> Any:
 
 def decide(stack: Stack, name: str, service: str, source_arn: str, *, tls: str = "true") -> str:
     """What a queue's policy says to a service that sends on behalf of a resource."""
-    queue = {"FeedbackPolicy": "Feedback", "DeadLettersPolicy": "DeadLetters"}[name]
+    queue = name.removesuffix("Policy")
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{properties(stack, queue)['QueueName']}"
     document = json.dumps(properties(stack, name)["PolicyDocument"])
     keys = {"aws:sourcearn": (source_arn,), "aws:securetransport": (tls,)}
@@ -84,10 +84,11 @@ def test_every_parameter_and_condition_is_used() -> None:
         assert len(re.findall(rf"\b{name}\b", text)) > 1, name
 
 
-def test_what_is_in_a_queue_stays_for_fourteen_days_and_after_the_stack(stack: Stack) -> None:
-    for name in ("Feedback", "DeadLetters"):
-        assert timedelta(days=14).total_seconds() == properties(stack, name)["MessageRetentionPeriod"]
-        assert "Retain" == stack.resources[name]["DeletionPolicy"] == stack.resources[name]["UpdateReplacePolicy"]
+def test_what_is_in_a_queue_stays_for_fourteen_days_and_after_the_stack(with_events: Stack) -> None:
+    for name in ("Feedback", "DeadLetters", "Events", "EventDeadLetters"):
+        queue = with_events.resources[name]
+        assert timedelta(days=14).total_seconds() == queue["Properties"]["MessageRetentionPeriod"]
+        assert "Retain" == queue["DeletionPolicy"] == queue["UpdateReplacePolicy"]
 
 
 def test_a_message_is_dead_after_five_receives_at_the_soonest(stack: Stack) -> None:
@@ -116,10 +117,19 @@ def test_the_setting_that_it_gives_names_both_queues(stack: Stack, settings: Set
     assert stack.outputs["DeadLetterQueueUrl"] == found.dead_url
 
 
-@pytest.mark.parametrize("policy", ["FeedbackPolicy", "DeadLettersPolicy"])
-def test_sns_may_send_from_our_topics_and_from_tenants_topics_by_name_only(stack: Stack, policy: str) -> None:
+def test_the_setting_for_events_names_both_of_their_queues() -> None:
+    url = "https://sqs.eu-west-1.amazonaws.com"
+    stack = Stack(account_id=ACCOUNT, region=REGION, queues_url=url, EventAccounts="111111111111")
+    given = stack.outputs["EventQueue"]
+    found = Settings(database_url="", secret_keys="", api_key_pepper="", event_queues=given).queues_of_events[REGION]
+
+    assert f"arn:aws:sqs:{REGION}:{ACCOUNT}:{properties(stack, 'Events')['QueueName']}" == found.arn
+    assert f"arn:aws:sqs:{REGION}:{ACCOUNT}:{properties(stack, 'EventDeadLetters')['QueueName']}" == found.dead_arn
+
+
+def test_sns_may_send_from_our_topics_and_from_tenants_topics_by_name_only(stack: Stack) -> None:
     def says(topic: str, *, tls: str = "true") -> str:
-        return decide(stack, policy, "sns.amazonaws.com", topic, tls=tls)
+        return decide(stack, "FeedbackPolicy", "sns.amazonaws.com", topic, tls=tls)
 
     own = f"arn:aws:sns:{REGION}:{ACCOUNT}:{topics.topic_name(new_id())}"
     tenants = f"arn:aws:sns:{REGION}:111111111111:{permissions.PREFIX}feedback"
@@ -130,20 +140,47 @@ def test_sns_may_send_from_our_topics_and_from_tenants_topics_by_name_only(stack
     assert "implicit_deny" == says(own.replace(ACCOUNT, "111111111111"))
 
 
-def test_eventbridge_may_send_from_our_own_rule_only_and_only_where_it_is_wanted(
-    stack: Stack, with_events: Stack
+def test_only_our_own_topics_may_fill_the_dead_letter_queue(stack: Stack) -> None:
+    own = f"arn:aws:sns:{REGION}:{ACCOUNT}:{topics.topic_name(new_id())}"
+    stranger = f"arn:aws:sns:{REGION}:123456789012:{permissions.PREFIX}stranger"
+
+    assert "allow" == decide(stack, "DeadLettersPolicy", "sns.amazonaws.com", own)
+    assert "implicit_deny" == decide(stack, "DeadLettersPolicy", "sns.amazonaws.com", stranger)
+    assert "explicit_deny" == decide(stack, "DeadLettersPolicy", "sns.amazonaws.com", own, tls="false")
+
+
+@pytest.mark.parametrize("policy", ["EventsPolicy", "EventDeadLettersPolicy"])
+def test_eventbridge_may_send_from_our_own_rule_only_and_nobody_else_to_its_queues(
+    with_events: Stack, policy: str
 ) -> None:
     rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/ses-delegation-broker-feedback"
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:{topics.topic_name(new_id())}"
 
-    def says(of: Stack, arn: str) -> str:
-        return decide(of, "FeedbackPolicy", "events.amazonaws.com", arn)
+    def says(arn: str, service: str = "events.amazonaws.com", *, tls: str = "true") -> str:
+        return decide(with_events, policy, service, arn, tls=tls)
 
-    assert ("allow", "implicit_deny") == (says(with_events, rule), says(stack, rule))
-    assert "implicit_deny" == says(with_events, rule.replace(ACCOUNT, "111111111111"))
-    assert properties(with_events, "EventRule")["Name"] == rule.rpartition("/")[2]
-    assert {"source": ["aws.ses"], "account": ["111111111111", "222222222222"]} == properties(with_events, "EventRule")[
-        "EventPattern"
-    ]
+    assert ("allow", "explicit_deny") == (says(rule), says(rule, tls="false"))
+    assert "implicit_deny" == says(rule.replace(ACCOUNT, "111111111111")) == says(topic, "sns.amazonaws.com")
+
+
+@pytest.mark.parametrize("policy", ["FeedbackPolicy", "DeadLettersPolicy"])
+def test_eventbridge_may_not_send_where_sns_may(with_events: Stack, policy: str) -> None:
+    rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/ses-delegation-broker-feedback"
+
+    assert "implicit_deny" == decide(with_events, policy, "events.amazonaws.com", rule)
+
+
+def test_our_rule_leads_events_of_the_accounts_that_were_given_into_their_queue(with_events: Stack) -> None:
+    rule = properties(with_events, "EventRule")
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:ses-delegation-broker-events"
+
+    assert "ses-delegation-broker-feedback" == rule["Name"]
+    assert {"source": ["aws.ses"], "account": ["111111111111", "222222222222"]} == rule["EventPattern"]
+    assert [(arn, f"{arn}-dead")] == [(each["Arn"], each["DeadLetterConfig"]["Arn"]) for each in rule["Targets"]]
+
+
+def test_without_accounts_there_is_nothing_of_eventbridge(stack: Stack) -> None:
+    assert [] == [name for name in (*stack.resources, *stack.outputs) if name.startswith("Event")]
 
 
 def test_a_queue_is_encrypted_in_one_way_or_the_other(stack: Stack) -> None:
@@ -158,7 +195,8 @@ def test_a_queue_is_encrypted_in_one_way_or_the_other(stack: Stack) -> None:
     ("action", "resource"),
     [
         *(
-            (f"sqs:{action}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:ses-delegation-broker-feedback")
+            (f"sqs:{action}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:ses-delegation-broker-{name}")
+            for name in ("feedback", "events")
             for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes")
         ),
         ("sqs:GetQueueAttributes", f"arn:aws:sqs:{REGION}:{ACCOUNT}:ses-delegation-broker-feedback-dead"),
@@ -167,8 +205,8 @@ def test_a_queue_is_encrypted_in_one_way_or_the_other(stack: Stack) -> None:
         ("sts:AssumeRole", "arn:aws:iam::111111111111:role/SesDelegationBroker"),
     ],
 )
-def test_the_brokers_role_may_do_its_work(stack: Stack, action: str, resource: str) -> None:
-    document = json.dumps(properties(stack, "BrokerPolicy")["PolicyDocument"])
+def test_the_brokers_role_may_do_its_work(with_events: Stack, action: str, resource: str) -> None:
+    document = json.dumps(properties(with_events, "BrokerPolicy")["PolicyDocument"])
     caller = Caller(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/broker", None, ())
 
     assert "allow" == iam_policy.decide([document], action, resource, caller=caller, keys={})

@@ -25,8 +25,13 @@ class Place(msgspec.Struct, frozen=True):
     settings: Settings
     parts: Parts
     queue: FeedbackQueue
+    events: FeedbackQueue
     sqs: Any
     aws: LocalAws
+
+    def put_event(self, body: str) -> None:
+        """Into the queue for events, as our rule on our bus would."""
+        self.sqs.send_message(QueueUrl=self.events.url, MessageBody=body)
 
     def put(self, *bodies: str) -> None:
         """Into the queue, as SNS would."""
@@ -49,35 +54,40 @@ class Place(msgspec.Struct, frozen=True):
                 )
 
     def is_empty(self) -> bool:
-        """Whether nothing is in the queue, hidden or not."""
-        return self.depth() == (0, 0)
+        """Whether nothing is in the queues, hidden or not."""
+        return (0, 0) == self.depth() == self.depth(self.events.url)
 
 
-def make_queue(aws: LocalAws, account_id: str, *, receives: int = RECEIVES) -> tuple[FeedbackQueue, Account]:
+def make_queue(
+    aws: LocalAws, account_id: str, *, kind: str = "Feedback", receives: int = RECEIVES
+) -> tuple[FeedbackQueue, Account]:
     """A queue of this test's own with its dead-letter queue and the template's policies."""
     account = Account(aws, account_id)
-    sqs, stack = account.client("sqs"), Stack(account_id=account_id, region=REGION).resources
-    name = f"feedback-{new_id().hex[-12:]}"
+    sqs, stack = account.client("sqs"), Stack(account_id=account_id, region=REGION, EventAccounts="1").resources
+    name = f"{kind.lower()}-{new_id().hex[-12:]}"
     arn = f"arn:aws:sqs:{REGION}:{account_id}:{name}"
-    for suffix, kind in (("-dead", "DeadLetters"), ("", "Feedback")):
-        policy = json.dumps(stack[f"{kind}Policy"]["Properties"]["PolicyDocument"])
-        template_arn = f"arn:aws:sqs:{REGION}:{account_id}:{stack[kind]['Properties']['QueueName']}"
+    dead = {"Feedback": "DeadLetters", "Events": "EventDeadLetters"}[kind]
+    for suffix, made in (("-dead", dead), ("", kind)):
+        policy = json.dumps(stack[f"{made}Policy"]["Properties"]["PolicyDocument"])
+        template_arn = f"arn:aws:sqs:{REGION}:{account_id}:{stack[made]['Properties']['QueueName']}"
         given = {"Policy": policy.replace(f'"{template_arn}"', f'"{arn}{suffix}"'), "VisibilityTimeout": "60"}
         if not suffix:
             given["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": f"{arn}-dead", "maxReceiveCount": receives})
         url = sqs.create_queue(QueueName=name + suffix, Attributes=given)["QueueUrl"]
-    return FeedbackQueue(REGION, url, arn), account
+    return FeedbackQueue(REGION, url, arn, kind == "Events"), account
 
 
 @asynccontextmanager
 async def placed(aws: LocalAws, settings: Settings, **given: Any) -> AsyncIterator[Place]:
     """The broker's parts over the local AWS, with a queue."""
     queue, account = make_queue(aws, settings.aws_account_id, **given)
+    events, _ = make_queue(aws, settings.aws_account_id, kind="Events", **given)
     mine = msgspec.structs.replace(
         settings,
         aws_endpoint_url=aws.url,
         aws_region=REGION,
         feedback_queues=f"{queue.region}={queue.url}",
+        event_queues=f"{events.region}={events.url}",
         redis_url="redis://127.0.0.1:1/0",
     )
     parts = Parts(mine)
@@ -85,5 +95,5 @@ async def placed(aws: LocalAws, settings: Settings, **given: Any) -> AsyncIterat
         environment.setenv("AWS_ACCESS_KEY_ID", account.keys.access_key_id)
         environment.setenv("AWS_SECRET_ACCESS_KEY", account.keys.secret_access_key)
         await parts.aws.warm(REGION)
-        yield Place(mine, parts, queue, account.client("sqs"), aws)
+        yield Place(mine, parts, queue, events, account.client("sqs"), aws)
     await parts.close()

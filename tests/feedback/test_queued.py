@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from broker.feedback import queued
-from broker.feedback.envelope import Envelope
-from broker.feedback.queued import Event
 from tests.feedback import sns
 from tests.feedback.examples import bounce, mail
 
@@ -25,23 +23,42 @@ EVENT: dict[str, Any] = {
     "detail": {"eventType": "Bounce", "mail": mail(), "bounce": bounce()},
 }
 
+SET = f"delegation-broker-{'0' * 32}"
+
 
 def test_a_message_of_sns_is_read_with_its_envelope() -> None:
     fields = sns.signed(sns.notification("x"))
-    found = queued.read(json.dumps(fields))
+    found = queued.message_in(json.dumps(fields))
 
-    assert isinstance(found, Envelope)
+    assert found is not None
     assert (fields["TopicArn"], "x") == (found.topic_arn, found.message)
 
 
-def test_an_event_of_ses_stands_for_a_message_of_its_bus() -> None:
-    found = queued.read(json.dumps(EVENT))
-    assert isinstance(found, Event)
+@pytest.mark.parametrize(
+    ("name", "through"),
+    [
+        (SET, f"arn:aws:sns:eu-west-1:222222222222:{SET}"),
+        (f"{SET}0", "arn:aws:events:eu-west-1:222222222222:event-bus/default"),
+        ("news", "arn:aws:events:eu-west-1:222222222222:event-bus/default"),
+        (None, "arn:aws:events:eu-west-1:222222222222:event-bus/default"),
+    ],
+)
+def test_an_event_stands_for_a_message_of_the_topic_of_its_set_and_else_of_its_bus(
+    name: str | None, through: str
+) -> None:
+    event = EVENT | {"detail": EVENT["detail"] | {"mail": mail(tags={"ses:configuration-set": [name]} if name else {})}}
+    found = queued.event_in(json.dumps(event))
+    assert found is not None
     envelope = queued.as_envelope(found, partition="aws")
 
-    assert "arn:aws:events:eu-west-1:222222222222:event-bus/default" == envelope.topic_arn
-    assert EVENT["detail"] == json.loads(envelope.message)
+    assert through == envelope.topic_arn
+    assert event["detail"] == json.loads(envelope.message)
     assert (EVENT["id"], datetime(2026, 1, 5, 12, tzinfo=UTC)) == (envelope.message_id, envelope.sent_at)
+
+
+def test_neither_is_taken_for_the_other() -> None:
+    assert queued.message_in(json.dumps(EVENT)) is None
+    assert queued.event_in(json.dumps(sns.signed(sns.notification("x")))) is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +76,8 @@ def test_an_event_of_ses_stands_for_a_message_of_its_bus() -> None:
     ],
 )
 def test_what_is_neither_is_none(body: str) -> None:
-    assert queued.read(body) is None
+    assert queued.message_in(body) is None
+    assert queued.event_in(body) is None
 
 
 def test_what_is_not_trusted_belongs_to_the_queue_and_never_to_a_topic() -> None:

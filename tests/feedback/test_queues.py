@@ -18,14 +18,17 @@ from broker.db import Database, Role
 from broker.direct import Direct
 from broker.feedback import depths, queued, topics
 from broker.feedback import poller as pollers
-from broker.feedback.envelope import Arrival, Envelope
+from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest
 from broker.feedback.known import KnownTopics
 from broker.feedback.models import QuarantinedMessage, Topic
 from broker.feedback.poller import Poller
+from broker.feedback.reasons import Reason
 from broker.feedback.receive import Receiver
+from broker.feedback.set_rules import set_name
 from broker.feedback.signature import Certificates, Verifier
+from broker.ids import new_id
 from broker.roundtrips import ROUND_TRIPS
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import start_in_thread
@@ -34,7 +37,7 @@ from broker.webhooks.ledger.ledger import Count, Ledger
 from broker.webhooks.ledger.metrics import Metrics
 from tests.feedback.conftest import World, make_world
 from tests.feedback.cut import Cable, cable
-from tests.feedback.examples import bounce, mail
+from tests.feedback.examples import DELEGATE_ACCOUNT, bounce, mail
 from tests.feedback.queues import Place, placed
 from tests.sandbox.aws import REGION, Account, allow, simple
 from tests.sandbox.aws import Aws as LocalAws
@@ -93,9 +96,9 @@ def signed(place: Place, world: World, number: int = 0) -> str:
 
 
 async def quarantined(place: Place) -> list[tuple[str, str]]:
-    """Reason and payload of what came by this queue and was not trusted."""
+    """Reason and payload of what came by these queues and was not trusted."""
     query = select(QuarantinedMessage.reason, QuarantinedMessage.payload).where(
-        QuarantinedMessage.topic_arn == place.queue.arn
+        QuarantinedMessage.topic_arn.in_([place.queue.arn, place.events.arn])
     )
     async with place.parts.ingest.read(NOBODY) as session:
         return [(row.reason, row.payload) for row in await session.execute(query)]
@@ -184,15 +187,51 @@ async def test_what_cannot_be_read_is_kept_in_quarantine_and_deleted(place: Plac
     raw = json.dumps(notified(world))
     forged = json.dumps(json.loads(signed(place, world)) | {"Message": json.dumps(notified(world, 1))})
     stranger = wrapped(place, f"arn:aws:sns:{REGION}:123456789012:stranger", notified(world))
-    event = json.dumps(on_a_bus(notified(world), account="123456789012"))
-    place.put("no JSON", raw, forged, stranger)
-    place.put(event)
+    event = json.dumps(an_event(world))
+    place.put("no JSON", raw, forged, stranger, event)
 
     async with polling(place):
         await emptied(place)
 
-    assert {"no JSON", raw, forged, stranger} == {payload for _, payload in await quarantined(place)}
+    assert {
+        "no JSON": Reason.no_message,
+        raw: Reason.no_message,
+        event: Reason.no_message,
+        forged: Reason.bad_signature,
+        stranger: Reason.unknown_topic,
+    } == {payload: reason for reason, payload in await quarantined(place)}
     assert [] == await world.events(world.delegate)
+
+
+async def test_an_event_that_a_tenant_publishes_with_raw_delivery_is_not_believed(
+    cloud: LocalAws, place: Place, world: World, committed_db: Database
+) -> None:
+    """It lies in the queue exactly as EventBridge would have put it; the subscription is even one that we confirmed."""
+    delegate, name = cloud.account(), set_name(world.grant_id)
+    topic = delegate.make_topic(name)
+    await know_set(world, account=delegate.id, state="pending")
+    sns = delegate.client("sns")
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=place.queue.arn, Attributes={"RawMessageDelivery": "true"})
+    forged = json.dumps(an_event(world, account=delegate.id))
+    async with polling(place):
+        await until_told(lambda: confirmed(topic, world))
+        sns.publish(TopicArn=topic, Message=forged)
+        await until_told(lambda: aside(place))
+
+    assert [(Reason.no_message, forged)] == await quarantined(place)
+    assert [] == await world.events(world.delegate)
+
+
+async def confirmed(topic_arn: str, world: World) -> bool:
+    async with world.db.read(world.delegate) as session:
+        return (await session.scalars(select(Topic.state).where(Topic.arn == topic_arn))).one() == "confirmed"
+
+
+async def aside(place: Place) -> bool:
+    return bool(await quarantined(place))
+
+
+# By EventBridge.
 
 
 def on_a_bus(detail: Any, *, account: str, **changes: Any) -> dict[str, Any]:
@@ -211,22 +250,85 @@ def on_a_bus(detail: Any, *, account: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-async def test_an_event_of_a_known_bus_is_as_good_as_a_message_of_its_topic(
-    place: Place, world: World, committed_db: Database
-) -> None:
-    account = world.identity_arn.split(":")[4]
-    bus = f"arn:aws:events:{REGION}:{account}:event-bus/{world.topic_id.hex}"
-    async with committed_db.begin(world.owner) as session:
-        await session.execute(text("UPDATE topics SET arn = :arn"), {"arn": bus.replace(world.topic_id.hex, "default")})
-    place.put(json.dumps(on_a_bus(notified(world), account=account)))
+def an_event(world: World, *, account: str = DELEGATE_ACCOUNT, **changes: Any) -> dict[str, Any]:
+    """A bounce of mail through the set of this world's first grant, that the delegate's rule sends to our bus."""
+    told = {"sendingAccountId": account, "tags": {"ses:configuration-set": [set_name(world.grant_id)]}} | changes
+    detail = mail(sourceArn=world.identity_arn, messageId=f"m-{world.identity_id.hex}-0") | told
+    return on_a_bus({"eventType": "Bounce", "mail": detail, "bounce": bounce()}, account=account)
 
+
+async def know_set(world: World, *, account: str = DELEGATE_ACCOUNT, state: str = "confirmed") -> None:
+    """The topic of the delegate's `configuration_set` route, and the account that it may send from."""
+    name = set_name(world.grant_id)
+    async with world.db.begin(world.delegate) as session:
+        session.add(
+            Topic(
+                id=new_id(),
+                tenant_id=world.delegate.tenant,
+                arn=f"arn:aws:sns:{REGION}:{account}:{name}",
+                region=REGION,
+                source="tenant_topic",
+                state=state,
+                configuration_set=name,
+            )
+        )
+
+
+async def test_a_forwarded_event_of_a_delegates_set_becomes_an_event(place: Place, world: World) -> None:
+    """Once, though SNS brings the same bounce through the topic of the set."""
+    await know_set(world)
+    event = an_event(world)
+    place.put_event(json.dumps(event))
     async with polling(place):
         await emptied(place)
-    events = await world.events(world.delegate)
-    async with committed_db.begin(world.owner) as session:
-        await session.execute(text("UPDATE topics SET arn = :arn"), {"arn": bus})  # free for the next test
+        place.put(
+            wrapped(place, f"arn:aws:sns:{REGION}:{DELEGATE_ACCOUNT}:{set_name(world.grant_id)}", event["detail"])
+        )
+        await emptied(place)
 
-    assert ["email.bounced"] == [event.type for event in events]
+    assert [("email.bounced", "tenant_topic")] == [(e.type, e.source) for e in await world.events(world.delegate)]
+    assert [] == await kept_of(place, world)
+
+
+@pytest.mark.parametrize(
+    ("changes", "envelope", "reason"),
+    [
+        ({}, {"account": "123456789012"}, Reason.unknown_topic),
+        ({"sendingAccountId": "123456789012"}, {}, Reason.foreign_account),
+        ({"tags": {"ses:configuration-set": [f"delegation-broker-{'0' * 32}"]}}, {}, Reason.unknown_topic),
+        ({"tags": {"ses:configuration-set": ["own"]}}, {}, Reason.unknown_topic),
+        ({"tags": {}}, {}, Reason.unknown_topic),
+        ({"sourceArn": f"arn:aws:ses:{REGION}:111111111111:identity/other.example"}, {}, Reason.no_grant),
+    ],
+    ids=["other-account", "other-sender", "other-set", "own-set", "no-set", "no-grant"],
+)
+async def test_any_other_event_of_a_bus_is_kept_in_quarantine(
+    place: Place, world: World, changes: dict[str, Any], envelope: dict[str, Any], reason: Reason
+) -> None:
+    await know_set(world)
+    place.put_event(json.dumps(an_event(world, **changes) | envelope))
+    async with polling(place):
+        await emptied(place)
+
+    assert [reason] == await kept_of(place, world)
+    assert [] == await world.events(world.delegate)
+
+
+async def kept_of(place: Place, world: World) -> list[str]:
+    """The reasons of what is in quarantine about this world's mail, whichever topic it stands for."""
+    about = QuarantinedMessage.payload.contains(f"m-{world.identity_id.hex}")
+    async with place.parts.ingest.read(NOBODY) as session:
+        return list(await session.scalars(select(QuarantinedMessage.reason).where(about)))
+
+
+async def test_a_message_of_sns_is_not_believed_in_the_queue_for_events(place: Place, world: World) -> None:
+    body = signed(place, world)
+    place.put_event(body)
+    async with polling(place):
+        await emptied(place)
+
+    assert [(Reason.no_event, body)] == await quarantined(place)
+    assert [] == await world.events(world.delegate)
 
 
 async def test_a_confirmation_that_nobody_waits_for_is_deleted_and_not_answered(
@@ -471,7 +573,7 @@ async def test_a_batch_of_any_size_costs_a_handful_of_round_trips(place: Place, 
     """Topics, identities, their stamps, and one statement that stores; in all, not per message."""
     parts = place.parts
     texts = [signed(place, world, each) for each in range(number)]
-    envelopes = [found for found in map(queued.read, texts) if isinstance(found, Envelope)]
+    envelopes = [found for found in map(queued.message_in, texts) if found is not None]
     batch = [Arrival(envelope, clock.now(), 0.0) for envelope in envelopes]
     line = Direct(place.settings.direct_url, role=Role.INGEST)
     ingest = Ingest(line, parts.keyring)

@@ -1,7 +1,9 @@
 """The door for SNS: what it lets in, what it answers, and what it never says."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,8 +20,9 @@ from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import BadSignature, Certificates, Verifier
+from broker.webhooks.ledger.ledger import Count, Ledger
 from tests.feedback import sns
-from tests.feedback.conftest import Savepoint, World, ingest_role, route_of
+from tests.feedback.conftest import Savepoint, World, database_time, ingest_role, route_of
 from tests.feedback.examples import bounce, notified
 from tests.feedback.sns import NOW, body, confirmation, notification, signed
 
@@ -42,16 +45,30 @@ class Door:
     """A receiver with what is behind it."""
 
     def __init__(self, db: Database, keyring: Keyring) -> None:
+        self.ledger = Ledger()
         self.source = sns.Certificates()
         self.confirmer = Confirmer()
         self.flusher = Flusher(partial(Ingest(Savepoint(db), keyring).take, now=NOW))
         verifier = Verifier(Certificates(self.source), partition="aws", endpoint_origin=None)
         self.receiver = Receiver(
-            ingest_role(db), KnownTopics(Savepoint(db)), verifier, self.flusher, self.confirmer, body_limit=100_000
+            ingest_role(db),
+            KnownTopics(Savepoint(db)),
+            verifier,
+            self.flusher,
+            self.confirmer,
+            body_limit=100_000,
+            ledger=self.ledger,
         )
 
-    async def take(self, fields: dict[str, Any], **headers: str) -> None:
-        await self.receiver.receive(headers, body(fields), now=NOW)
+    async def take(
+        self, fields: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({}), *, now: datetime = NOW
+    ) -> None:
+        await self.receiver.receive(headers, body(fields), now=now)
+
+    @property
+    def ignored(self) -> int:
+        """How many messages were counted as such since this was asked last."""
+        return self.ledger.take().tallies.get((Count.FEEDBACK, "ignored"), 0)
 
 
 @pytest_asyncio.fixture
@@ -103,7 +120,7 @@ async def test_a_signature_that_does_not_fit_is_refused(world: World, door: Door
 
 async def test_raw_delivery_is_refused(world: World, door: Door) -> None:
     with pytest.raises(BadRequest, match="signature"):
-        await door.take(signed(bounced(world)), **{"x-amz-sns-rawdelivery": "true"})
+        await door.take(signed(bounced(world)), {"x-amz-sns-rawdelivery": "true"})
 
 
 async def test_a_body_above_the_limit_is_refused(door: Door) -> None:
@@ -158,6 +175,36 @@ async def test_a_removed_subscription_is_noticed(world: World, door: Door) -> No
     assert ("lost", None) == (topic.state, topic.subscription_arn)
     assert topic.due_at is not None
     assert [] == door.confirmer.confirmed
+
+
+async def test_a_removal_that_is_told_again_later_is_ignored(world: World, door: Door) -> None:
+    """Who owns the topic keeps the signed message of one removal, and sends it again once we have subscribed anew."""
+    told = signed(confirmation("UnsubscribeConfirmation", TopicArn=world.topic_arn))
+    await door.take(told)
+    await door.take(told)  # known already
+    await door.take(signed(confirmation(TopicArn=world.topic_arn)))
+    await door.take(told)
+
+    assert "confirmed" == (await topic_of(world)).state
+    assert 2 == door.ignored
+
+
+async def test_a_removal_after_the_confirmation_is_noticed(world: World, door: Door, db: Database) -> None:
+    await wait_for_confirmation(world)
+    await door.take(signed(confirmation(TopicArn=world.topic_arn)))
+    later = await database_time(db, world.owner) + timedelta(minutes=1)
+    told = confirmation("UnsubscribeConfirmation", TopicArn=world.topic_arn, Timestamp=later.isoformat())
+    await door.take(signed(told), now=later)
+
+    assert ("lost", 0) == ((await topic_of(world)).state, door.ignored)
+
+
+@pytest.mark.parametrize(("age", "state"), [(timedelta(minutes=59), "lost"), (timedelta(minutes=61), "confirmed")])
+async def test_a_removal_that_is_an_hour_old_is_ignored(world: World, door: Door, age: timedelta, state: str) -> None:
+    told = signed(confirmation("UnsubscribeConfirmation", TopicArn=world.topic_arn))
+    await door.take(told, now=NOW + age)
+
+    assert state == (await topic_of(world)).state
 
 
 async def test_neither_tokens_nor_payloads_are_logged_or_answered(world: World, door: Door) -> None:

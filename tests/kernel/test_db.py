@@ -29,10 +29,12 @@ async def test_an_error_of_a_statement_does_not_show_its_parameters(committed_db
         "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$",
         "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '57014'; END $$",
         "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53300'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '58030'; END $$",
+        "DO $$ BEGIN SET LOCAL transaction_read_only = on; CREATE TABLE x (); END $$",
     ],
 )
 async def test_trouble_that_passes_is_unavailable(committed_db: Database, statement: str) -> None:
-    """A lock that is not had in time, a deadlock, a statement that was cut off, no connection left: try again."""
+    """A lock not had in time, a deadlock, a statement cut off, no connection left, a broken disk, a standby."""
     with pytest.raises(Unavailable):
         async with committed_db.begin(NOBODY) as session:
             await session.execute(text(statement))

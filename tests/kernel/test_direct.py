@@ -200,3 +200,13 @@ async def test_a_statement_is_one_round_trip(make: Make) -> None:
         await pid_of(line)
 
     assert 3 == ROUND_TRIPS.count - before
+
+
+async def test_a_server_that_only_reads_is_unavailable_and_asked_for_anew(make: Make) -> None:
+    """After a failover the connection may still lead to what is a standby now."""
+    line = make(settings={"default_transaction_read_only": "on"})
+    before = await pid_of(line)
+    with pytest.raises(Unavailable):
+        await line.fetch("INSERT INTO levels (name, label, value) VALUES ('x', 'x', 1)")
+
+    assert before != await pid_of(line)

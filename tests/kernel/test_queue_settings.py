@@ -41,3 +41,25 @@ def test_without_any_there_is_none() -> None:
 def test_what_names_no_queue_is_said_at_the_start(text: str) -> None:
     with pytest.raises(SettingsError, match="BROKER_FEEDBACK_QUEUES must be like"):
         load({**NEEDED, "BROKER_FEEDBACK_QUEUES": text})
+
+
+def test_events_have_queues_of_their_own() -> None:
+    url = URL.format("eu-west-1")
+    found = load({**NEEDED, "BROKER_FEEDBACK_QUEUES": f"eu-west-1={url}", "BROKER_EVENT_QUEUES": f"eu-west-1={url}2"})
+
+    assert ("eu-west-1", False) == (found.queues["eu-west-1"].label, found.queues["eu-west-1"].events)
+    events = found.queues_of_events["eu-west-1"]
+    assert ("eu-west-1 events", True, f"{url}2") == (events.label, events.events, events.url)
+
+
+@pytest.mark.parametrize("sns", [URL.format("eu-west-1"), "http://localhost/123456789012/feedback"])
+def test_a_queue_that_sns_may_send_to_is_never_read_as_one_of_events(sns: str) -> None:
+    """Whatever host its URL names."""
+    events = URL.format("eu-west-1")
+    with pytest.raises(SettingsError, match="BROKER_EVENT_QUEUES names"):
+        load({**NEEDED, "BROKER_FEEDBACK_QUEUES": f"eu-west-1={sns}", "BROKER_EVENT_QUEUES": f"eu-west-1={events}"})
+
+
+def test_a_bad_queue_of_events_is_said_by_its_name() -> None:
+    with pytest.raises(SettingsError, match="BROKER_EVENT_QUEUES must be like"):
+        load({**NEEDED, "BROKER_EVENT_QUEUES": "eu-west-1"})
