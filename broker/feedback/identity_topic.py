@@ -10,6 +10,8 @@ from broker.errors import Refused, Unavailable
 from broker.feedback import slots
 from broker.feedback.children import concerned
 from broker.feedback.handling import Checked, RouteWork, Settled, TenantTopic, Unfinished
+from broker.feedback.holders import to_put_back
+from broker.feedback.other_routes import Approved, OtherRoutes, without
 from broker.feedback.owners_topics import Heard, OwnersTopics
 from broker.feedback.slots import Slots
 from broker.feedback.views import RouteState
@@ -43,9 +45,10 @@ class _Look(msgspec.Struct, frozen=True):
 class IdentityTopic:
     """Sets what is empty, listens to what is taken, and leaves alone what is somebody else's."""
 
-    def __init__(self, ses: OwnersSes, topics: OwnersTopics) -> None:
+    def __init__(self, ses: OwnersSes, topics: OwnersTopics, others: OtherRoutes) -> None:
         self._ses = ses
         self._topics = topics
+        self._others = others
 
     async def check(self, work: RouteWork) -> Checked:
         """Sets empty slots, tells first what SES has dropped, subscribes to the owner's own topics, reads back."""
@@ -66,7 +69,7 @@ class IdentityTopic:
         names = (work.identity, *concerned(work.identity, work.beside.children, work.from_addresses))
         before = await self._look(access, names)
         lost = slots.lost(work.found.get("identities", {}), before.slots)
-        previous = _previous(work, before, ours)
+        previous = _previous(work, before, ours, await self._others.foreign(work, before.slots, ours=ours))
         if lost and "lost" not in work.found:
             # Told before it is put back: a crash in between would leave nothing to tell of.
             found = _found(before, ours, ()) | {"lost": lost}
@@ -127,10 +130,12 @@ class IdentityTopic:
             return []
         notes: list[str] = []
         done = 0
+        foreign = await self._others.foreign(work, previous, ours=ours)
         for name, (current, _) in (await self._ses.notifications_of(access, names)).items():
             for kind in (kind for kind in slots.KINDS if current.get(kind) == ours):
+                before = to_put_back(kind, previous[name].get(kind), foreign.get(name, ()))
                 try:
-                    notes += await self._restore(access, name, kind, previous[name].get(kind))
+                    notes += await self._restore(access, name, kind, before)
                 except Unavailable as error:
                     if done:
                         raise Unfinished from error
@@ -160,12 +165,12 @@ CANNOT_PUT_BACK = (
 GIVE_UP = "The owner removes the connection: the route then ends, and the settings stay as they are in SES."
 
 
-def _previous(work: RouteWork, before: _Look, ours: str) -> dict[str, dict[str, str | None]]:
+def _previous(work: RouteWork, before: _Look, ours: str, foreign: Approved) -> dict[str, dict[str, str | None]]:
     """What was recorded stays; an identity that is new to the route is recorded as it was found."""
     recorded = slots.by_identity(work.previous or {}, work.identity)
     inherited = work.beside.inherited
     found = {name: slots.before_ours(each, ours, inherited.get(name, {})) for name, each in before.slots.items()}
-    return found | recorded
+    return {name: without(each, foreign.get(name, ())) for name, each in found.items()} | recorded
 
 
 def _taken(look: _Look, ours: str) -> list[str]:

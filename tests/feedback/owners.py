@@ -14,6 +14,7 @@ from broker.feedback import routes
 from broker.feedback.handling import Handler
 from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.models import Route, Topic
+from broker.feedback.other_routes import OtherRoutes
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.views import RouteKind
 from broker.identities.models import Identity
@@ -77,10 +78,15 @@ class Ses:
 
 async def run(world: World, ses: Ses, settings: Settings) -> Route:
     """Makes the first grant's route due, works on it until there is nothing more to do at once, and shows it."""
-    handlers: Mapping[RouteKind, Handler] = {
-        RouteKind.identity_topic: IdentityTopic(ses, OwnersTopics(ses, lambda _region: ("https", PUBLIC)))
-    }
-    return await run_with(world, handlers, settings)
+    return await run_with(world, handlers_of(world, ses), settings)
+
+
+def handlers_of(
+    world: World, ses: Ses, *, where: tuple[str, str] | None = ("https", PUBLIC)
+) -> Mapping[RouteKind, Handler]:
+    """The handlers of a broker that is reached at `where`, as SNS names it."""
+    topics = OwnersTopics(ses, lambda _region: where)
+    return {RouteKind.identity_topic: IdentityTopic(ses, topics, OtherRoutes(world.db.as_role(Role.WORKER)))}
 
 
 async def run_with(world: World, handlers: Mapping[RouteKind, Handler], settings: Settings) -> Route:

@@ -9,10 +9,8 @@ from broker.connections.models import Connection
 from broker.db import Role
 from broker.errors import Refused
 from broker.feedback import routes
-from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.models import Route
-from broker.feedback.owners_topics import OwnersTopics
-from broker.feedback.views import RouteKind
+from broker.ids import new_id
 from broker.settings import Settings
 from tests.feedback.conftest import World, route_of
 from tests.feedback.owners import (
@@ -22,12 +20,15 @@ from tests.feedback.owners import (
     Ses,
     change_route,
     drop_second,
+    handlers_of,
     name_of,
     now_of,
     remove,
     run,
     topics_of,
 )
+
+EX = "arn:aws:sns:eu-west-1:222222222222:ex-delegates-topic"
 
 
 async def test_removing_puts_back_what_was_there(world: World, settings: Settings) -> None:
@@ -57,7 +58,7 @@ async def test_the_last_of_several_routes_puts_back_what_the_first_found(world: 
     await run(world, ses, settings)
     ses.slots["bounce"] = None
     await run(world, ses, settings)
-    handlers = {RouteKind.identity_topic: IdentityTopic(ses, OwnersTopics(ses, lambda _region: None))}
+    handlers = handlers_of(world, ses)
     second = (await route_of(world, world.second_grant_id)).id
     worker = world.db.as_role(Role.WORKER)
 
@@ -137,3 +138,53 @@ async def test_without_a_connection_removing_ends_with_an_honest_reason(world: W
 
     assert ("removed", None) == (route.state, route.due_at)
     assert "connection was removed before the route was" in (route.reason or "")
+
+
+async def _approve(world: World, topic: str, **values: Any) -> None:
+    """A topic of another delegate's on the identity, with the owner's yes."""
+    asked = {"bounce": {"topic_arn": topic}, "decision": {"at": "2026-01-01T00:00:00Z", "replace": False}}
+    async with world.db.begin(world.owner) as session:
+        session.add(
+            Route(
+                id=new_id(),
+                tenant_id=world.owner.tenant,
+                delegate_id=world.second.tenant,
+                grant_id=world.second_grant_id,
+                identity_id=world.identity_id,
+                kind="foreign_topic",
+                made_by="delegate",
+                settings=asked,
+                **{"state": "configured"} | values,
+            )
+        )
+
+
+async def test_a_delegates_topic_is_not_recorded_as_what_was_there(world: World, settings: Settings) -> None:
+    """It would hear of all mail of the identity again, with no route on record."""
+    await _approve(world, EX)
+    ses = Ses({"bounce": EX, "complaint": OTHER, "delivery": None})
+    route = await run(world, ses, settings)
+
+    assert {name_of(world): {"bounce": None, "complaint": OTHER, "delivery": None}} == route.previous
+
+
+async def test_a_topic_of_a_delegate_whose_route_has_gone_is_not_put_back(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses()
+    await run(world, ses, settings)
+    await change_route(world, previous={name_of(world): EMPTY | {"bounce": EX, "complaint": OTHER}})
+    await _approve(world, EX, state="removed", wanted=False)
+    await remove(world, ses, settings)
+
+    assert {"bounce": None, "complaint": OTHER, "delivery": None} == ses.slots
+
+
+async def test_a_topic_of_a_delegate_whose_route_stands_is_put_back(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses()
+    await run(world, ses, settings)
+    await change_route(world, previous={name_of(world): EMPTY | {"bounce": EX}})
+    await _approve(world, EX)
+    await remove(world, ses, settings)
+
+    assert EMPTY | {"bounce": EX} == ses.slots
