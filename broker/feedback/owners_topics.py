@@ -51,16 +51,22 @@ class OwnersTopics:
         self._listening = listening
 
     async def listen(self, work: RouteWork, access: RoleAccess, topics: Sequence[str]) -> Heard:
-        """Subscribes to each of these topics that can be; one that is new waits for the next run to be known first."""
+        """Subscribes to each of these topics that can be; one that is new waits for the next run to be known first.
+
+        One that could not be known is asked about again at the next check, and not before.
+        """
         why_not: dict[str, str] = {}
         known: list[TenantTopic] = []
         fresh = False
+        unknown = frozenset(work.found.get("unknown", ()))
         for arn in topics:
             reason = await self._why_not(access, arn)
             if reason is None:
                 subscription = None
                 if arn in work.beside.owner_topics:
                     reason, subscription = await self._subscribe(access, arn)
+                elif arn in unknown:
+                    reason = slots.ANOTHERS
                 else:
                     fresh, reason = True, slots.UNCONFIRMED
                 known.append(TenantTopic(arn=arn, tenant_id=work.owner_id, subscription_arn=subscription))

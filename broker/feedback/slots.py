@@ -84,6 +84,7 @@ def out_of_reach(topic_arn: str, *, account_id: str, region: str) -> str | None:
 ENCRYPTED = "which is encrypted with the AWS-managed key alias/aws/sns, so SES cannot publish to it"
 GONE = "which no longer exists"
 NOT_ADMITTED = "which the owner's role does not let the broker subscribe to"
+ANOTHERS = "which the broker hears already in another way, for a configuration set or for another tenant"
 UNCONFIRMED = "which SNS has yet to confirm to the broker"
 
 LEAVE_IT = "Leave it: feedback of this kind does not come through the broker; the grant itself is not affected."
