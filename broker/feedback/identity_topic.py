@@ -72,7 +72,7 @@ class IdentityTopic:
         previous = _previous(work, before, ours, await self._others.foreign(work, before.slots, ours=ours))
         if lost and "lost" not in work.found:
             # Told before it is put back: a crash in between would leave nothing to tell of.
-            found = _found(before, ours, ()) | {"lost": lost}
+            found = _found(before, ours, _kept(work)) | {"lost": lost}
             reason = slots.why_lost(lost)
             return Checked(state=RouteState.broken, reason=reason, previous=previous, found=found, unfinished=True)
         refused = await self._set(access, before, ours)
@@ -81,8 +81,32 @@ class IdentityTopic:
         to_set = any(slots.plan(current, ours).free for current in before.slots.values())
         after = await self._look(access, names) if to_set else before
         _expect_set(after, ours, refused)
-        heard = await self._topics.listen(work, access, _taken(after, ours))
-        return _told(work, after, ours, refused, heard, previous)
+        taken = _taken(after, ours)
+        heard = await self._topics.listen(work, access, taken)
+        told = _told(work, after, ours, refused, heard, previous)
+        return await self._leave(work, access, told, kept=frozenset(_kept(work)) & frozenset(taken))
+
+    async def _leave(self, work: RouteWork, access: RoleAccess, told: Checked, *, kept: frozenset[str]) -> Checked:
+        """Ends the subscriptions to topics that no slot holds any more, unless another route comes through them.
+
+        In two steps: first it is on paper that they are to be left, then they are. So of two routes that leave one
+        topic at the same time neither relies on the other.
+        """
+        heard = frozenset(topic.arn for topic in told.more_topics) | kept
+        leaving = [arn for arn in _kept(work) if arn not in heard]
+        now = [arn for arn in leaving if arn in work.found.get("leaving", ())]
+        needed = await self._others.needed(work, now) if now else frozenset()
+        forget = tuple(arn for arn in now if arn not in needed)
+        notes = [note for arn in forget for note in await self._topics.leave(work, access, arn)]
+        later = [arn for arn in leaving if arn not in now]
+        found = dict(told.found or {}) | {"topics": sorted(heard | frozenset(later))}
+        return msgspec.structs.replace(
+            told,
+            reason=" ".join(filter(None, (told.reason, *notes))) or None,
+            found=found | {"leaving": later} if later else found,
+            forget=forget,
+            unfinished=told.unfinished or bool(later),
+        )
 
     async def _look(self, access: RoleAccess, names: Sequence[str]) -> _Look:
         found = await self._ses.notifications_of(access, names)
@@ -117,7 +141,7 @@ class IdentityTopic:
         if work.owner is None:
             return Checked(state=RouteState.broken, reason=CANNOT_PUT_BACK, choices=(slots.CONNECT, GIVE_UP))
         notes = await self._put_back(work, work.owner)
-        forget = tuple(arn for arn in work.found.get("topics", ()) if arn not in work.beside.needed_topics)
+        forget = tuple(arn for arn in _kept(work) if arn not in work.beside.needed_topics)
         for arn in forget:
             notes += await self._topics.leave(work, work.owner, arn)
         return Checked(state=RouteState.removed, reason=" ".join(notes) or None, found={}, forget=forget)
@@ -171,6 +195,11 @@ def _previous(work: RouteWork, before: _Look, ours: str, foreign: Approved) -> d
     inherited = work.beside.inherited
     found = {name: slots.before_ours(each, ours, inherited.get(name, {})) for name, each in before.slots.items()}
     return {name: without(each, foreign.get(name, ())) for name, each in found.items()} | recorded
+
+
+def _kept(work: RouteWork) -> tuple[str, ...]:
+    """The owner's topics that we came to listen to and have not left since."""
+    return tuple(work.found.get("topics", ()))
 
 
 def _taken(look: _Look, ours: str) -> list[str]:

@@ -29,6 +29,7 @@ from tests.feedback.owners import (
 )
 
 EX = "arn:aws:sns:eu-west-1:222222222222:ex-delegates-topic"
+OTHER_OWN = f"{TAKEN}-too"
 
 
 async def test_removing_puts_back_what_was_there(world: World, settings: Settings) -> None:
@@ -188,3 +189,63 @@ async def test_a_topic_of_a_delegate_whose_route_stands_is_put_back(world: World
     await remove(world, ses, settings)
 
     assert EMPTY | {"bounce": EX} == ses.slots
+
+
+async def test_a_topic_that_the_owner_took_out_of_the_slots_is_left(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    await run(world, ses, settings)
+    ses.slots = dict(EMPTY)
+    route = await run(world, ses, settings)
+
+    assert [f"{TAKEN}:1"] == ses.unsubscribed
+    assert ({}, []) == (await topics_of(world), route.found["topics"])
+    assert ("configured", world.topic_id) == (route.state, route.topic_id)
+
+
+async def test_a_topic_is_left_when_ses_dropped_ours_at_the_same_time(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    ses = Ses({"bounce": TAKEN, "complaint": None, "delivery": None})
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    await run(world, ses, settings)
+    ses.slots = dict(EMPTY)
+    await run(world, ses, settings)
+    await run(world, ses, settings)
+
+    assert ([f"{TAKEN}:1"], {}) == (ses.unsubscribed, await topics_of(world))
+
+
+async def test_a_topic_that_changed_for_another_is_left_and_the_other_listened_to(
+    world: World, settings: Settings
+) -> None:
+    await drop_second(world)
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}, OTHER_OWN: {}}, True
+    await run(world, ses, settings)
+    ses.slots = dict.fromkeys(EMPTY, OTHER_OWN)
+    await run(world, ses, settings)
+
+    assert ([f"{TAKEN}:1"], {OTHER_OWN: "confirmed"}) == (ses.unsubscribed, await topics_of(world))
+
+
+async def test_the_last_of_two_routes_leaves_a_topic(world: World, settings: Settings) -> None:
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    handlers = handlers_of(world, ses)
+    second = (await route_of(world, world.second_grant_id)).id
+
+    async def work_on_second() -> None:
+        for _ in range(2):
+            async with world.db.begin(world.owner) as session:
+                await session.execute(update(Route).where(Route.id == second).values(due_at=await now_of(world)))
+            await routes.run(world.db.as_role(Role.WORKER), handlers, settings, only=[second])
+
+    await run(world, ses, settings)
+    await work_on_second()
+    ses.slots = dict(EMPTY)
+    await run(world, ses, settings)
+    assert [] == ses.unsubscribed
+    await work_on_second()
+
+    assert ([f"{TAKEN}:1"], {}) == (ses.unsubscribed, await topics_of(world))
