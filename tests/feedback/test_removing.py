@@ -18,6 +18,7 @@ from tests.feedback.owners import (
     OTHER,
     TAKEN,
     Ses,
+    add_child,
     change_route,
     drop_second,
     handlers_of,
@@ -249,3 +250,26 @@ async def test_the_last_of_two_routes_leaves_a_topic(world: World, settings: Set
     await work_on_second()
 
     assert ([f"{TAKEN}:1"], {}) == (ses.unsubscribed, await topics_of(world))
+
+
+async def test_what_cannot_be_put_back_beneath_is_named_to_the_owner_alone(world: World, settings: Settings) -> None:
+    await drop_second(world)
+    boss = await add_child(world, f"boss@{name_of(world)}")
+
+    class Strict(Ses):
+        async def set_notification_topic(
+            self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None
+        ) -> None:
+            if topic_arn == OTHER:
+                raise Refused(f"SNS topic <{OTHER}> does not exist.", code="InvalidParameterValue")
+            await super().set_notification_topic(access, identity, kind, topic_arn)
+
+    ses = Strict()
+    ses.others = {boss: dict(EMPTY)}
+    await run(world, ses, settings)
+    await change_route(world, previous={name_of(world): EMPTY, boss: EMPTY | {"bounce": OTHER}})
+    route = await remove(world, ses, settings)
+
+    expected = f"What one identity beneath {name_of(world)} had before could not be put back, so it is empty."
+    assert ("removed", expected, EMPTY) == (route.state, route.reason, ses.others[boss])
+    assert boss in route.found["not_put_back"]

@@ -10,7 +10,16 @@ from broker.db import Role
 from broker.feedback import routes
 from broker.feedback.handling import Checked, RouteWork
 from broker.feedback.models import Topic
-from broker.feedback.slots import ADMIT_IT, ANOTHERS, CLEAR_IT, LEAVE_IT, OTHER_KEY, OTHER_ROUTE
+from broker.feedback.slots import (
+    ADMIT_IT,
+    ANOTHERS,
+    CLEAR_IT,
+    LEAVE_IT,
+    NO_ADDRESS,
+    OTHER_KEY,
+    OTHER_ROUTE,
+    SET_ADDRESS,
+)
 from broker.feedback.views import RouteKind, RouteState
 from broker.settings import Settings
 from tests.feedback.conftest import World, route_of
@@ -22,10 +31,12 @@ from tests.feedback.owners import (
     TAKEN,
     Ses,
     change_route,
+    handlers_of,
     know_topic,
     name_of,
     now_of,
     run,
+    run_with,
     topics_of,
 )
 
@@ -167,3 +178,15 @@ async def test_steps_that_never_end_are_taken_ever_more_slowly(world: World, set
         gaps.append(round((route.due_at - await now_of(world)).total_seconds()))
 
     assert [1, 1, 1, 1, 2, 4, 8] == gaps
+
+
+async def test_without_an_address_for_https_the_reason_is_true_and_there_are_choices(
+    world: World, settings: Settings
+) -> None:
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    route = await run_with(world, handlers_of(world, ses, where=None), settings)
+
+    assert ("pending", [], {}) == (route.state, ses.subscribed, await topics_of(world))
+    assert NO_ADDRESS in (route.reason or "")
+    assert [SET_ADDRESS, LEAVE_IT, CLEAR_IT, OTHER_ROUTE] == route.choices

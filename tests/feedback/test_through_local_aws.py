@@ -210,7 +210,7 @@ async def work_until_rest(world: World, here: Here) -> Route:
         await work_on_route(world, here)
         route = await route_of(world, world.grant_id)
         now = await database_time(world.db, world.owner)
-        if route.attempts or route.due_at is None or route.due_at - now > timedelta(seconds=2):
+        if route.due_at is None or route.due_at - now > timedelta(seconds=2):
             break
     return route
 
