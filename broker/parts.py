@@ -26,6 +26,7 @@ from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.legacy import Legacy
+from broker.feedback.other_routes import OtherRoutes
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.poller import Poller, polling
 from broker.feedback.receive import Receiver
@@ -94,7 +95,7 @@ class Parts:
         where = partial(topics.over_https, settings)
         self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.route_handlers: Mapping[RouteKind, Handler] = {
-            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where)),
+            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where), OtherRoutes(self.worker)),
             RouteKind.foreign_topic: ForeignTopic(self.worker, self.notifications),
             RouteKind.legacy: Legacy(self.worker, self.notifications),
             RouteKind.configuration_set: ConfigurationSets(

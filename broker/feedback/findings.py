@@ -36,6 +36,9 @@ async def write(
         route.previous = dict(found.previous)
     if found.found is not None:
         route.found = dict(found.found)
+    unknown = sorted(arn for arn, topic_id in ids.items() if topic_id is None)
+    if unknown:
+        route.found = {**route.found, "unknown": unknown}
     route.choices = list(found.choices)
     was_set = route.configured_at is not None
     route.configured_at = (route.configured_at or now) if found.state in WORKING else None
@@ -111,15 +114,15 @@ def _serving(route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID |
     """The topic that the route is heard by."""
     if found.state is RouteState.removed:
         return None
-    if found.topic is not None:
-        return ids[found.topic.arn]
+    if found.topic is not None and (topic_id := ids[found.topic.arn]) is not None:
+        return topic_id
     if route.kind == RouteKind.identity_topic:
         return loaded.broker_topic_id or route.topic_id
     return route.topic_id
 
 
 async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *, region: str) -> UUID | None:
-    """The id of a tenant's topic, None when its ARN is another tenant's already."""
+    """The id of a tenant's topic, None when its ARN is another tenant's already or is known in another role."""
     confirmed = topic.subscription_arn is not None
     fresh = insert(Topic).values(
         id=new_id(),
@@ -134,7 +137,11 @@ async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *
     )
     await session.execute(fresh.on_conflict_do_nothing())
     mine = (Topic.arn == topic.arn, Topic.tenant_id == topic.tenant_id, Topic.source == "tenant_topic")
-    row = (await session.scalars(select(Topic).where(*mine).with_for_update())).one_or_none()
+    # The topic of a configuration set is trusted for other mail than one that an owner's slot holds, and the other
+    # way round; it is in the hands of another route.
+    of_set = Topic.configuration_set.is_not(None)
+    same_role = of_set if topic.configuration_set is not None else ~of_set
+    row = (await session.scalars(select(Topic).where(*mine, same_role).with_for_update())).one_or_none()
     if row is not None and confirmed:
         row.state, row.reason, row.subscription_arn = "confirmed", None, topic.subscription_arn
     elif row is not None and row.state == "confirmed":

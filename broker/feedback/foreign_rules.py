@@ -133,7 +133,7 @@ def to_decide(case: Case, look: Look) -> Checked:
     held = {name: _expected(case, name, look.get(name)) for name in case.names}
     why = holders.conflict(work.identity, held[work.identity])
     beneath = {name: _words(kinds) for name, kinds in held.items() if name != work.identity}
-    partial = slots.why_partial({}, {name: kinds for name, kinds in beneath.items() if kinds})
+    partial = slots.why_partial({}, {name: kinds for name, kinds in beneath.items() if kinds}, work.identity)
     reason = ASKED.format(kinds=listed(tuple(case.asked.wanted)), identity=listed(case.names))
     some = any(beneath.values())
     offers = [*((APPROVE,) if not why else ()), *((REPLACE,) if why or some else ()), DECLINE]
@@ -159,7 +159,7 @@ def judged(case: Case, look: Look, refused: Mapping[str, str]) -> Checked:
     taken = {name: _taken(case, name, kinds) for name, kinds in held.items()}
     why = _in_the_way(case, taken[own])
     beneath = {name: kinds for name in look if name != own and (kinds := _words(taken[name]) | _gone(case, name))}
-    partial = slots.why_partial(refused, beneath) if refused or beneath else None
+    partial = slots.why_partial(refused, beneath, own) if refused or beneath else None
     replaceable = any(taken.values())
     offers = [*((REPLACE,) if replaceable else ()), *((ADMIT,) if refused else ()), REMOVE]
     return Checked(

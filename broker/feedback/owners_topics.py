@@ -51,16 +51,25 @@ class OwnersTopics:
         self._listening = listening
 
     async def listen(self, work: RouteWork, access: RoleAccess, topics: Sequence[str]) -> Heard:
-        """Subscribes to each of these topics that can be; one that is new waits for the next run to be known first."""
+        """Subscribes to each of these topics that can be; one that is new waits for the next run to be known first.
+
+        One that could not be known is asked about again at the next check, and not before.
+        """
         why_not: dict[str, str] = {}
         known: list[TenantTopic] = []
         fresh = False
+        unknown = frozenset(work.found.get("unknown", ()))
+        where = self._listening(access.region)
         for arn in topics:
             reason = await self._why_not(access, arn)
-            if reason is None:
+            if reason is None and where is None:
+                reason = slots.NO_ADDRESS
+            elif reason is None and where is not None:
                 subscription = None
                 if arn in work.beside.owner_topics:
-                    reason, subscription = await self._subscribe(access, arn)
+                    reason, subscription = await self._subscribe(access, arn, where)
+                elif arn in unknown:
+                    reason = slots.ANOTHERS
                 else:
                     fresh, reason = True, slots.UNCONFIRMED
                 known.append(TenantTopic(arn=arn, tenant_id=work.owner_id, subscription_arn=subscription))
@@ -78,11 +87,8 @@ class OwnersTopics:
             return slots.GONE if error.code.startswith("NotFound") else slots.NOT_ADMITTED
         return slots.ENCRYPTED if attributes.get("KmsMasterKeyId", "").endswith(AWS_MANAGED_KEY) else None
 
-    async def _subscribe(self, access: RoleAccess, arn: str) -> tuple[str | None, str | None]:
+    async def _subscribe(self, access: RoleAccess, arn: str, where: tuple[str, str]) -> tuple[str | None, str | None]:
         """Why it does not reach us, and the subscription's ARN."""
-        where = self._listening(access.region)
-        if where is None:
-            return slots.UNCONFIRMED, None
         try:
             subscription = await self._sns.subscribe(access, arn, *where)
         except Refused:

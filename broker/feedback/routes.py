@@ -22,6 +22,7 @@ LEASE = timedelta(seconds=60)
 AT_ONCE = 10
 FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=15)
 SOON = timedelta(seconds=1)
+STEPS = 4  # as many as are taken one after another before each further one waits twice as long
 
 logger = log.get(__name__)
 
@@ -49,7 +50,8 @@ async def _check(db: Database, handlers: Handlers, settings: Settings, claimed: 
     loaded = await load(db, claimed)
     outcome = await _outcome(handlers, loaded, every=settings.identity_check_every)
     if outcome.failed:
-        again_in = back_off(claimed.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
+        steps = STEPS if outcome.found is not None and outcome.found.unfinished else 1
+        again_in = back_off(max(claimed.attempts + 1 - steps, 1), first=FIRST_RETRY, most=LONGEST_RETRY)
         outcome = msgspec.structs.replace(outcome, again_in=again_in)
     await _settle(db, settings, claimed, loaded, outcome=outcome)
 
@@ -69,7 +71,7 @@ async def _outcome(handlers: Handlers, loaded: Loaded, *, every: timedelta) -> _
     if found.state is RouteState.removed:
         return _Outcome(found)
     if found.unfinished:
-        return _Outcome(found, SOON)
+        return _Outcome(found, failed=True)  # a step that says so for ever would spend the account's calls on it
     # What could not be removed is tried again like what failed, until it is.
     return _Outcome(found, min(found.again_in or every, every), failed=not loaded.wanted)
 

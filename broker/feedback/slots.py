@@ -58,9 +58,19 @@ def named(kinds: Sequence[str]) -> str:
     return " and ".join((", ".join(kinds[:-1]), kinds[-1])) if len(kinds) > 1 else kinds[0]
 
 
-def listed(slots: Mapping[str, Sequence[str]]) -> str:
-    """`the bounce and complaint notifications of example.com, and …`."""
-    return ", and ".join(f"the {named(kinds)} notifications of {name}" for name, kinds in sorted(slots.items()))
+def beneath(number: int, identity: str) -> str:
+    """`one identity beneath example.com`. Both parties read it: the names of the owner's others are for the owner."""
+    return f"one identity beneath {identity}" if number == 1 else f"{number} identities beneath {identity}"
+
+
+def listed(slots: Mapping[str, Sequence[str]], identity: str) -> str:
+    """`the bounce and complaint notifications of example.com, and those of …`, naming the grant's identity only."""
+    others = {name: kinds for name, kinds in slots.items() if name != identity}
+    all_kinds = [kind for kind in KINDS if any(kind in kinds for kinds in others.values())]
+    parts = [f"the {named(slots[identity])} notifications of {identity}"] if identity in slots else []
+    if others:
+        parts.append(f"the {named(all_kinds)} notifications of {beneath(len(others), identity)}")
+    return ", and ".join(parts)
 
 
 def out_of_reach(topic_arn: str, *, account_id: str, region: str) -> str | None:
@@ -84,6 +94,8 @@ def out_of_reach(topic_arn: str, *, account_id: str, region: str) -> str | None:
 ENCRYPTED = "which is encrypted with the AWS-managed key alias/aws/sns, so SES cannot publish to it"
 GONE = "which no longer exists"
 NOT_ADMITTED = "which the owner's role does not let the broker subscribe to"
+ANOTHERS = "which the broker hears already in another way, for a configuration set or for another tenant"
+NO_ADDRESS = "which SNS delivers to the broker over HTTPS only, and the operator has not set BROKER_PUBLIC_URL for that"
 UNCONFIRMED = "which SNS has yet to confirm to the broker"
 
 LEAVE_IT = "Leave it: feedback of this kind does not come through the broker; the grant itself is not affected."
@@ -92,6 +104,10 @@ OTHER_ROUTE = "The delegate makes a route of the kind configuration_set, which n
 ADMIT_IT = (
     "The owner adds sns:Subscribe and sns:GetTopicAttributes to the role, as in the connection's template; the broker "
     "then listens to the topic that is there and leaves the setting as it is."
+)
+SET_ADDRESS = (
+    "The operator sets BROKER_PUBLIC_URL, at which SNS delivers the topics of owners: they do not come through the "
+    "broker's queue."
 )
 OTHER_KEY = (
     "The owner turns the topic's encryption off, or uses a key of its own that admits ses.amazonaws.com; the broker "
@@ -107,16 +123,18 @@ NO_TOPIC_YET = "The broker's topic in this Region is still being confirmed by SN
 NO_TOPIC_NOW = "SNS no longer delivers the broker's topic in this Region to us; it has been asked to do so again."
 
 
-def why_taken(taken: Mapping[str, Mapping[str, str]]) -> str:
+def why_taken(taken: Mapping[str, Mapping[str, str]], identity: str) -> str:
     """A sentence for each reason why slots of somebody else do not reach us; `taken`: identity → kind → reason.
 
-    Both parties read it, so it does not name the other topic: that is in the route's `previous`, for the owner.
+    Both parties read it, so it names neither the other topic, which is in the route's `previous`, nor an identity
+    beneath the grant's, which are in `found`; both are for the owner.
     """
     grouped: dict[str, dict[str, list[str]]] = {}
     for name, kinds in taken.items():
         for kind, reason in kinds.items():
             grouped.setdefault(reason, {}).setdefault(name, []).append(kind)
-    return " ".join(_capital(f"{listed(slots)} go to another topic, {why}.") for why, slots in sorted(grouped.items()))
+    sentences = [f"{listed(slots, identity)} go to another topic, {why}." for why, slots in sorted(grouped.items())]
+    return " ".join(map(_capital, sentences))
 
 
 def choices(reasons: Iterable[str]) -> tuple[str, ...]:
@@ -125,22 +143,35 @@ def choices(reasons: Iterable[str]) -> tuple[str, ...]:
     if not asked or asked == {UNCONFIRMED}:
         return ()
     first = [ADMIT_IT] * (NOT_ADMITTED in asked) + [OTHER_KEY] * (ENCRYPTED in asked)
+    first += [SET_ADDRESS] * (NO_ADDRESS in asked)
     return (*first, LEAVE_IT, CLEAR_IT, OTHER_ROUTE)
 
 
-def why_lost(slots: Mapping[str, Sequence[str]]) -> str:
+def why_lost(slots: Mapping[str, Sequence[str]], identity: str) -> str:
     """SES drops a topic that it could not publish to (SES Developer Guide, configure-sns-notifications)."""
     return (
-        f"SES no longer sends {listed(slots)} to the broker's topic: it drops a topic that it could not publish to "
-        "and sends feedback by e-mail instead, or somebody cleared the setting. It is being set again."
+        f"SES no longer sends {listed(slots, identity)} to the broker's topic: it drops a topic that it could not "
+        "publish to and sends feedback by e-mail instead, or somebody cleared the setting. It is being set again."
     )
 
 
-def why_partial(refused: Mapping[str, str], taken: Mapping[str, Mapping[str, str]]) -> str:
-    """Which of the identities beneath the grant's do not tell us of their mail."""
-    told = [f"SES refused the topic on {name}: {text}" for name, text in sorted(refused.items())]
-    names = ", ".join(sorted({*refused, *taken}))
-    return " ".join([f"Partial: mail from {names} is not covered.", *told, why_taken(taken)]).strip()
+def why_partial(refused: Mapping[str, str], taken: Mapping[str, Mapping[str, str]], identity: str) -> str:
+    """That identities beneath the grant's do not tell us of their mail, without their names."""
+    partial = f"Partial: mail from {beneath(len({*refused, *taken}), identity)} is not covered."
+    told = f"SES refused the topic on {beneath(len(refused), identity)}." if refused else ""
+    return " ".join(filter(None, (partial, told, why_taken(taken, identity))))
+
+
+def not_covered(refused: Mapping[str, str], taken: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Why, by name, for the owner alone."""
+    return {name: why_taken({name: kinds}, name) for name, kinds in taken.items()} | dict(refused)
+
+
+def why_empty(lost: Mapping[str, str], identity: str) -> list[str]:
+    """What could not be put back, by identity, as both parties may read it."""
+    others = len(lost.keys() - {identity})
+    told = f"What {beneath(others, identity)} had before could not be put back, so it is empty."
+    return [text for name, text in lost.items() if name == identity] + [told] * bool(others)
 
 
 def _capital(sentence: str) -> str:

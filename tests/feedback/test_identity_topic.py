@@ -144,7 +144,9 @@ async def test_a_child_that_is_not_covered_makes_the_route_partial(world: World,
 
     assert "configured" == route.state
     assert route.reason is not None
-    assert route.reason.startswith(f"Partial: mail from {child} is not covered.")
+    assert route.reason.startswith(f"Partial: mail from one identity beneath {name_of(world)} is not covered.")
+    assert child not in f"{route.reason} {route.choices}"
+    assert f"The bounce notifications of {child} go to another topic" in route.found["not_covered"][child]
     assert OTHER not in route.reason
     assert "another_topic" == route.found["identities"][child]["bounce"]
     assert LEAVE_IT in route.choices
@@ -167,7 +169,7 @@ async def test_a_child_that_ses_refuses_does_not_stop_the_others(world: World, s
 
     assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
     assert "configured" == route.state
-    assert f"SES refused the topic on {child}: Identity is paused." in (route.reason or "")
+    assert {child: "Identity is paused."} == route.found["not_covered"]
 
 
 async def test_ses_may_ask_to_wait_in_between(world: World, settings: Settings) -> None:
@@ -190,3 +192,31 @@ async def test_ses_may_ask_to_wait_in_between(world: World, settings: Settings) 
 
     assert ("configured", 0) == (route.state, route.attempts)
     assert dict.fromkeys(EMPTY, world.topic_arn) == ses.slots
+
+
+async def test_the_delegate_is_not_told_the_names_of_the_owners_other_identities(
+    world: World, settings: Settings
+) -> None:
+    """Both parties read a route's reason and its events; `found` is for the owner alone."""
+    boss = await add_child(world, f"boss@{name_of(world)}")
+    news = await add_child(world, f"news.{name_of(world)}")
+
+    class Picky(Ses):
+        async def set_notification_topic(
+            self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None
+        ) -> None:
+            if identity == boss:
+                raise Refused(f"Identity <{boss}> does not exist.", code="InvalidParameterValue")
+            await super().set_notification_topic(access, identity, kind, topic_arn)
+
+    ses = Picky()
+    ses.others = {boss: dict(EMPTY), news: dict(EMPTY)}
+    refused = await run(world, ses, settings)
+    ses.others[news]["bounce"] = None
+    await run(world, ses, settings)
+
+    assert f"SES refused the topic on one identity beneath {name_of(world)}." in (refused.reason or "")
+    assert {boss: f"Identity <{boss}> does not exist."} == refused.found["not_covered"]
+    ((_, reason),) = await told(world, world.delegate)
+    assert f"SES no longer sends the bounce notifications of one identity beneath {name_of(world)}" in reason
+    assert not [name for name in (boss, news) if name in f"{refused.reason} {reason}"]

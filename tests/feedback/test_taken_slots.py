@@ -1,13 +1,44 @@
 """Slots that hold a topic of the owner's already: listened to where we may, left alone, explained."""
 
+from datetime import timedelta
+
 import pytest
+from sqlalchemy import select, update
 
 from broker.aws_access import RoleAccess
-from broker.feedback.slots import ADMIT_IT, CLEAR_IT, LEAVE_IT, OTHER_KEY, OTHER_ROUTE
+from broker.db import Role
+from broker.feedback import routes
+from broker.feedback.handling import Checked, RouteWork
+from broker.feedback.models import Topic
+from broker.feedback.slots import (
+    ADMIT_IT,
+    ANOTHERS,
+    CLEAR_IT,
+    LEAVE_IT,
+    NO_ADDRESS,
+    OTHER_KEY,
+    OTHER_ROUTE,
+    SET_ADDRESS,
+)
+from broker.feedback.views import RouteKind, RouteState
 from broker.settings import Settings
-from tests.feedback.conftest import World
+from tests.feedback.conftest import World, route_of
 from tests.feedback.examples import OWNER_ACCOUNT
-from tests.feedback.owners import EMPTY, OTHER, PUBLIC, TAKEN, Ses, name_of, run, topics_of
+from tests.feedback.owners import (
+    EMPTY,
+    OTHER,
+    PUBLIC,
+    TAKEN,
+    Ses,
+    change_route,
+    handlers_of,
+    know_topic,
+    name_of,
+    now_of,
+    run,
+    run_with,
+    topics_of,
+)
 
 
 async def test_a_taken_slot_is_left_alone_and_explained(world: World, settings: Settings) -> None:
@@ -91,3 +122,71 @@ async def test_a_topic_that_cannot_be_listened_to_says_why(
     assert expected in (route.reason or "")
     assert {choice, LEAVE_IT, CLEAR_IT, OTHER_ROUTE} == set(route.choices)
     assert arn not in f"{route.reason} {route.choices} {route.found}"
+
+
+@pytest.mark.parametrize("whose", ["another_tenants", "a_configuration_sets"])
+async def test_a_topic_that_is_known_as_something_else_is_a_reason_and_not_asked_about_for_ever(
+    world: World, settings: Settings, whose: str
+) -> None:
+    """The account may have moved from one tenant to another; each look costs the account's one call a second."""
+    if whose == "another_tenants":
+        await know_topic(world, world.second)
+    else:
+        await know_topic(world, world.owner, configuration_set="news")
+    ses = Ses({"bounce": TAKEN, "complaint": None, "delivery": None})
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    route = await run(world, ses, settings)
+
+    assert route.due_at is not None
+    assert ("pending", []) == (route.state, ses.subscribed)
+    assert ANOTHERS in (route.reason or "")
+    assert {LEAVE_IT, CLEAR_IT, OTHER_ROUTE} == set(route.choices)
+    assert route.due_at - await now_of(world) > timedelta(minutes=1)
+    async with world.db.read(world.second if whose == "another_tenants" else world.owner) as session:
+        kept = await session.execute(select(Topic.state, Topic.subscription_arn).where(Topic.arn == TAKEN))
+        assert ("confirmed", f"{TAKEN}:9") == tuple(kept.one())
+
+
+async def test_it_is_listened_to_once_it_is_nobody_elses(world: World, settings: Settings) -> None:
+    await know_topic(world, world.owner, configuration_set="news")
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    await run(world, ses, settings)
+    async with world.db.begin(world.owner) as session:
+        await session.execute(update(Topic).where(Topic.arn == TAKEN).values(arn=f"{TAKEN}-of-old"))
+    await run(world, ses, settings)
+    route = await run(world, ses, settings)
+
+    assert ("configured", None, "confirmed") == (route.state, route.reason, (await topics_of(world))[TAKEN])
+
+
+async def test_steps_that_never_end_are_taken_ever_more_slowly(world: World, settings: Settings) -> None:
+    class Endless:
+        async def check(self, work: RouteWork) -> Checked:
+            return Checked(state=RouteState.pending, reason="Just a moment.", unfinished=True)
+
+        remove = check
+
+    gaps = []
+    for _ in range(7):
+        await change_route(world, due_at=await now_of(world))
+        mine = [(await route_of(world, world.grant_id)).id]
+        worker = world.db.as_role(Role.WORKER)
+        await routes.run(worker, {RouteKind.identity_topic: Endless()}, settings, only=mine)
+        route = await route_of(world, world.grant_id)
+        assert route.due_at is not None
+        gaps.append(round((route.due_at - await now_of(world)).total_seconds()))
+
+    assert [1, 1, 1, 1, 2, 4, 8] == gaps
+
+
+async def test_without_an_address_for_https_the_reason_is_true_and_there_are_choices(
+    world: World, settings: Settings
+) -> None:
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    route = await run_with(world, handlers_of(world, ses, where=None), settings)
+
+    assert ("pending", [], {}) == (route.state, ses.subscribed, await topics_of(world))
+    assert NO_ADDRESS in (route.reason or "")
+    assert [SET_ADDRESS, LEAVE_IT, CLEAR_IT, OTHER_ROUTE] == route.choices

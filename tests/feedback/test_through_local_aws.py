@@ -23,6 +23,7 @@ from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.ingest import Ingest, Tally
 from broker.feedback.known import KnownTopics
 from broker.feedback.models import Route, Topic
+from broker.feedback.other_routes import OtherRoutes
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
@@ -66,11 +67,12 @@ class Here(msgspec.Struct, frozen=True):
     listener: Endpoint
     seen: list[int]
     broker: Account
+    others: OtherRoutes
 
     @property
     def handlers(self) -> dict[RouteKind, Handler]:
         topics_of_owners = OwnersTopics(self.ses, partial(topics.over_https, self.settings))
-        return {RouteKind.identity_topic: IdentityTopic(self.ses, topics_of_owners)}
+        return {RouteKind.identity_topic: IdentityTopic(self.ses, topics_of_owners, self.others)}
 
     async def take(self, wanted: int) -> None:
         """Hands on what SNS posted since the last time, which is so many messages."""
@@ -100,7 +102,7 @@ async def here(
     await flusher.start()
     verifier = Verifier(Certificates(sns), partition="aws", endpoint_origin=local.url)
     receiver = Receiver(ingest_role(db), KnownTopics(Savepoint(db)), verifier, flusher, sns, body_limit=1_000_000)
-    yield Here(mine, ses, sns, receiver, tallies, listener, [], broker)
+    yield Here(mine, ses, sns, receiver, tallies, listener, [], broker, OtherRoutes(db.as_role(Role.WORKER)))
     await flusher.stop()
     await fetcher.close()
     await aws.close()
@@ -208,7 +210,7 @@ async def work_until_rest(world: World, here: Here) -> Route:
         await work_on_route(world, here)
         route = await route_of(world, world.grant_id)
         now = await database_time(world.db, world.owner)
-        if route.attempts or route.due_at is None or route.due_at - now > timedelta(seconds=2):
+        if route.due_at is None or route.due_at - now > timedelta(seconds=2):
             break
     return route
 
