@@ -98,7 +98,7 @@ class Parts:
             RouteKind.configuration_set: ConfigurationSets(
                 self.sets,
                 TenantTopics(self.aws, self.sts, permissions.session_policy),
-                Subscribing(self.sns, self._feedback_endpoint),
+                Subscribing(self.sns, self._feedback_endpoint, self._dead_letters),
                 partition=settings.aws_partition,
                 broker_account=settings.aws_account_id,
             ),
@@ -210,6 +210,11 @@ class Parts:
         if queue is not None:
             return queue.arn
         return url + topics.FEEDBACK_PATH if url else ""
+
+    def _dead_letters(self, region: str) -> str | None:
+        """Where SNS puts what it could not deliver of topics of delegates."""
+        queue = self.settings.queues.get(region)
+        return queue.dead_arn if queue else self.settings.dead_letters.get(region)
 
     async def _store(self, batch: Sequence[Arrival]) -> Tally:
         return await self._ingest.take(batch, now=clock.now())
