@@ -46,6 +46,7 @@ from broker.gateways.sns_tenant import TenantTopics
 from broker.gateways.sqs import SqsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
+from broker.grants.hooks import Hooks
 from broker.grants.release import release
 from broker.grants.sync import Pace
 from broker.identities.discover import Discovery
@@ -200,9 +201,8 @@ class Parts:
         await self.engine.dispose()
 
     async def _sync(self, only: Sequence[UUID] | None) -> int:
-        return await sync.run(
-            self.worker, self.ses, self.pace, activated=requests.activated, only=only, line=self._sync_line
-        )
+        hooks = Hooks(activated=requests.activated, ended=requests.ended)
+        return await sync.run(self.worker, self.ses, self.pace, hooks=hooks, only=only, line=self._sync_line)
 
     def _feedback_endpoint(self, region: str) -> str:
         """Where SNS delivers topics of delegates: our queue, else our URL; empty while neither is set."""

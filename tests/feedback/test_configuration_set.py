@@ -74,6 +74,11 @@ async def made(sets: ConfigurationSets, work: RouteWork) -> tuple[RouteWork, Che
     return after(work, second), second
 
 
+async def made_and_looked_at(sets: ConfigurationSets, work: RouteWork) -> Checked:
+    work, _ = await made(sets, work)
+    return await sets.check(work)
+
+
 def attributes(account: Account, work: RouteWork) -> dict[str, str]:
     arn = f"arn:aws:sns:{REGION}:{account.id}:{ours(work)}"
     return dict(account.client("sns").get_topic_attributes(TopicArn=arn)["Attributes"])
@@ -321,8 +326,7 @@ async def test_each_right_of_the_table_is_needed(sets: ConfigurationSets, accoun
     access = delegate_role(account, without=[missing])
 
     with pytest.raises(Refused) as caught:
-        work, _ = await made(sets, work_for(access))
-        await sets.check(work)
+        await made_and_looked_at(sets, work_for(access))
     assert missing.casefold() in caught.value.detail.casefold()
 
 
