@@ -48,6 +48,7 @@ from broker.gateways.sns_tenant import TenantTopics
 from broker.gateways.sqs import SqsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
+from broker.grants.hooks import Hooks
 from broker.grants.release import release
 from broker.grants.sync import Pace
 from broker.identities.discover import Discovery
@@ -101,7 +102,7 @@ class Parts:
             RouteKind.configuration_set: ConfigurationSets(
                 self.sets,
                 TenantTopics(self.aws, self.sts, permissions.session_policy),
-                Subscribing(self.sns, self._feedback_endpoint),
+                Subscribing(self.sns, self._feedback_endpoint, self._dead_letters),
                 partition=settings.aws_partition,
                 broker_account=settings.aws_account_id,
             ),
@@ -205,9 +206,8 @@ class Parts:
         await self.engine.dispose()
 
     async def _sync(self, only: Sequence[UUID] | None) -> int:
-        return await sync.run(
-            self.worker, self.ses, self.pace, activated=requests.activated, only=only, line=self._sync_line
-        )
+        hooks = Hooks(activated=requests.activated, ended=requests.ended)
+        return await sync.run(self.worker, self.ses, self.pace, hooks=hooks, only=only, line=self._sync_line)
 
     def _feedback_endpoint(self, region: str) -> str:
         """Where SNS delivers topics of delegates: our queue, else our URL; empty while neither is set."""
@@ -215,6 +215,11 @@ class Parts:
         if queue is not None:
             return queue.arn
         return url + topics.FEEDBACK_PATH if url else ""
+
+    def _dead_letters(self, region: str) -> str | None:
+        """Where SNS puts what it could not deliver of topics of delegates."""
+        queue = self.settings.queues.get(region)
+        return queue.dead_arn if queue else self.settings.dead_letters.get(region)
 
     async def _store(self, batch: Sequence[Arrival]) -> Tally:
         return await self._ingest.take(batch, now=clock.now())

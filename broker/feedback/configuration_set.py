@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from broker.aws_access import RoleAccess
 from broker.errors import Unavailable
+from broker.feedback import set_answers as answers
 from broker.feedback import set_rules as rules
-from broker.feedback.handling import Checked, RouteWork, TenantTopic
+from broker.feedback.handling import Checked, RouteWork
+from broker.feedback.set_answers import Here
 from broker.feedback.set_gateways import Sets, Subscriber, Topics
-from broker.feedback.set_rules import DESTINATION, MARK, Names, SetSettings
+from broker.feedback.set_rules import DESTINATION, MARK, Seen
 from broker.feedback.views import RouteState
 
 
@@ -20,25 +20,6 @@ class _Foreign(Exception):  # an outcome: something of our name does not carry o
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.kind = kind
-
-
-class _Here(msgspec.Struct, frozen=True):
-    """One route with its place in the delegate's account."""
-
-    work: RouteWork
-    access: RoleAccess
-    names: Names
-    policy: str
-
-    @property
-    def mark(self) -> dict[str, str]:
-        return {MARK: str(self.work.grant_id)}
-
-    @property
-    def tls_policy(self) -> str | None:
-        """As SES writes it; None: not asked for."""
-        asked = self.work.settings.get("tls_policy")
-        return None if asked is None else msgspec.convert({"tls_policy": asked}, SetSettings).tls_policy
 
 
 class ConfigurationSets:
@@ -56,28 +37,43 @@ class ConfigurationSets:
     async def check(self, work: RouteWork) -> Checked:
         """Makes topic, set and destination where they are missing, puts them right where they differ, and subscribes.
 
-        `requested` until the topic's messages come. Nothing is subscribed before the topic is known, which it is once
-        the first answer is stored: SNS asks for confirmation at once, and only of known topics is it given.
+        First what will be made is noted, with its topic: after a crash the removal would not know of it otherwise, and
+        SNS asks for confirmation at once, which only known topics are given. `requested` until its messages come.
         """
         if work.delegate is None:
             return Checked(state=RouteState.pending, reason=rules.NO_ROLE, choices=rules.NO_ROLE_CHOICES)
+        made_in = work.found.get("account_id", work.delegate.account_id)
+        if made_in != work.delegate.account_id:
+            reason, choices = rules.elsewhere(made_in, rules.set_name(work.grant_id))
+            return Checked(state=RouteState.pending, reason=reason, choices=choices)
         if work.delegate.account_id not in work.accounts:
             reason = rules.wrong_account(work.delegate.account_id)
             return Checked(state=RouteState.pending, reason=reason, choices=rules.NO_ROLE_CHOICES)
         here = self._here(work, work.delegate)
         if work.ended:
-            return await self._look(here)
+            return answers.left_as_it_is(await self._see(here))
+        if work.found.get("topic_arn") != here.names.topic_arn:
+            return answers.noted(here)
+        return await self._check(here, await self._see(here))
+
+    async def _check(self, here: Here, seen: Seen) -> Checked:
+        lost = rules.lost(here.work.found, seen, here.names.name)
+        if lost and "lost" not in here.work.found:
+            # Told before it is put back: a crash in between would leave nothing to tell of.
+            found = {key: value for key, value in here.work.found.items() if seen.topic or key != "subscription_arn"}
+            found["lost"] = list(lost)
+            return Checked(state=RouteState.broken, reason=rules.why_lost(lost), found=found, unfinished=True)
         try:
-            held = await self._set_up(here)
+            held = await self._set_up(here, seen)
         except _Foreign as error:
             reason, choices = rules.not_ours(error.kind, here.names.name)
             return Checked(state=RouteState.broken, reason=reason, choices=choices)
-        return await self._subscribed(here, held)
+        return answers.told(here, held, await self._subscriber.subscribe(here.names.topic_arn))
 
     async def remove(self, work: RouteWork) -> Checked:
         """Deletes our destination, the set where it holds no others, and the topic; nothing without our mark."""
-        if work.delegate is None:
-            return _unreachable(work)
+        if work.delegate is None or work.found.get("account_id", work.delegate.account_id) != work.delegate.account_id:
+            return answers.unreachable(work)
         here = self._here(work, work.delegate)
         kept = await self._remove_set(here)
         if await self._topic(here) is not None and await self._is_marked(here):
@@ -85,22 +81,26 @@ class ConfigurationSets:
         reason = rules.STAYS.format(name=here.names.name) if kept else None
         return Checked(state=RouteState.removed, reason=reason)
 
-    def _here(self, work: RouteWork, access: RoleAccess) -> _Here:
+    def _here(self, work: RouteWork, access: RoleAccess) -> Here:
         names = rules.names(work.grant_id, access, partition=self._partition)
         policy = rules.topic_policy(
             names, account_id=access.account_id, broker_account=self._broker_account, partition=self._partition
         )
-        return _Here(work, access, names, policy)
+        return Here(work, access, names, policy)
 
-    async def _set_up(self, here: _Here) -> Sequence[Mapping[str, Any]]:
+    async def _see(self, here: Here) -> Seen:
+        held = await self._sets.find(here.access, here.names.name)
+        destinations = [] if held is None else await self._sets.destinations(here.access, here.names.name)
+        return Seen(held, destinations, await self._topic(here))
+
+    async def _set_up(self, here: Here, seen: Seen) -> Sequence[Mapping[str, Any]]:
         """The set's destinations as SES shows them afterwards."""
-        is_new = await self._ensure_set(here)
-        await self._ensure_topic(here)
+        await self._ensure_set(here, seen.set)
+        await self._ensure_topic(here, seen.topic)
         access, name, wanted = here.access, here.names.name, rules.definition(here.names.topic_arn)
-        held = [] if is_new else await self._sets.destinations(access, name)
-        ours = rules.named(held, DESTINATION)
+        ours = rules.named(seen.destinations, DESTINATION)
         if ours is not None and rules.same_definition(ours, wanted):
-            return held
+            return seen.destinations
         write = self._sets.create_destination if ours is None else self._sets.update_destination
         await write(access, name, DESTINATION, wanted)
         # An answer of 200 is not taken as proof: what counts is what SES says afterwards.
@@ -110,22 +110,18 @@ class ConfigurationSets:
             raise Unavailable("SES does not show the event destination that was just set.")
         return after
 
-    async def _ensure_set(self, here: _Here) -> bool:
-        """Whether it was made just now."""
+    async def _ensure_set(self, here: Here, held: Mapping[str, Any] | None) -> None:
         access, name, tls_policy = here.access, here.names.name, _upper(here.tls_policy)
-        held = await self._sets.find(access, name)
         if held is None:
             await self._sets.create(access, name, tags=here.mark, tls_policy=tls_policy)
-            return True
+            return
         if not _marked(held, here):
             raise _Foreign("a configuration set")
         if tls_policy is not None and held.get("DeliveryOptions", {}).get("TlsPolicy", "OPTIONAL") != tls_policy:
             await self._sets.set_tls_policy(access, name, tls_policy)
-        return False
 
-    async def _ensure_topic(self, here: _Here) -> None:
+    async def _ensure_topic(self, here: Here, held: Mapping[str, str] | None) -> None:
         access, arn = here.access, here.names.topic_arn
-        held = await self._topic(here)
         if held is None:
             attributes = {"Policy": here.policy, "SignatureVersion": "2"}
             await self._topics.create(access, arn, attributes=attributes, tags=here.mark)
@@ -135,46 +131,14 @@ class ConfigurationSets:
         for name, value in rules.topic_changes(held, here.policy).items():
             await self._topics.set_attribute(access, arn, name, value)
 
-    async def _topic(self, here: _Here) -> dict[str, str] | None:
+    async def _topic(self, here: Here) -> dict[str, str] | None:
         return await self._topics.attributes(here.access, here.names.topic_arn)
 
-    async def _is_marked(self, here: _Here) -> bool:
+    async def _is_marked(self, here: Here) -> bool:
         tags = await self._topics.tags(here.access, here.names.topic_arn)
         return tags.get(MARK) == here.mark[MARK]
 
-    async def _subscribed(self, here: _Here, held: Sequence[Mapping[str, Any]]) -> Checked:
-        arn, work = here.names.topic_arn, here.work
-        known = work.found.get("topic_arn") == arn
-        subscription = await self._subscriber.subscribe(arn) if known else None
-        state, reason = RouteState.configured, None
-        if subscription is None and work.topic_arn is not None:
-            state, reason = RouteState.broken, rules.NOT_DELIVERED
-        elif subscription is None:
-            state, reason = RouteState.requested, rules.NOT_CONFIRMED
-        return Checked(
-            state=state,
-            reason=reason,
-            choices=rules.how_to_send(here.names.name, here.access, work.accounts),
-            previous={"configuration_set": None, "topic": None} if work.previous is None else None,
-            found=_found(here, held),
-            unfinished=not known,
-            topic=TenantTopic(
-                arn=arn,
-                tenant_id=work.delegate_id,
-                configuration_set=here.names.name,
-                subscription_arn=subscription,
-            ),
-        )
-
-    async def _look(self, here: _Here) -> Checked:
-        """Only reads: bounces of the last mail still come in, but nothing is put back."""
-        is_there = await self._sets.find(here.access, here.names.name) is not None
-        held = await self._sets.destinations(here.access, here.names.name) if is_there else []
-        if rules.named(held, DESTINATION) is None or await self._topic(here) is None:
-            return Checked(state=RouteState.broken, reason=rules.HANDS_OFF)
-        return Checked(state=RouteState.configured)
-
-    async def _remove_set(self, here: _Here) -> bool:
+    async def _remove_set(self, here: Here) -> bool:
         """Whether the set stays because it holds others' destinations."""
         access, name = here.access, here.names.name
         held = await self._sets.find(access, name)
@@ -187,27 +151,10 @@ class ConfigurationSets:
         return True
 
 
-def _unreachable(work: RouteWork) -> Checked:
-    if work.previous is None:
-        return Checked(state=RouteState.removed)
-    name = rules.set_name(work.grant_id)
-    return Checked(state=RouteState.broken, reason=rules.BY_HAND.format(name=name, region=work.region))
-
-
-def _marked(held: Mapping[str, Any], here: _Here) -> bool:
+def _marked(held: Mapping[str, Any], here: Here) -> bool:
     tags = {each["Key"]: each["Value"] for each in held.get("Tags") or ()}
     return tags.get(MARK) == here.mark[MARK]
 
 
 def _upper(word: str | None) -> str | None:
     return None if word is None else word.upper()
-
-
-def _found(here: _Here, held: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "account_id": here.access.account_id,
-        "configuration_set": here.names.name,
-        "configuration_set_arn": here.names.set_arn,
-        "topic_arn": here.names.topic_arn,
-        "own_destinations": sum(each.get("Name") != DESTINATION for each in held),
-    }

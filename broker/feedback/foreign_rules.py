@@ -166,7 +166,7 @@ def judged(case: Case, look: Look, refused: Mapping[str, str]) -> Checked:
         state=RouteState.pending if why else RouteState.configured,
         reason=" ".join(filter(None, (why or BYPASSES, partial))),
         choices=named(case.work, *offers) if why or partial else (),
-        found=found_in(case, held),
+        found=found_in(case, held) | ({"not_covered": slots.not_covered(refused, beneath)} if partial else {}),
     )
 
 

@@ -53,7 +53,10 @@ async def load(db: Database, claimed: Claim) -> Loaded:
     async with db.read(Caller.system(route.delegate_id, job=KIND)) as session:
         delegates = await _connections(session, route.delegate_id, grant.accounts)
         topics += await _own_topic(session, route)
-    accesses = [each.access(identity.region) for each in delegates if _may_act(each) and "delegate" in each.roles]
+    usable = [each for each in delegates if _may_act(each) and "delegate" in each.roles]
+    # What was set up in one of several accounts is looked after there.
+    usable.sort(key=lambda each: each.account_id != route.found.get("account_id"))
+    accesses = [each.access(identity.region) for each in usable]
     confirmed = {topic.id: topic.arn for topic in topics if topic.state == "confirmed"}
     serving = broker_topic.id if broker_topic is not None else route.topic_id
     work = RouteWork(

@@ -1,4 +1,4 @@
-"""Asks for the route of a grant, in the transaction that made the grant active."""
+"""Asks for the route of a grant when it has become active, and has its routes looked at when it has ended."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from broker.policies.arns import parse_identity_arn
 async def activated(session: AsyncSession, grant: Grant) -> None:
     """What a grant needs on becoming active: its route, unless the owner has removed it before.
 
-    Fits `broker.grants.sync.Activated`.
+    Fits `broker.grants.hooks.Hook`.
     """
     made = select(Route.wanted, Route.state).where(Route.grant_id == grant.id, Route.kind == "identity_topic")
     before = (await session.execute(made)).all()
@@ -33,6 +33,17 @@ async def activated(session: AsyncSession, grant: Grant) -> None:
         region=arn.region,
         account_id=arn.account_id,
     )
+
+
+async def ended(session: AsyncSession, grant: Grant) -> None:
+    """Has every route of an ended grant looked at now: one that tells of all the identity's mail has to go.
+
+    Fits `broker.grants.hooks.Hook`. In the order of ids, as nobody else locks several.
+    """
+    there = select(Route).where(Route.grant_id == grant.id, Route.state != "removed").order_by(Route.id)
+    for route in await session.scalars(there.with_for_update()):
+        wake(session, route)
+    await session.flush()
 
 
 async def request_route(

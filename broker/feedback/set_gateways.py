@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from broker.aws_access import RoleAccess
 
 
@@ -52,11 +54,20 @@ class Topics(Protocol):
     async def delete(self, access: RoleAccess, topic_arn: str) -> None: ...
 
 
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """The broker's subscription to a tenant's topic. `arn` None: SNS waits for a confirmation. `protocol`: `sqs`,
+    `https`. `durable`: nothing is lost while the broker is away."""
+
+    arn: str | None
+    protocol: str
+    durable: bool
+
+
 class Subscriber(Protocol):
     """Subscribes the broker, with its own credentials, to a topic that admits its account."""
 
-    async def subscribe(self, topic_arn: str) -> str | None:
-        """The subscription's ARN once messages come, None while SNS waits for a confirmation. `Unavailable`, `Refused`.
+    async def subscribe(self, topic_arn: str) -> Subscription:
+        """As it is now; asking again changes nothing. `Unavailable`, `Refused`.
 
         Of a queue of ours nothing has to be confirmed: its owner subscribes it (SNS Developer Guide,
         sns-send-message-to-sqs-cross-account). Of an HTTPS endpoint SNS asks for confirmation all the same.

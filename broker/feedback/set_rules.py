@@ -71,6 +71,14 @@ def names(grant_id: UUID, access: RoleAccess, *, partition: str) -> Names:
     )
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """One reading of the delegate's account; None: not there."""
+
+    set: Mapping[str, Any] | None
+    destinations: Sequence[Mapping[str, Any]]
+    topic: Mapping[str, str] | None
+
+
 def topic_policy(found: Names, *, account_id: str, broker_account: str, partition: str) -> str:
     """Lets SES publish for this set of this account, and the broker's account subscribe; nobody else.
 
@@ -139,6 +147,27 @@ def named(destinations: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, 
     return next((each for each in destinations if each.get("Name") == name), None)
 
 
+def lost(found: Mapping[str, Any], seen: Seen, name: str) -> tuple[str, ...]:
+    """What a former check found set up and is no longer there, or turned off; named for a sentence."""
+    if "own_destinations" not in found:  # the first check that set all of it up writes this down
+        return ()
+    ours = named(seen.destinations, DESTINATION)
+    gone = {
+        f"the configuration set {name}": seen.set is None,
+        f"its event destination {DESTINATION}": seen.set is not None and not (ours and ours.get("Enabled")),
+        "its SNS topic": seen.topic is None,
+    }
+    return tuple(what for what, is_gone in gone.items() if is_gone)
+
+
+def why_lost(what: Sequence[str]) -> str:
+    """The reason for both parties."""
+    return (
+        f"No longer as it was set up in the delegate's account: {', '.join(what)} (deleted or turned off there). "
+        "Mail that is sent meanwhile is not heard here. It is being set up again."
+    )
+
+
 NO_ROLE = (
     "The delegate's account is not connected by a role that we may use, so no configuration set can be made there."
 )
@@ -149,9 +178,13 @@ NO_ROLE_CHOICES = (
 NOT_CONFIRMED = "SNS has not yet confirmed that it delivers the topic of the configuration set to us."
 NOT_DELIVERED = "SNS no longer delivers the topic of the configuration set to us; it has been asked to do so again."
 HANDS_OFF = "The grant has ended and parts of the route are missing in the delegate's account; they are not put back."
+LOST_SUBSCRIPTION = (
+    "The broker's subscription to the SNS topic of the configuration set had been ended, so what was told meanwhile "
+    "was not heard here. It has been made again."
+)
 BY_HAND = (
-    "The delegate's account cannot be used through its role any more, so what we made there is still there: the "
-    "configuration set {name} and the SNS topic of the same name in {region}. The delegate can delete both."
+    "The delegate's account{account} cannot be used through its role any more, so what we made there is still there: "
+    "the configuration set {name} and the SNS topic of the same name in {region}. The delegate can delete both."
 )
 STAYS = (
     "The configuration set {name} holds event destinations of the delegate's own and was left to it, without ours; "
@@ -173,6 +206,19 @@ def not_ours(kind: str, name: str) -> tuple[str, tuple[str, ...]]:
 def wrong_account(account_id: str) -> str:
     """The reason where the role leads into an account that the grant does not name."""
     return f"The delegate's role is in account {account_id}, which may not send under this grant."
+
+
+def elsewhere(account_id: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """The reason and the choices where the role at hand is in another account than that of the route."""
+    reason = (
+        f"The configuration set {name} is in account {account_id}, which is not connected by a role that we may use "
+        "now. It is not made anew in another account of the delegate's, since senders name the one that is there."
+    )
+    choices = (
+        f"The delegate connects account {account_id} again by a role: POST /v1/connections.",
+        "Remove this route once the account is connected again, and make it anew.",
+    )
+    return reason, choices
 
 
 def how_to_send(name: str, access: RoleAccess, accounts: Sequence[str]) -> tuple[str, ...]:

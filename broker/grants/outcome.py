@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -16,6 +16,7 @@ from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
 from broker.grants.events import announce
+from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.wanted import Wanted, Work, next_date
@@ -24,9 +25,6 @@ from broker.identities.service import record_policies
 from broker.policies.normal import same_meaning
 from broker.policies.plan import parse_name
 from broker.policies.residual import still_allowed
-
-if TYPE_CHECKING:
-    from broker.grants.sync import Activated
 
 SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
 
@@ -59,17 +57,20 @@ def seen(wanted: Wanted, reading: Reading) -> Seen:
 
 
 async def settle_reading(
-    db: Database, work: Work, reading: Reading, gap: timedelta, check_every: timedelta, activated: "Activated"
+    db: Database, work: Work, reading: Reading, gap: timedelta, check_every: timedelta, hooks: Hooks
 ) -> None:
     """Writes down what was read; a grant whose paper changed since the plan was made is left to the next run."""
     async with db.begin(work.caller) as session:
         waits: list[timedelta] = []
         grants, identity = await _lock(session, work)
+        # Before anybody is told: routes are locked before lanes, as by those who work on routes.
+        for ended in [each for each in grants.values() if _just_ended(work, each, reading)]:
+            await hooks.ended(session, ended)
         for wanted in work.grants:
             if (grant := grants.get(wanted.id)) is None:
                 waits.append(timedelta(0))
                 continue
-            waits += await _write(session, work, wanted, grant, reading, gap, activated)
+            waits += await _write(session, work, wanted, grant, reading, gap, hooks.activated)
         identity.sync_error = None
         if work.access is not None:
             await record_policies(session, identity, dict(reading.observed))
@@ -79,14 +80,17 @@ async def settle_reading(
         await settle(session, work.claim, again_in=min(waits) if waits else None)
 
 
-async def settle_failure(db: Database, work: Work, error: BrokerError, *, again_in: timedelta) -> None:
+async def settle_failure(db: Database, work: Work, error: BrokerError, hooks: Hooks, *, again_in: timedelta) -> None:
     """Writes down why nothing could be read. What has to go is tried again for ever, and its parties are told."""
     async with db.begin(work.caller) as session:
         grants, identity = await _lock(session, work)
         identity.sync_error = error.detail
+        refused = isinstance(error, Refused)
+        for grant in [each for each in grants.values() if refused and each.ended_at and each.stuck_at is None]:
+            await hooks.ended(session, grant)
         for grant in grants.values():
             if grant.paper in TAKEN_BACK and grant.effect is not Effect.REMOVED:
-                await _mark_stuck(session, work, grant, error.detail, refused=isinstance(error, Refused))
+                await _mark_stuck(session, work, grant, error.detail, refused=refused)
             elif grant.effect is not Effect.APPLIED:
                 grant.error = error.detail
         await session.flush()
@@ -105,6 +109,19 @@ async def _lock(session: AsyncSession, work: Work) -> tuple[dict[UUID, Grant], I
     return {grant.id: grant for grant in locked if grant.version == versions[grant.id]}, identity
 
 
+def _just_ended(work: Work, grant: Grant, reading: Reading) -> bool:
+    """Whether an ended grant's policy is seen to be gone for the first time, or cannot be taken away."""
+    if grant.ended_at is None:
+        return False
+    wanted = next(each for each in work.grants if each.id == grant.id)
+    match seen(wanted, reading):
+        case Seen.GONE:
+            return grant.removed_at is None
+        case Seen.STILL_THERE:
+            return wanted.slot in reading.refused and grant.stuck_at is None
+    return False
+
+
 async def _write(
     session: AsyncSession,
     work: Work,
@@ -112,7 +129,7 @@ async def _write(
     grant: Grant,
     reading: Reading,
     gap: timedelta,
-    activated: "Activated",
+    activated: Hook,
 ) -> list[timedelta]:
     """One grant's new effect; returns after how long it wants to be looked at again."""
     match seen(wanted, reading):
@@ -138,7 +155,7 @@ async def _write(
     return []
 
 
-async def _activate(session: AsyncSession, work: Work, grant: Grant, activated: "Activated") -> None:
+async def _activate(session: AsyncSession, work: Work, grant: Grant, activated: Hook) -> None:
     first = grant.activated_at is None
     grant.effect, grant.error = Effect.APPLIED, None
     if first:

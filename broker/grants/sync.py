@@ -7,12 +7,10 @@ changed meanwhile: then the row is due again, and a late apply cannot bring back
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import ColumnElement, select, text, true
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
 from broker.db import Database
@@ -21,7 +19,7 @@ from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Acting, IdentityPolicies, Reading
 from broker.grants.byhand import wait_for_owner
-from broker.grants.models import Grant
+from broker.grants.hooks import Hooks
 from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
 from broker.identities.models import PolicyDocument
@@ -37,12 +35,6 @@ FIRST_RETRY, LONGEST_RETRY = timedelta(milliseconds=200), timedelta(seconds=60)
 logger = log.get(__name__)
 
 
-class Activated(Protocol):
-    """Called in the transaction that makes a grant active, once for each; feedback sets up its route then."""
-
-    async def __call__(self, session: AsyncSession, grant: Grant) -> None: ...
-
-
 class Pace(msgspec.Struct, frozen=True):
     """How far apart the two reads of a removal are, and how often an identity is looked at without reason."""
 
@@ -55,19 +47,19 @@ async def run(
     ses: IdentityPolicies,
     pace: Pace,
     *,
-    activated: Activated,
+    hooks: Hooks,
     only: Sequence[UUID] | None = None,
     line: Line | None = None,
 ) -> int:
     """Works on the identities that are due (of those in `only`, if given), claimed over `line`; returns how many."""
 
     async def make_equal(claim: Claim) -> None:
-        await _sync(db, ses, pace, activated, claim)
+        await _sync(db, ses, pace, hooks, claim)
 
     return await due.work(db, KIND, make_equal, most=AT_ONCE, lease=LEASE, only=only, line=line)
 
 
-async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Activated, claim: Claim) -> None:
+async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:
     work = await load(db, claim)
     if work.by_hand:
         await wait_for_owner(db, work, check_every=pace.check_every)
@@ -76,9 +68,9 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, activated: Acti
         reading = await _act(db, ses, work)
     except BrokerError as error:
         again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
-        await settle_failure(db, work, error, again_in=again)
+        await settle_failure(db, work, error, hooks, again_in=again)
     else:
-        await settle_reading(db, work, reading, pace.readback_gap, pace.check_every, activated)
+        await settle_reading(db, work, reading, pace.readback_gap, pace.check_every, hooks)
 
 
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:

@@ -37,12 +37,14 @@ def delegate_role(account: Account, *, without: Sequence[str] = ()) -> RoleAcces
     return RoleAccess(new_id(), account.id, arn, EXTERNAL_ID, REGION)
 
 
-def handler(aws: Aws, sts: StsGateway, sns: BrokerSns, endpoint: str) -> ConfigurationSets:
-    """As it is built in production, with one endpoint for every Region."""
+def handler(
+    aws: Aws, sts: StsGateway, sns: BrokerSns, endpoint: str, *, dead_letters: str | None = None
+) -> ConfigurationSets:
+    """As it is built in production, with one endpoint and one queue of dead letters for every Region."""
     return ConfigurationSets(
         SesSets(aws, sts, permissions.session_policy, partition="aws"),
         TenantTopics(aws, sts, permissions.session_policy),
-        Subscribing(sns, lambda _region: endpoint),
+        Subscribing(sns, lambda _region: endpoint, lambda _region: dead_letters),
         partition="aws",
         broker_account=BROKER,
     )

@@ -57,6 +57,9 @@ class OverSqs:
         )
         return str(answer["SubscriptionArn"])
 
+    async def keep_all(self, subscription_arn: str, *, dead_letters: str | None) -> bool:
+        return dead_letters is None and subscription_arn.startswith("arn:")
+
 
 @pytest.fixture
 def sets(gateways: Gateways) -> ConfigurationSets:
@@ -69,6 +72,11 @@ async def made(sets: ConfigurationSets, work: RouteWork) -> tuple[RouteWork, Che
     work = after(work, first)
     second = await sets.check(work)
     return after(work, second), second
+
+
+async def made_and_looked_at(sets: ConfigurationSets, work: RouteWork) -> Checked:
+    work, _ = await made(sets, work)
+    return await sets.check(work)
 
 
 def attributes(account: Account, work: RouteWork) -> dict[str, str]:
@@ -95,13 +103,12 @@ async def test_a_set_with_all_ten_types_is_made_and_heard_without_confirmation(
 async def test_the_first_check_makes_the_topic_known_before_it_is_subscribed(
     sets: ConfigurationSets, account: Account, access: RoleAccess
 ) -> None:
-    work = work_for(access)
-    first = await sets.check(work)
+    first = await sets.check(work_for(access))
 
     assert (RouteState.requested, True) == (first.state, first.unfinished)
     assert first.topic is not None
     assert first.topic.subscription_arn is None
-    assert "0" == attributes(account, work)["SubscriptionsConfirmed"]
+    assert [] == account.client("sns").list_topics()["Topics"]
 
 
 async def test_the_topic_admits_ses_for_this_set_and_the_broker_alone(
@@ -181,23 +188,19 @@ async def test_tls_to_recipients_is_set_as_asked(
     assert asked.upper() == at_first == held
 
 
-async def test_what_is_missing_or_changed_is_put_right(
-    sets: ConfigurationSets, account: Account, access: RoleAccess
-) -> None:
+async def test_what_was_changed_is_put_right(sets: ConfigurationSets, account: Account, access: RoleAccess) -> None:
     work, checked = await made(sets, work_for(access))
     assert checked.topic is not None
     ses, sns, arn = account.client("sesv2"), account.client("sns"), checked.topic.arn
     before = attributes(account, work)
+    again = listed(account, ours(work))
+    few = again[0] | {"MatchingEventTypes": ["BOUNCE"]}
+    ses.update_configuration_set_event_destination(
+        ConfigurationSetName=ours(work), EventDestinationName=few.pop("Name"), EventDestination=few
+    )
     sns.set_topic_attributes(TopicArn=arn, AttributeName="SignatureVersion", AttributeValue="1")
     sns.set_topic_attributes(TopicArn=arn, AttributeName="KmsMasterKeyId", AttributeValue="alias/aws/sns")
-    ses.delete_configuration_set_event_destination(ConfigurationSetName=ours(work), EventDestinationName=DESTINATION)
     checked = await sets.check(work)
-    again = listed(account, ours(work))
-    off = again[0] | {"Enabled": False, "MatchingEventTypes": ["BOUNCE"]}
-    ses.update_configuration_set_event_destination(
-        ConfigurationSetName=ours(work), EventDestinationName=off.pop("Name"), EventDestination=off
-    )
-    await sets.check(work)
 
     assert RouteState.configured == checked.state
     assert before == attributes(account, work)
@@ -211,7 +214,8 @@ async def test_a_set_and_a_topic_that_were_deleted_are_made_anew(
     assert checked.topic is not None
     account.client("sesv2").delete_configuration_set(ConfigurationSetName=ours(work))
     account.client("sns").delete_topic(TopicArn=checked.topic.arn)
-    checked = await sets.check(work)
+    told = await sets.check(work)
+    checked = await sets.check(after(work, told))
 
     assert RouteState.configured == checked.state
     assert [DESTINATION] == [each["Name"] for each in listed(account, ours(work))]
@@ -223,7 +227,7 @@ async def test_a_set_of_our_name_that_is_not_ours_is_left_alone(
 ) -> None:
     work = work_for(access)
     account.client("sesv2").create_configuration_set(ConfigurationSetName=ours(work))
-    checked = await sets.check(work)
+    work, checked = await made(sets, work)
     removed = await sets.remove(work)
 
     assert RouteState.broken == checked.state
@@ -240,7 +244,7 @@ async def test_a_topic_of_our_name_that_is_not_ours_is_left_alone(
     work = work_for(access)
     account.make_topic(ours(work))
     before = attributes(account, work)
-    checked = await sets.check(work)
+    work, checked = await made(sets, work)
     await sets.remove(work)
 
     assert "already has an SNS topic" in (checked.reason or "")
@@ -322,7 +326,7 @@ async def test_each_right_of_the_table_is_needed(sets: ConfigurationSets, accoun
     access = delegate_role(account, without=[missing])
 
     with pytest.raises(Refused) as caught:
-        await made(sets, work_for(access))
+        await made_and_looked_at(sets, work_for(access))
     assert missing.casefold() in caught.value.detail.casefold()
 
 
@@ -385,8 +389,90 @@ async def test_trouble_of_aws_is_tried_again_and_finished(
     work = work_for(access)
     fault = {"service": "sesv2", "operation": operation, "error": "500", "account_id": account.id, "after": True}
     cloud.control("POST", "faults", fault)
+    work = after(work, await sets.check(work))
     with pytest.raises(Unavailable):
         await sets.check(work)
     _, checked = await made(sets, work)
 
     assert RouteState.configured == checked.state
+
+
+async def test_a_route_stays_in_the_account_in_which_it_was_set_up(
+    sets: ConfigurationSets, cloud: LocalAws, account: Account, access: RoleAccess
+) -> None:
+    """The first account's connection is lost for a while; the delegate's second account is left alone meanwhile."""
+    second = cloud.account()
+    work, _ = await made(sets, work_for(access, accounts=(account.id, second.id)))
+    moved = msgspec.structs.replace(work, delegate=delegate_role(second))
+    waits, kept = await sets.check(moved), await sets.remove(moved)
+    ended = await sets.check(msgspec.structs.replace(moved, ended=True))
+
+    assert [RouteState.pending, RouteState.broken, RouteState.pending] == [each.state for each in (waits, kept, ended)]
+    assert all(account.id in (each.reason or "") for each in (waits, kept, ended))
+    assert [] == second.client("sesv2").list_configuration_sets()["ConfigurationSets"]
+    assert [] == second.client("sns").list_topics()["Topics"]
+    gone = await sets.remove(work)
+    assert RouteState.removed == gone.state
+    assert [] == account.client("sesv2").list_configuration_sets()["ConfigurationSets"]
+
+
+async def test_what_will_be_made_is_on_paper_before_it_is_made(
+    sets: ConfigurationSets, account: Account, access: RoleAccess
+) -> None:
+    """So that a removal knows of it after a crash, even when the role is gone by then."""
+    work = work_for(access)
+    first = await sets.check(work)
+    nothing_yet = account.client("sesv2").list_configuration_sets()["ConfigurationSets"]
+    work = after(work, first)
+    await sets.check(work)  # its answer is lost
+    left = await sets.remove(msgspec.structs.replace(work, delegate=None))
+
+    assert (RouteState.requested, True, []) == (first.state, first.unfinished, nothing_yet)
+    assert (RouteState.broken, True) == (left.state, account.id in (left.reason or ""))
+    assert ours(work) in (left.reason or "")
+
+
+@pytest.mark.parametrize("what", ["the configuration set", "its event destination", "its SNS topic"])
+async def test_what_aws_dropped_is_told_before_it_is_put_back(
+    sets: ConfigurationSets, account: Account, access: RoleAccess, what: str
+) -> None:
+    work, checked = await made(sets, work_for(access))
+    drop(account, work, what)
+    told = await sets.check(work)
+    again = await sets.check(work)  # the first answer was lost
+    mended = await sets.check(after(work, told))
+
+    assert [(RouteState.broken, True)] * 2 == [(each.state, each.unfinished) for each in (told, again)]
+    assert what in (told.reason or "")
+    assert (RouteState.configured, None) == (mended.state, mended.reason)
+    assert checked.found is not None
+    assert mended.found is not None
+    assert checked.found.keys() == mended.found.keys()
+    assert RouteState.configured == (await sets.check(after(after(work, told), mended))).state
+
+
+def drop(account: Account, work: RouteWork, what: str) -> None:
+    ses = account.client("sesv2")
+    if what == "the configuration set":
+        ses.delete_configuration_set(ConfigurationSetName=ours(work))
+    elif what == "its event destination":
+        named = {"ConfigurationSetName": ours(work), "EventDestinationName": DESTINATION}
+        ses.delete_configuration_set_event_destination(**named)
+    else:
+        account.client("sns").delete_topic(TopicArn=f"arn:aws:sns:{REGION}:{account.id}:{ours(work)}")
+
+
+async def test_a_subscription_that_was_ended_is_told_of_and_made_again(
+    sets: ConfigurationSets, account: Account, access: RoleAccess
+) -> None:
+    """SNS confirms nothing for a queue of ours, so a new subscription would not be noticed by itself."""
+    work, checked = await made(sets, work_for(access))
+    assert checked.topic is not None
+    account.client("sns").unsubscribe(SubscriptionArn=checked.topic.subscription_arn)
+    told = await sets.check(work)
+    mended = await sets.check(after(work, told))
+
+    assert (RouteState.broken, True) == (told.state, told.unfinished)
+    assert "subscription" in (told.reason or "")
+    assert RouteState.configured == mended.state
+    assert "1" == attributes(account, work)["SubscriptionsConfirmed"]

@@ -75,7 +75,8 @@ async def here(
     access = msgspec.structs.replace(delegate_role(account), tenant_id=world.delegate.tenant)
     work = work_for(access, grant_id=world.grant_id, delegate_id=world.delegate.tenant)
     sets = handler(gateways.aws, gateways.sts, gateways.sns, "http://127.0.0.1:1/")
-    work = after(work, await sets.check(work))
+    work = after(work, await sets.check(work))  # on paper
+    work = after(work, await sets.check(work))  # in SES
     await write_down(world, account, work)
     gateway = SesSets(gateways.aws, gateways.sts, permissions.session_policy, partition="aws")
     app: Any = Litestar(

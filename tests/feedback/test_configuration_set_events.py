@@ -34,6 +34,8 @@ from tests.feedback.sets import after, delegate_role, handler, know_topic, ours,
 from tests.sandbox.aws import REGION, Account, Endpoint, allow, endpoint, simple
 from tests.sandbox.aws import Aws as LocalAws
 
+DEAD_LETTERS = f"arn:aws:sqs:{REGION}:999999999999:feedback-dead"
+
 
 @pytest.fixture(
     params=[
@@ -58,6 +60,7 @@ class Here(msgspec.Struct, frozen=True):
     receiver: Receiver
     tallies: list[Tally]
     listener: Endpoint
+    sns: SnsGateway
     seen: list[int]
     local: LocalAws
     owner: Account
@@ -99,8 +102,8 @@ async def here(db: Database, keyring: Keyring, settings: Settings, local: LocalA
         await flusher.start()
         verifier = Verifier(Certificates(sns), partition="aws", endpoint_origin=local.url)
         receiver = Receiver(ingest_role(db), KnownTopics(Savepoint(db)), verifier, flusher, sns, body_limit=1_000_000)
-        sets = handler(aws, StsGateway(aws, fetcher, mine), sns, listener.url)
-        yield Here(world, sets, receiver, tallies, listener, [], local, owner, delegate)
+        sets = handler(aws, StsGateway(aws, fetcher, mine), sns, listener.url, dead_letters=DEAD_LETTERS)
+        yield Here(world, sets, receiver, tallies, listener, sns, [], local, owner, delegate)
         await flusher.stop()
         await fetcher.close()
         await aws.close()
@@ -191,17 +194,15 @@ async def test_a_lost_subscription_is_noticed_and_confirmed_again(here: Here) ->
     lost = await topic_state(here.world)
     found = await here.sets.check(work)
     await here.take(1)
-    again = await here.sets.check(msgspec.structs.replace(work, topic_arn=None))
+    again = await here.sets.check(msgspec.structs.replace(after(work, found), topic_arn=None))
 
     assert ("lost", RouteState.broken, "confirmed") == (lost, found.state, await topic_state(here.world))
     assert RouteState.configured == again.state
 
 
 async def test_a_confirmation_of_a_topic_that_is_not_known_is_not_given(here: Here) -> None:
-    access = delegate_role(here.delegate)
-    first = await here.sets.check(work_for(access))
-    assert first.topic is not None
-    here.delegate.client("sns").subscribe(TopicArn=first.topic.arn, Protocol="http", Endpoint=here.listener.url)
+    topic = here.delegate.make_topic("unknown")
+    here.delegate.client("sns").subscribe(TopicArn=topic, Protocol="http", Endpoint=here.listener.url)
 
     with pytest.raises(NotFound):
         await here.take(1)
@@ -239,3 +240,14 @@ async def test_the_kinds_that_the_simulator_does_not_make_come_through_too(here:
     await here.take(1)
 
     assert [type_] == [event.type for event in await here.world.events(here.world.delegate)]
+
+
+async def test_over_https_what_we_could_not_take_is_tried_again_and_kept(here: Here) -> None:
+    """Retries below an hour and a dead-letter queue (SNS Developer Guide, sns-message-delivery-retries)."""
+    work = await live(here)
+    arn = work.found["subscription_arn"]
+    held = (await here.sns._call(REGION, "get_subscription_attributes", SubscriptionArn=arn))["Attributes"]  # noqa: SLF001
+
+    assert 60 == json.loads(held["DeliveryPolicy"])["healthyRetryPolicy"]["numRetries"]
+    assert {"deadLetterTargetArn": DEAD_LETTERS} == json.loads(held["RedrivePolicy"])
+    assert (True, "https") == (work.found["durable"], work.found["protocol"])

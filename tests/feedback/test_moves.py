@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text, update
 from broker.db import Role
 from broker.feedback.kinds import KINDS
 from broker.feedback.models import Route, Topic
-from broker.feedback.requests import activated
+from broker.feedback.requests import activated, ended
 from broker.feedback.views import RouteKind, RouteState
 from broker.grants.models import Grant
 from broker.ids import new_id
@@ -196,3 +196,15 @@ async def test_a_route_that_its_owner_removed_is_not_made_again_by_itself(world:
 
         assert [RouteState.removed] == list(found)
         assert 1 == len((await session.scalars(select(Topic.id))).all())
+
+
+async def test_the_end_of_a_grant_has_its_routes_looked_at_now(world: World) -> None:
+    """A `foreign_topic` tells of all the identity's mail, and goes at its next look; other grants' routes wait."""
+    async with world.db.begin(world.owner) as session:
+        await session.execute(update(Route).values(due_at=None))
+        grant = (await session.scalars(select(Grant).where(Grant.id == world.grant_id))).one()
+        await ended(session, grant)
+        woken = session.info["woken"]["routes"]
+        due = set(await session.scalars(select(Route.id).where(Route.due_at <= func.now())))
+
+    assert {(await route_of(world, world.grant_id)).id} == woken == due

@@ -14,6 +14,7 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.errors import Refused
 from broker.grants import end, negotiate, service, sync
+from broker.grants.hooks import Hooks
 from broker.grants.lifecycle import State
 from broker.grants.models import Grant
 from broker.grants.sync import Pace
@@ -43,6 +44,7 @@ class Stage:
         self.ses = FakeSes()
         self.held = self.ses.hold(parties.account, "example.com", foreign=FOREIGN)
         self.activated: list[Grant] = []
+        self.ended: list[Grant] = []
 
     async def agreed(self, terms: Terms | None = None, *, delegate: Caller | None = None) -> GrantView:
         """A grant that both have agreed to."""
@@ -68,8 +70,12 @@ class Stage:
         async def note(session: AsyncSession, grant: Grant) -> None:
             self.activated.append(grant)
 
+        async def note_end(session: AsyncSession, grant: Grant) -> None:
+            self.ended.append(grant)
+
+        hooks = Hooks(activated=note, ended=note_end)
         return await sync.run(
-            self.db.as_role(Role.WORKER), self.ses, PACE, activated=note, only=[self.parties.identity_id]
+            self.db.as_role(Role.WORKER), self.ses, PACE, hooks=hooks, only=[self.parties.identity_id]
         )
 
     async def wake(self) -> None:
@@ -146,9 +152,11 @@ async def test_a_revoked_grant_is_gone_and_its_neighbour_stays(stage: Stage) -> 
     await end.revoke(stage.db, stage.parties.owner, first.id, Reason())
     await stage.sync()
     after_one_read = await stage.show(first)
+    ended_after_one_read = [each.id for each in stage.ended]
     await stage.until(first, State.REVOKED)
 
     receipt = await stage.receipt(first)
+    assert [first.id] == ended_after_one_read == [each.id for each in stage.ended]
     assert State.REVOKING is after_one_read.state
     assert kept == stage.ours()
     assert receipt.removed_at is not None
@@ -247,6 +255,7 @@ async def test_a_revocation_that_aws_refuses_is_stuck_and_never_forgotten(stage:
     await stage.until(grant, State.REVOKED)
 
     assert (State.REVOKING, ("revocation_stuck",)) == (stuck.state, tuple(stuck.flags))
+    assert {grant.id} == {each.id for each in stage.ended}
     async with stage.db.read(stage.parties.delegate) as session:
         rows = await session.execute(text("SELECT data FROM events WHERE type = 'grant.revocation_stuck'"))
         (told,) = rows.scalars()
@@ -320,6 +329,7 @@ async def test_an_expired_grant_ends_by_the_same_path(stage: Stage) -> None:
     expired = await stage.until(grant, State.EXPIRED)
 
     assert {} == stage.ours()
+    assert [grant.id] == [each.id for each in stage.ended]
     assert expired.ended_at is not None
     assert "clock" == (await stage.receipt(grant)).asked_by
 
