@@ -174,7 +174,7 @@ async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: 
 
 async def _expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
     grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
-    grant.removed_at = grant.verified_at = None
+    grant.removed_at = grant.verified_at = grant.stuck_at = None
     grant.version += 1
     await session.execute(
         update(Offer)
