@@ -71,7 +71,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     """A view of None: this party does not hear this kind. No grant: the owner's own mail, which it alone hears.
 
     `gone_since`: the mail was sent more than 60 s after the grant's policy was seen to be gone, at this time; only
-    where a topic of the broker's says so. To its own topic a tenant can publish any number of mails that were never sent.
+    where a topic of the broker's says so, since to its own topic a tenant can publish mails that were never sent.
     `counted`: the breaker of a live grant goes by it, whether or not anybody hears it.
     """
 
