@@ -16,6 +16,10 @@ BEFORE_ACTIVATION = timedelta(minutes=10)
 # SES gives no bound within which a removed policy stops the last send; later mail is a sign that it still holds.
 AFTER_REMOVAL = timedelta(seconds=60)
 RECENT = timedelta(days=30)
+# What the breaker takes its rates of; the terms cannot blind it.
+COUNTED: frozenset[FeedbackKind | None] = frozenset(
+    {FeedbackKind.send, FeedbackKind.delivery, FeedbackKind.bounce, FeedbackKind.complaint}
+)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +40,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A grant on the identity, once it has been active. `verified_at`: when its removal was verified, if ended.
 
-    `from_addresses` are patterns, none for no limit; `not_before` and `expires_at` the agreed window.
+    `from_addresses` are patterns, none for no limit; `not_before` and `expires_at` the agreed window. `suspended_at`
+    and `resumed_at` are those of the latest suspension; of earlier ones nothing is known.
     """
 
     grant_id: UUID
@@ -51,6 +56,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     from_addresses: tuple[str, ...] = ()
     not_before: datetime | None = None
     expires_at: datetime | None = None
+    suspended_at: datetime | None = None
+    resumed_at: datetime | None = None
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -63,7 +70,9 @@ class Standing(msgspec.Struct, frozen=True):
 class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     """A view of None: this party does not hear this kind. No grant: the owner's own mail, which it alone hears.
 
-    `gone_since`: the mail was sent more than 60 s after the grant's policy was seen to be gone, at this time.
+    `gone_since`: the mail was sent more than 60 s after the grant's policy was seen to be gone, at this time; only
+    where a topic of the broker's says so, since to its own topic a tenant can publish mails that were never sent.
+    `counted`: the breaker of a live grant goes by it, whether or not anybody hears it.
     """
 
     owner_id: UUID
@@ -72,6 +81,7 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     owner_view: View | None
     delegate_view: View | None = None
     gone_since: datetime | None = None
+    counted: bool = False
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -108,7 +118,8 @@ def attribute(source: Source, standing: Standing, mail: Mail, kind: FeedbackKind
         grant_id=chosen.grant_id,
         owner_view=feedback.owner_view if _hears(feedback.owner_events, kind) else None,
         delegate_view=View.full if _hears(feedback.delegate_events, kind) else None,
-        gone_since=chosen.verified_at if _after_end(chosen, mail) else None,
+        gone_since=chosen.verified_at if source.source == "broker_topic" and _after_end(chosen, mail) else None,
+        counted=kind in COUNTED and chosen.ended_at is None,
     )
 
 
@@ -175,7 +186,19 @@ def _allows_from(candidate: Candidate, address: str | None) -> bool:
 def _in_force(candidate: Candidate, at: datetime) -> bool:
     began = max(candidate.not_before or candidate.activated_at, candidate.activated_at - BEFORE_ACTIVATION)
     ends = [end for end in (candidate.ended_at, candidate.expires_at) if end is not None]
-    return began <= at and all(at <= end for end in ends)
+    return began <= at and all(at <= end for end in ends) and not _suspended(candidate, at)
+
+
+def _suspended(candidate: Candidate, at: datetime) -> bool:
+    """Whether it was taken back then, and for so long that nothing should get through.
+
+    From when it was asked for, not from the read that proves it, which is forgotten when the grant is resumed: of mail
+    sent in between, which another grant allowed as well, the breaker of that one must not be blind.
+    """
+    began, resumed = candidate.suspended_at, candidate.resumed_at
+    if began is None or at <= began + AFTER_REMOVAL:
+        return False
+    return resumed is None or resumed < began or at < resumed
 
 
 def _after_end(candidate: Candidate, mail: Mail) -> bool:

@@ -52,13 +52,43 @@ class StuckTold(FailureTold, frozen=True, kw_only=True):
     ]
 
 
-class PauseTold(GrantTold, frozen=True, kw_only=True):
-    """A grant that is paused, goes on, or nears its limits."""
+class FigureTold(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of the breaker: `rate` is a fraction of `of`; both are null for the number of sends."""
 
-    reason: Annotated[str | None, Meta(examples=["5.2 % of the mail of the last 24 hours bounced."])] | (
-        msgspec.UnsetType
-    ) = msgspec.UNSET
+    name: Annotated[str, Meta(description="`bounces`, `complaints` or `sends`", examples=["bounces"])]
+    count: Annotated[int, Meta(examples=[52])]
+    of: Annotated[int | None, Meta(description="How much mail it is taken of", examples=[1000])]
+    rate: Annotated[float | None, Meta(examples=[0.052])]
+    warn_at: Annotated[float, Meta(examples=[0.02])]
+    suspend_at: Annotated[float, Meta(examples=[0.05])]
+    window_hours: Annotated[int, Meta(examples=[24])]
+
+
+class WarningTold(GrantTold, frozen=True, kw_only=True):
+    """A grant's mail nears its limits."""
+
+    figures: Annotated[list[FigureTold], Meta(description="Those that are over what warns")]
+
+
+class SuspensionTold(GrantTold, frozen=True, kw_only=True):
+    """A grant is suspended, and SES was seen not to hold its policy any more."""
+
+    suspended_by: Annotated[str, Meta(description="`owner`, who gives a note, or `breaker`", examples=["breaker"])]
     note: Annotated[str | None, Meta(examples=["Please clean your list."])] | msgspec.UnsetType = msgspec.UNSET
+    figures: Annotated[list[FigureTold], Meta(description="Those that tripped the breaker")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    removed_at: Annotated[datetime, _TIME]
+    verified_at: Annotated[datetime, _TIME]
+    residual_policies: Annotated[
+        list[str], Meta(description="Policies that are not ours and still let it send", examples=[[]])
+    ]
+
+
+class ResumptionTold(GrantTold, frozen=True, kw_only=True):
+    """The owner gives access back; the breaker counts from here on."""
+
+    note: Annotated[str | None, Meta(examples=["The list is clean now."])]
 
 
 class EndTold(GrantTold, frozen=True, kw_only=True):
@@ -93,7 +123,6 @@ class EndpointTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _OFFERS = ("proposed", "countered", "approved", "declined", "withdrawn", "lapsed", "amended")
-_PAUSES = ("limit_warned", "suspended", "resumed")
 _ENDS = ("revocation_requested", "revoked", "relinquished", "expired")
 _PLAIN = ("activated", "expires_soon", "drifted", "restored")
 
@@ -101,7 +130,9 @@ TYPES: Mapping[str, type[msgspec.Struct]] = MappingProxyType(
     {
         **{EVENT_TYPES[kind]: struct for kind, struct in STRUCTS.items()},
         **{f"grant.{name}": OfferTold for name in _OFFERS},
-        **{f"grant.{name}": PauseTold for name in _PAUSES},
+        "grant.limit_warned": WarningTold,
+        "grant.suspended": SuspensionTold,
+        "grant.resumed": ResumptionTold,
         **{f"grant.{name}": EndTold for name in _ENDS},
         **{f"grant.{name}": GrantTold for name in _PLAIN},
         "grant.activation_failed": FailureTold,

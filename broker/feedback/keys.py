@@ -11,6 +11,7 @@ from broker.feedback.occurrence import Mail, Occurrence
 from broker.policies.terms import FeedbackKind
 
 UNKNOWN = "unknown"
+NO_COMPLAINT = "not-spam"  # somebody took it out of the spam folder (RFC 6430)
 _EACH_TIME: frozenset[FeedbackKind | None] = frozenset(
     {FeedbackKind.delay, FeedbackKind.open, FeedbackKind.click, FeedbackKind.subscription}
 )
@@ -26,6 +27,9 @@ class Key(msgspec.Struct, frozen=True, order=True):
 def key_of(mail: Mail, occurrence: Occurrence) -> Key:
     """Identity, account, SES message id, kind and recipient; for what may happen often also its time and link.
 
+    A permanent bounce is another than one that is not, which may come first (an out-of-office reply is a transient
+    one); and `not-spam` is another than a complaint. Notifications and published events carry both the `bounceType` and
+    the `complaintFeedbackType` (SES Developer Guide, notification-contents, event-publishing-retrieving-sns-contents).
     SES's `feedbackId` is left out: nothing says that two routes carry the same one. A kind that we do not know is told
     apart by all that it says.
     """
@@ -36,7 +40,25 @@ def key_of(mail: Mail, occurrence: Occurrence) -> Key:
         parts += [occurrence.occurred_at.astimezone(UTC).isoformat(), occurrence.link]
     elif kind is None:
         parts += [occurrence.ses_type, occurrence.told_apart_by]
+    elif apart := _apart(occurrence):
+        parts.append(apart)
     return _key(mail, parts)
+
+
+def _apart(occurrence: Occurrence) -> str | None:
+    """What sets this apart from others of its kind.
+
+    Keys that are stored know no such part. So it is on the permanent bounce and not on the others: what was stored of a
+    transient bounce does not hide the permanent one after it. A permanent bounce from before, and a `not-spam`, that is
+    repeated after it may come once more; everything else is recognised.
+    """
+    match occurrence.kind:
+        case FeedbackKind.bounce if occurrence.bounce_type == "Permanent":
+            return "permanent"
+        case FeedbackKind.complaint if occurrence.feedback_type == NO_COMPLAINT:
+            return NO_COMPLAINT
+        case _:
+            return None
 
 
 def key_after_end(mail: Mail, grant_id: UUID) -> Key:

@@ -17,6 +17,12 @@ from broker.feedback.reasons import Reason
 # Events are partitioned by SNS's time; one far in the future would keep its day from ever being retired.
 MOST_AHEAD = timedelta(minutes=15)
 _NOTHING_KNOWN = Standing()
+_UNNAMED: Mapping[str, None] = dict.fromkeys(
+    (
+        "recipient", "recipient_hash", "diagnostic_code", "remote_mta", "user_agent", "smtp_response", "from_",
+        "subject", "tags",
+    )
+)  # fmt: skip
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -50,8 +56,8 @@ class Sorted(msgspec.Struct, frozen=True, kw_only=True):
     """A batch by what is to be done with it; `attributed` are the messages behind the events.
 
     `heard`: grants whose feedback came through, with the topic's ARN. `unheard` messages are of a kind that the terms
-    give to neither party, `own` ones are the owner's own mail, `dropped` ones are nobody's business here; all are
-    counted and not stored.
+    give to neither party and no breaker counts, `own` ones are the owner's own mail, `dropped` ones are nobody's
+    business here; all are counted and not stored.
     """
 
     events: list[NewEvent]
@@ -120,15 +126,29 @@ def _aside(envelope: Envelope, known: Known, reason: Reason) -> Aside:
 
 
 def _events(read: Read, known: Known, found: Attributed, keyring: Keyring) -> list[NewEvent]:
-    """What is made of one message; nothing where the terms give it to neither party."""
+    """What is made of one message; nothing where the terms give it to neither party and no breaker counts it."""
     if not isinstance(read.parsed, Feedback):
         return []
     source = known.sources[read.envelope.topic_arn].source
     made: list[NewEvent] = []
-    if found.owner_view is not None or found.delegate_view is not None:
+    heard = found.owner_view is not None or found.delegate_view is not None
+    if heard or found.counted:
         hash_key = keyring.derive("recipient-hash", str(found.grant_id or found.owner_id))
         made += events_of(read.envelope, read.parsed, found, source=source, hash_key=hash_key)
+    if not heard:
+        made = [_of_nobody(event) for event in made]
     if found.gone_since is not None:
         news = after_end(read.envelope, read.parsed, found, source=source)
         made += [news] if news is not None else []
     return made
+
+
+def _of_nobody(event: NewEvent) -> NewEvent:
+    """An event that is only counted, without what could name a recipient or quote the mail.
+
+    No view lets anybody see it: it is in no feed, and there are no deliveries of it. So nobody asked for what it says,
+    and it leads to no state of its recipient.
+    """
+    return msgspec.structs.replace(
+        event, recipient_hash=None, payload=None, data=msgspec.structs.replace(event.data, **_UNNAMED)
+    )

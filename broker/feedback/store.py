@@ -35,7 +35,8 @@ _TOPIC_STAMP = "hashtextextended(concat_ws('|', t.id, t.tenant_id, t.accounts::t
 _GRANT_STAMP = (
     "sum(hashtextextended(concat_ws('|', g.id, g.owner_id, g.delegate_id, g.accounts::text, g.feedback::text,"
     " coalesce(g.activated_at::text, ''), coalesce(g.ended_at::text, ''), coalesce(g.verified_at::text, ''),"
-    " coalesce(g.not_before::text, ''), coalesce(g.expires_at::text, ''), g.from_addresses::text), 2)"
+    " coalesce(g.not_before::text, ''), coalesce(g.expires_at::text, ''), coalesce(g.suspended_at::text, ''),"
+    " coalesce(g.resumed_at::text, ''), g.from_addresses::text), 2)"
     " & 4503599627370495)::bigint"
 )
 # The whole of what is read of an identity; None where it has neither grants nor an owner who hears its own mail.
@@ -57,7 +58,8 @@ _SOURCES = f"""
 # One row per grant that was ever active on these identities; those of a removed connection are still looked for.
 _CANDIDATES = """
     SELECT g.id, g.owner_id, g.delegate_id, g.identity_arn, g.accounts, g.feedback::text AS feedback, g.activated_at,
-      g.ended_at, g.verified_at, g.from_addresses::text AS from_addresses, g.not_before, g.expires_at
+      g.ended_at, g.verified_at, g.from_addresses::text AS from_addresses, g.not_before, g.expires_at,
+      g.suspended_at, g.resumed_at
     FROM grants g WHERE g.identity_arn = ANY ($1::text[]) AND g.activated_at IS NOT NULL
 """
 
@@ -193,6 +195,8 @@ def _candidate(row: Any) -> Candidate:
         from_addresses=msgspec.json.decode(row["from_addresses"] or b"[]", type=tuple[str, ...]),
         not_before=row["not_before"],
         expires_at=row["expires_at"],
+        suspended_at=row["suspended_at"],
+        resumed_at=row["resumed_at"],
     )
 
 

@@ -180,7 +180,7 @@ async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: 
 async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
     """Ends the paper of a grant whose date has come."""
     grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
-    grant.removed_at = grant.verified_at = None
+    grant.removed_at = grant.verified_at = grant.stuck_at = None
     grant.version += 1
     await session.execute(
         update(Offer)

@@ -53,6 +53,7 @@ def test_mail_of_the_delegates_account_is_the_grants() -> None:
         grant_id=GRANT.grant_id,
         owner_view=View.hashed,
         delegate_view=View.full,
+        counted=True,
     )
 
     assert expected == attribute(SOURCE, Standing([GRANT]), MAIL, BOUNCE)
@@ -147,6 +148,70 @@ def test_a_grant_in_force_goes_before_one_that_was_gone() -> None:
 
     assert isinstance(found, Attributed)
     assert GRANT.grant_id == found.grant_id
+
+
+@pytest.mark.parametrize(
+    ("suspended", "resumed", "sent_at", "newest"),
+    [
+        pytest.param(-60, None, 0, False, id="while it is suspended"),
+        pytest.param(-60, -90, 0, False, id="suspended once more"),
+        pytest.param(-60, 10, 0, False, id="late news of mail sent before it was resumed"),
+        pytest.param(-60, -10, 0, True, id="after it was resumed"),
+        pytest.param(-60, None, -61, True, id="before it was suspended"),
+        pytest.param(-1, None, 0, True, id="until the removal must have worked"),
+    ],
+)
+def test_a_suspended_grant_does_not_swallow_the_mail_of_an_older_one_in_force(
+    suspended: int, resumed: int | None, sent_at: int, *, newest: bool
+) -> None:
+    """Minutes from now. Else the breaker of the one under which the mail went out would see nothing of it."""
+    newer = grant(
+        grant_id=UUID(int=11),
+        activated_at=NOW - timedelta(hours=3),
+        suspended_at=NOW + timedelta(minutes=suspended),
+        resumed_at=None if resumed is None else NOW + timedelta(minutes=resumed),
+    )
+
+    for candidates in ([GRANT, newer], [newer, GRANT]):
+        found = attribute(SOURCE, Standing(candidates), sent(sent_at=NOW + timedelta(minutes=sent_at)), BOUNCE)
+        assert isinstance(found, Attributed)
+        assert (newer if newest else GRANT).grant_id == found.grant_id
+
+
+def test_mail_under_a_suspended_grant_is_still_its_own_where_no_other_fits() -> None:
+    found = attribute(SOURCE, Standing([grant(suspended_at=NOW - timedelta(hours=1))]), MAIL, BOUNCE)
+
+    assert isinstance(found, Attributed)
+    assert GRANT.grant_id == found.grant_id
+
+
+@pytest.mark.parametrize(
+    ("candidate", "kind", "counted"),
+    [
+        *((GRANT, FeedbackKind(each), True) for each in ("send", "delivery", "bounce", "complaint")),
+        *((GRANT, FeedbackKind(each), False) for each in ("reject", "delay", "open", "click", "subscription")),
+        (GRANT, None, False),
+        (ENDED, BOUNCE, False),
+    ],
+)
+def test_what_the_breaker_of_a_live_grant_counts(
+    candidate: Candidate, kind: FeedbackKind | None, *, counted: bool
+) -> None:
+    """Of an ended one it judges nothing."""
+    found = attribute(SOURCE, Standing([candidate]), MAIL, kind)
+
+    assert isinstance(found, Attributed)
+    assert counted is found.counted
+
+
+@pytest.mark.parametrize("source", ["broker_topic", "tenant_topic"])
+def test_mail_after_the_end_is_news_only_where_a_topic_of_the_brokers_says_so(source: str) -> None:
+    """What a tenant says about itself it can invent, as many mails as it likes."""
+    told = msgspec.structs.replace(SOURCE, source=source)
+    found = attribute(told, Standing([ENDED]), sent(sent_at=NOW + timedelta(hours=1)), BOUNCE)
+
+    assert isinstance(found, Attributed)
+    assert (source == "broker_topic") is (found.gone_since is not None)
 
 
 def test_two_delegates_on_one_identity_are_told_apart() -> None:

@@ -2,24 +2,39 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
+from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.feedback import documented
+from broker.feedback.breaker import Figure
 from broker.feedback.ingest import Ingest
+from broker.feedback.usage.folding import why
+from broker.grants import suspend
 from broker.grants.events import announce
+from broker.grants.lifecycle import State
 from broker.grants.models import Grant
+from broker.grants.views import Reason
 from broker.policies.terms import FeedbackKind, FeedbackTerms, View
 from broker.webhooks.events import EVENT_TYPES, Event
 from broker.webhooks.render import Party, party_of, render
 from tests.feedback.conftest import ChangeGrant, Savepoint, World, arrived
 from tests.feedback.guide import EXAMPLES
+from tests.feedback.reckoning import Counting
 from tests.feedback.schema import flaws
 from tests.feedback.sns import NOW
+from tests.feedback.test_usage import counting, reckon
+from tests.grants.conftest import parties
+from tests.grants.test_sync import Stage, stage
+
+__all__ = ["counting", "parties", "stage"]  # the fixtures
 
 ROOT = Path(__file__).parent.parent.parent
+FIGURE = Figure(name="bounces", count=52, of=1000, rate=0.052, warn_at=0.02, suspend_at=0.05, enough=True)
 
 
 def check(body: bytes) -> list[str]:
@@ -28,13 +43,22 @@ def check(body: bytes) -> list[str]:
     return flaws(sent, schemas[documented.name_of(sent["type"]) + "Event"], schemas)
 
 
+def of_row(row: Any) -> Event:
+    """A stored event as it is rendered."""
+    return Event(**{name: getattr(row, name) for name in Event.__struct_fields__ if name != "payload"})
+
+
+def told_of(struct: type[msgspec.Struct]) -> set[str]:
+    """All names that a Struct documents."""
+    return {field.encode_name for field in msgspec.structs.fields(struct)}
+
+
 async def rendered(world: World) -> list[tuple[str, bytes]]:
     """Type and body of everything that the owner and the delegate can read, each as what it is to the event."""
     found = []
     for caller in (world.owner, world.delegate):
         for row in await world.events(caller):
-            names = [name for name in Event.__struct_fields__ if name != "payload"]
-            event = Event(**{name: getattr(row, name) for name in names})
+            event = of_row(row)
             party = party_of(event, caller.tenant)
             if party is not None:
                 found.append((event.type, render(event, Party(party))))
@@ -112,3 +136,40 @@ async def test_events_of_a_whole_life_fit(world: World) -> None:
         await announce(session, "grant.revocation_requested", grant, note=None)
 
     assert [] == [flaw for _, body in await rendered(world) for flaw in check(body)]
+
+
+async def test_a_warning_of_the_breaker_is_told_as_it_is_documented(counting: Counting) -> None:
+    await counting.delivered(970)
+    await counting.bounced(30)
+    await reckon(counting)
+
+    warnings = [body for type_, body in await rendered(counting.world) if type_ == "grant.limit_warned"]
+    assert 2 == len(warnings)
+    for body in warnings:
+        assert [] == check(body)
+        data = msgspec.json.decode(body)["data"]
+        assert told_of(documented.WarningTold) == set(data)
+        assert told_of(documented.FigureTold) == set(data["figures"][0])
+
+
+@pytest.mark.parametrize("by", ["owner", "breaker"])
+async def test_a_suspension_and_its_end_are_told_as_they_are_documented(stage: Stage, by: str) -> None:
+    """By whom, why, and since when SES is without the policy."""
+    grant, owner = await stage.agreed(), stage.parties.owner
+    await stage.until(grant, State.ACTIVE)
+    if by == "owner":
+        await suspend.suspend(stage.db, owner, grant.id, Reason(note="Too many bounces"))
+    else:
+        async with stage.db.begin(Caller.system(owner.tenant, job="breaker")) as session:
+            await suspend.trip(session, Caller.system(owner.tenant, job="breaker"), {grant.id: why([FIGURE])})
+    await stage.until(grant, State.SUSPENDED)
+    await suspend.resume(stage.db, owner, grant.id, Reason(note="The list is clean"))
+
+    async with stage.db.read(stage.parties.delegate) as session:
+        rows = await session.execute(text("SELECT * FROM events ORDER BY id"))
+        told = {row.type: render(of_row(row), Party.DELEGATE) for row in rows}
+    keys = {type_: set(msgspec.json.decode(body)["data"]) for type_, body in told.items()}
+    assert [] == [flaw for body in told.values() for flaw in check(body)]
+    not_told = {"figures"} if by == "owner" else {"note"}
+    assert told_of(documented.SuspensionTold) - not_told == keys["grant.suspended"]
+    assert told_of(documented.ResumptionTold) == keys["grant.resumed"]

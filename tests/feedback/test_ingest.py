@@ -249,9 +249,74 @@ async def test_terms_decide_who_hears_what(world: World, keyring: Keyring, chang
     )
 
     views = {event.type: (event.owner_view, event.delegate_view) for event in await world.events(world.owner)}
-    assert Tally(stored=2, unheard=1) == tally
-    assert {"email.bounced": (None, "full"), "email.complained": ("none", None)} == views
+    assert Tally(stored=3) == tally
+    heard = {"email.bounced": (None, "full"), "email.complained": ("none", None)}
+    assert heard | {"email.delivered": (None, None)} == views
     assert sorted([world.owner.tenant, world.delegate.tenant]) == await world.deliveries()
+
+
+COUNTED = [("Bounce", bounce()), ("Complaint", complaint()), ("Delivery", delivery()), ("Send", {})]
+
+
+async def test_what_the_breaker_counts_is_stored_though_nobody_hears_it(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    """Without anybody in it, and without a delivery; what it does not count is not stored."""
+    await change_grant(feedback=msgspec.to_builtins(FeedbackTerms(owner_events=(), delegate_events=())))
+    counted = [world.envelope(published(type_, type_.lower(), details)) for type_, details in COUNTED]
+    other = world.envelope(published("Open", "open", {"timestamp": "2026-01-05T12:00:00Z"}))
+    tally = await take(world, keyring, *counted, other)
+
+    stored = await world.events(world.owner)
+    assert Tally(stored=5, unheard=1) == tally  # the mail was sent to two
+    assert {"email.bounced", "email.complained", "email.delivered", "email.sent"} == {row.type for row in stored}
+    assert {(None, None, None, None)} == {
+        (row.owner_view, row.delegate_view, row.recipient_hash, row.payload) for row in stored
+    }
+    assert not any("@" in str(row.data) for row in stored)
+    assert [] == await world.deliveries()
+
+
+async def test_what_nobody_hears_of_a_grant_that_has_ended_is_not_stored(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    deaf = msgspec.to_builtins(FeedbackTerms(owner_events=(), delegate_events=()))
+    await change_grant(ended_at=NOW, feedback=deaf)
+
+    assert Tally(unheard=1) == await take(world, keyring, world.envelope(notified("Bounce", bounce())))
+
+
+async def test_a_hard_bounce_after_an_out_of_office_reply_is_another_event(world: World, keyring: Keyring) -> None:
+    """Whichever comes first, and each once."""
+    envelopes = [world.envelope(notified("Bounce", bounce(bounceType=each))) for each in ("Transient", "Permanent")]
+
+    assert Tally(stored=2) == await take(world, keyring, *envelopes)
+    assert Tally(repeated=2) == await take(world, keyring, *reversed(envelopes))
+
+
+async def test_a_grant_that_is_suspended_meanwhile_is_read_again(
+    world: World, keyring: Keyring, change_grant: ChangeGrant
+) -> None:
+    """What ingest remembers of it has the suspension in its stamp."""
+    async with world.db.begin(world.owner) as session:
+        parties = (world.owner.tenant, world.identity_id, world.identity_arn)
+        newer = await add_grant(session, parties, world.delegate.tenant, DELEGATE_ACCOUNT)
+        query = update(Grant).where(Grant.id == newer)
+        await session.execute(query.values(activated_at=NOW - timedelta(hours=12)))
+    ingest = Ingest(Savepoint(world.db), keyring)
+    for message_id, values in (
+        ("1", {}),
+        ("2", {"suspended_at": NOW - timedelta(hours=6)}),
+        ("3", {"resumed_at": NOW - timedelta(hours=5)}),
+    ):
+        if values:
+            async with world.db.begin(world.owner) as session:
+                await session.execute(query.values(**values))
+        envelope = world.envelope(notified("Bounce", bounce(), messageId=message_id))
+        await ingest.take(arrived(envelope), now=NOW)
+
+    found = {event.data["message_id"]: event.grant_id for event in await world.events(world.owner)}
+    assert {"1": newer, "2": world.grant_id, "3": newer} == found
 
 
 async def test_the_bounce_of_a_grants_last_mail_still_arrives(

@@ -57,6 +57,34 @@ def test_what_happens_often_is_told_apart_by_time_and_link(kind: FeedbackKind) -
     assert 3 == len({key_of(MAIL, each) for each in (first, later, elsewhere)})
 
 
+def test_a_permanent_bounce_is_another_than_one_that_was_not() -> None:
+    """An out-of-office reply must not hide the hard bounce that follows it; those that are not final are one."""
+    permanent, transient, undetermined, untold = (
+        msgspec.structs.replace(BOUNCE, bounce_type=each) for each in ("Permanent", "Transient", "Undetermined", None)
+    )
+
+    assert key_of(MAIL, permanent) != key_of(MAIL, transient)
+    assert key_of(MAIL, transient) == key_of(MAIL, undetermined) == key_of(MAIL, untold)
+
+
+def test_a_mail_taken_out_of_the_spam_folder_does_not_hide_a_complaint() -> None:
+    complaint = msgspec.structs.replace(BOUNCE, kind=FeedbackKind.complaint)
+    abuse, fraud, not_spam = (
+        msgspec.structs.replace(complaint, feedback_type=each) for each in ("abuse", "fraud", "not-spam")
+    )
+
+    assert key_of(MAIL, abuse) != key_of(MAIL, not_spam)
+    assert key_of(MAIL, abuse) == key_of(MAIL, fraud) == key_of(MAIL, complaint)
+
+
+def test_keys_of_before_permanent_bounces_had_their_own_still_hold_for_the_rest() -> None:
+    """The digest of a transient bounce, as it was always made."""
+    transient = msgspec.structs.replace(BOUNCE, bounce_type="Transient")
+    made = hashlib.sha256(b'["i","a","m","bounce","jane@example.org"]').digest()
+
+    assert made == key_of(MAIL, transient).digest
+
+
 @given(st.emails(), st.sampled_from(["", " ", "\t"]))
 def test_spelling_of_a_recipient_changes_neither_key_nor_hash(address: str, blank: str) -> None:
     spelled = blank + address.upper().lower().swapcase() + blank

@@ -1,6 +1,8 @@
 """From feedback to counts, rates, a warning and a suspension."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,8 +16,9 @@ from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
 from broker.errors import BadRequest, NotFound
-from broker.feedback import store
+from broker.feedback import recipients, store
 from broker.feedback.breaker import State
+from broker.feedback.events import EVENT_TYPES
 from broker.feedback.usage import folding, service
 from broker.feedback.usage.views import GrantUsage
 from broker.grants import suspend
@@ -23,6 +26,9 @@ from broker.grants.lifecycle import Paper
 from broker.grants.models import Grant
 from broker.grants.views import Reason
 from broker.policies.terms import FeedbackKind, FeedbackTerms
+from broker.webhooks.feed import feed
+from tests.feedback.conftest import add_grant
+from tests.feedback.examples import DELEGATE_ACCOUNT
 from tests.feedback.reckoning import Counting, terms_with
 
 
@@ -97,6 +103,74 @@ async def test_a_party_sees_counts_of_what_it_hears(counting: Counting) -> None:
     assert {"email.delivered": 5, "email.bounced": 2, "bounced.hard": 2} == delegates.days[0].counts
     assert owners.breaker.figures == delegates.breaker.figures
     assert 7 == owners.breaker.figures[0].of
+
+
+@pytest.mark.parametrize("deaf_to", ["complaint", "delivery", "bounce"])
+async def test_terms_cannot_blind_the_breaker(counting: Counting, deaf_to: str) -> None:
+    """What neither party hears counts as well, and nobody sees more of it than the breaker's rates."""
+    kinds = tuple(kind for kind in FeedbackTerms().owner_events if kind != deaf_to)
+    terms = FeedbackTerms(owner_events=kinds, delegate_events=kinds)
+    await change(counting, feedback=msgspec.to_builtins(terms))
+    await counting.delivered(900)
+    await counting.bounced(600)
+    for _ in range(20):
+        await counting.complained(1)
+    await reckon(counting)
+
+    assert Paper.PAUSED is await paper(counting)
+    figures = {each.name: (each.count, each.of) for each in (await usage(counting)).breaker.figures}
+    assert {"bounces": (600, 1500), "complaints": (20, 900)} == figures
+    type_ = EVENT_TYPES[FeedbackKind(deaf_to)]
+    for caller in (counting.world.owner, counting.world.delegate):
+        heard = (await feed(counting.world.db, caller, after=None, limit=5000)).items
+        assert heard
+        assert type_ not in {event.type for event in heard}
+        assert not any(type_ in day.counts for day in (await usage(counting, caller)).days)
+        async with counting.world.db.read(caller) as session:
+            assert 0 == await session.scalar(
+                text(
+                    "SELECT count(*) FROM deliveries d JOIN events e ON e.at = d.event_at AND e.id = d.event_id"
+                    " WHERE e.type = :type"
+                ),
+                {"type": type_},
+            )
+
+
+async def test_nothing_is_known_of_a_recipient_of_what_nobody_hears(counting: Counting, keyring: Keyring) -> None:
+    """Neither a state nor a reason not to mail it, from which somebody could tell."""
+    terms = FeedbackTerms(owner_events=(FeedbackKind.delivery,), delegate_events=(FeedbackKind.delivery,))
+    await change(counting, feedback=msgspec.to_builtins(terms))
+    await counting.bounced(1)
+    await counting.complained(1)
+    await counting.reckon_all(folding.fold, partial(recipients.fold, keyring=keyring))
+
+    async with counting.world.db.read(counting.world.owner) as session:
+        for table in ("recipients", "suppressions"):
+            assert 0 == await session.scalar(text(f"SELECT count(*) FROM {table}"))
+
+
+async def test_mail_goes_to_the_breaker_of_the_grant_that_let_it_through(counting: Counting) -> None:
+    """And not to that of a newer one, which is suspended."""
+    world = counting.world
+    now = await counting.now()
+    async with world.db.begin(world.owner) as session:
+        parties = (world.owner.tenant, world.identity_id, world.identity_arn)
+        newer = await add_grant(session, parties, world.delegate.tenant, DELEGATE_ACCOUNT)
+        await session.execute(
+            update(Grant)
+            .where(Grant.id == newer)
+            .values(
+                activated_at=now - timedelta(hours=1),
+                paper=Paper.PAUSED,
+                suspended_at=now - timedelta(minutes=30),
+                suspended_by="owner",
+            )
+        )
+    await counting.delivered(900)
+    await counting.bounced(500)
+    await reckon(counting)
+
+    assert Paper.PAUSED is await paper(counting)
 
 
 async def test_a_stranger_sees_nothing_and_too_long_a_time_is_refused(counting: Counting) -> None:

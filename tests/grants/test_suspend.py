@@ -220,6 +220,27 @@ async def test_a_suspension_that_aws_refuses_is_stuck_and_never_forgotten(stage:
     assert name in data["commands"][0]
 
 
+async def test_a_stuck_suspension_that_expires_is_told_as_stuck_again(stage: Stage) -> None:
+    """It is another removal, and what was said of the first is not said of this one."""
+    grant = await stage.agreed(terms_for(stage.parties, expires_at=datetime.now(UTC) + timedelta(seconds=2)))
+    await stage.until(grant, State.ACTIVE)
+
+    def deny(operation: str, _name: str) -> None:
+        if operation == "delete":
+            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
+
+    stage.ses.before = deny
+    await suspend.suspend(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.sync()
+    await stage.until(grant, State.ENDING)
+    await stage.wake()
+    await stage.sync()
+
+    assert 2 == len(await told(stage, stage.parties.delegate, "grant.revocation_stuck"))
+    stage.ses.before = lambda _operation, _name: None
+    await stage.until(grant, State.EXPIRED)
+
+
 async def test_the_breaker_leaves_alone_what_has_ended_meanwhile(stage: Stage) -> None:
     grant = await stage.agreed()
     await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
