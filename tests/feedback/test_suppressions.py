@@ -312,6 +312,11 @@ async def test_an_export_is_refused_with_a_sentence(
     await change_grant(feedback={"owner_view": "full", "retention_days": 7}, ended_at=now() - timedelta(days=8))
     late = await exported(http, suppressed, suppressed.owner)
 
+    path, headers = f"/v1/suppressions?grant_id={suppressed.grant_id}", as_tenant(suppressed.owner)
+    late_list, late_csv = [await http.get(each, headers=headers) for each in (path, f"{path}&format=csv")]
+
+    assert (409, 409) == (late_list.status_code, late_csv.status_code)
+    assert 3 == len(await listed(http, suppressed.owner))  # who must not be mailed stays known
     assert (409, 409) == (hidden.status_code, late.status_code)
     assert "owner_view is none" in hidden.json()["detail"]
     assert "7 days" in late.json()["detail"]
