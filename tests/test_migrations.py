@@ -72,6 +72,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "plan_retentions",
         "register_tenant",
         "tenant_names",
+        "unreckoned",
         "wake_identity",
     } == set(found)
     assert {(True, False)} == {

@@ -25,7 +25,7 @@ CALM_BELOW = Fraction(4, 5)
 
 
 class State(StrEnum):
-    """`off`: the grant is not in force; `unmeasured`: nobody told how much was sent; `tripped`: it was suspended."""
+    """`off`: the grant is not in force; `unmeasured`: nobody told of any mail; `tripped`: it was suspended."""
 
     OFF = "off"
     UNMEASURED = "unmeasured"
@@ -103,11 +103,12 @@ def _verdict(state: State, found: Sequence[Figure], over: Sequence[Figure]) -> V
 def mail_of(counts: Counts, *, partly: bool = False) -> tuple[int, int] | None:
     """Of how many sends bounce and complaint rates are taken, None: nothing was measured.
 
-    `sent` where there are any; else what was delivered, for bounces with the bounces. Complaints are taken of delivered
-    mail alone: who writes to many dead addresses must not look better to those who complain. `partly`: one route may
+    `sent` where there are any; else what was delivered, for bounces with the bounces, also where nothing was delivered
+    at all. Complaints are taken of delivered mail alone (0: they have no rate): who writes to many dead addresses must
+    not look better to those who complain. `partly`: one route may
     tell of the sends of a part of the mail, and another of what became of all of it, so what arrived is a lower bound.
     """
-    if not (counts.sent or counts.delivered):
+    if not (counts.sent or counts.delivered or counts.bounced):
         return None
     if counts.sent and not partly:
         return counts.sent, counts.sent
@@ -127,16 +128,32 @@ def all_heard(window: Window) -> Counts:
 
 
 def _figures(window: Window, limits: Limits) -> Iterator[Figure]:
-    for counts, partly in ((window.vouched, False), (all_heard(window), True)):
+    for counts, partly in _sides(window):
         mail = mail_of(counts, partly=partly)
         if mail is not None:
             enough = mail[0] >= _minimum(limits)
             yield _figure("bounces", counts.bounced, mail[0], limits.bounce_rate or BOUNCE_RATE, enough=enough)
-            enough = enough and counts.complained >= MINIMUM_COMPLAINTS
-            rate = limits.complaint_rate or COMPLAINT_RATE
-            yield _figure("complaints", counts.complained, mail[1], rate, enough=enough)
+            if mail[1]:
+                enough = enough and counts.complained >= MINIMUM_COMPLAINTS
+                rate = limits.complaint_rate or COMPLAINT_RATE
+                yield _figure("complaints", counts.complained, mail[1], rate, enough=enough)
     if limits.sends_per_day is not None:
         yield _figure("sends", sends_of(window), None, limits.sends_per_day, enough=True)
+
+
+def _sides(window: Window) -> Iterator[tuple[Counts, bool]]:
+    """What rates are taken of, and whether that may tell of the sends of a part of the mail.
+
+    Where the parties hear of bounces and not of mail, but topics of the broker's told of mail, that is what there is:
+    else those bounces would be taken of themselves.
+    """
+    yield window.vouched, False
+    if _tells_of_mail(window.heard) or not _tells_of_mail(window.vouched):
+        yield all_heard(window), True
+
+
+def _tells_of_mail(counts: Counts) -> bool:
+    return bool(counts.sent or counts.delivered)
 
 
 def _figure(name: str, count: int, of: int | None, suspend_at: float, *, enough: bool) -> Figure:

@@ -7,14 +7,16 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, case, func, select, tuple_
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.crypto import Keyring
+from broker.feedback.events import BROKER_TOPIC
 from broker.feedback.keys import comparable, pair_context, recipient_hash
 from broker.feedback.reckoned import Reckoned
-from broker.feedback.suppressions.models import RecipientRow, SuppressionRow
+from broker.feedback.suppressions.merging import merged
+from broker.feedback.suppressions.models import RecipientRow
 from broker.grants.models import Grant
 from broker.ids import new_id
 from broker.policies.terms import FeedbackKind, FeedbackTerms, View
@@ -49,6 +51,7 @@ class Standing(msgspec.Struct, frozen=True):
     since: datetime
 
 
+_WIDTH = {None: 0, View.none: 1, View.hashed: 2, View.full: 3}
 _RANK = {state: rank for rank, state in enumerate(RecipientState)}
 
 
@@ -98,22 +101,28 @@ class _Who(msgspec.Struct, frozen=True, order=True):
 
 
 async def fold(session: AsyncSession, events: Sequence[Reckoned], *, now: datetime, keyring: Keyring) -> None:
-    """A `Fold`: adds these events to the states and the suppressions of their recipients; three statements.
+    """A `Fold`: adds these events to the states and the suppressions of their recipients; a few statements.
 
     Those without a recipient, erased ones among them, say nothing about anybody. What nobody heard moves states like
-    any other, and is not counted again.
+    any other, and is not counted again. Nothing is believed to happen later than now: what is forged to happen last
+    would hide all that follows.
     """
-    told = [(_who(event, keyring), event) for event in events if event.recipient]
+    told = [(_who(event, keyring), _by(event, now)) for event in events if event.recipient]
     states: dict[_Who, list[Reckoned]] = {}
-    reasons: dict[tuple[_Who, Reason], list[Reckoned]] = {}
+    reasons: dict[tuple[bool, _Who, Reason], list[Reckoned]] = {}
     for who, event in told:
         states.setdefault(who, []).append(event)
         if reason := reason_of(event):
-            reasons.setdefault((who, reason), []).append(event)
+            reasons.setdefault((event.source != BROKER_TOPIC, who, reason), []).append(event)
     await _insert(session, _states, [row for who in sorted(states) if (row := _state_row(who, states[who]))])
     terms = await _terms(session, {event.grant_id for of in reasons.values() for event in of if event.grant_id})
-    rows = [_reason_row(*key, reasons[key], terms, keyring) for key in sorted(reasons)]
-    await _insert(session, _reasons, rows)
+    for own in (False, True):
+        rows = [_reason_row(*key, reasons[key], terms, keyring) for key in sorted(reasons) if key[0] is own]
+        await _insert(session, merged, rows)
+
+
+def _by(event: Reckoned, now: datetime) -> Reckoned:
+    return msgspec.structs.replace(event, occurred_at=min(event.occurred_at, now))
 
 
 def _who(event: Reckoned, keyring: Keyring) -> _Who:
@@ -145,27 +154,43 @@ def _state_row(who: _Who, events: Sequence[Reckoned]) -> Row | None:
 
 
 def _reason_row(
-    who: _Who, reason: Reason, events: Sequence[Reckoned], terms: Mapping[UUID, FeedbackTerms], keyring: Keyring
+    own: bool,
+    who: _Who,
+    reason: Reason,
+    events: Sequence[Reckoned],
+    terms: Mapping[UUID, FeedbackTerms],
+    keyring: Keyring,
 ) -> Row:
-    last = max(events, key=lambda event: (event.occurred_at, event.event_id))
-    owner_view, delegate_view = views_of(last, terms.get(last.grant_id) if last.grant_id else None)
+    """`own`: of a tenant's own topics. The last event says what is; the grant is the last of those that show most."""
+    last = max(events, key=_order)
+    views = {event.event_id: views_of(event, terms.get(event.grant_id) if event.grant_id else None) for event in events}
+    shown = max(events, key=lambda event: (_WIDTH[views[event.event_id][0]], _order(event)))
+    owner_view = views[shown.event_id][0]
+    delegate_view = next((delegate for _, delegate in views.values() if delegate), None)
     address = comparable(last.recipient or "").encode()
+    made = new_id()
     return {
-        "id": new_id(),
+        "id": made,
+        "stamp": made,
+        "vouched": not own,
         **msgspec.structs.asdict(who),
         "reason": reason.value,
-        "grant_id": last.grant_id,
+        "grant_id": shown.grant_id,
         "active": last.opted_out is not False,
         # SES names all who may have complained (SES Developer Guide, notification-contents, "Complained recipients").
         "guessed": reason is Reason.complaint and all(event.recipients > 1 for event in events),
         "owner_view": owner_view,
         "delegate_view": delegate_view,
-        "grant_hash": last.recipient_hash,
+        "grant_hash": shown.recipient_hash,
         "address": keyring.seal(address) if View.full in (owner_view, delegate_view) else None,
         "since": min(event.occurred_at for event in events),
         "last_at": last.occurred_at,
         "last_event_id": last.event_id,
     }
+
+
+def _order(event: Reckoned) -> tuple[datetime, UUID]:
+    return event.occurred_at, event.event_id
 
 
 def views_of(event: Reckoned, terms: FeedbackTerms | None) -> tuple[View | None, View | None]:
@@ -212,30 +237,3 @@ def _states(rows: Sequence[Row]) -> Insert:
 
 def _rank(state: ColumnElement[str]) -> ColumnElement[int]:
     return case({each.value: rank for each, rank in _RANK.items()}, value=state)
-
-
-_OF_THE_LAST = (
-    "grant_id",
-    "active",
-    "owner_view",
-    "delegate_view",
-    "grant_hash",
-    "address",
-    "last_at",
-    "last_event_id",
-)
-
-
-def _reasons(rows: Sequence[Row]) -> Insert:
-    """Of rows that are there, the last event decides who may see what; a sure complaint makes a guessed one sure."""
-    new = insert(SuppressionRow).values(rows)
-    said, old = new.excluded, SuppressionRow
-    later = tuple_(said.last_at, said.last_event_id) > tuple_(old.last_at, old.last_event_id)
-    return new.on_conflict_do_update(
-        constraint="suppressions_pair_key",
-        set_={
-            "guessed": and_(old.guessed, said.guessed),
-            "since": func.least(old.since, said.since),
-            **{name: case((later, said[name]), else_=getattr(old, name)) for name in _OF_THE_LAST},
-        },
-    )

@@ -1,7 +1,7 @@
 """What the tests of recipients share: reckoned events of a world, and folding them as the reckoning does."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from broker.caller import Caller
@@ -50,7 +50,14 @@ def grant_hash(keyring: Keyring, grant_id: Any, address: str) -> str:
     return recipient_hash(keyring.derive("recipient-hash", str(grant_id)), address)
 
 
-async def fold(world: World, keyring: Keyring, events: Sequence[Reckoned], *, owner: Caller | None = None) -> None:
-    """As the reckoning does: for the owner, under the worker's role."""
+async def fold(
+    world: World,
+    keyring: Keyring,
+    events: Sequence[Reckoned],
+    *,
+    owner: Caller | None = None,
+    at: datetime | None = None,
+) -> None:
+    """As the reckoning does, a week later: for the owner, under the worker's role."""
     async with world.db.as_role(Role.WORKER).begin(owner or world.owner) as session:
-        await recipients.fold(session, events, now=sns.NOW, keyring=keyring)
+        await recipients.fold(session, events, now=at or sns.NOW + timedelta(days=7), keyring=keyring)

@@ -39,7 +39,10 @@ def severity(window: Window, limits: Limits) -> int:
         (Counts(sent=6000, complained=3), State.WARNED),
         (Counts(sent=3000, complained=3), State.TRIPPED),
         (Counts(sent=500, complained=2), State.OK),  # 0.4 %, of two that complained
-        (Counts(bounced=5000), State.UNMEASURED),
+        (Counts(bounced=5000), State.TRIPPED),  # nothing else was told of
+        (Counts(bounced=500), State.TRIPPED),
+        (Counts(bounced=499), State.OK),
+        (Counts(bounced=499, complained=50), State.OK),
         (Counts(complained=50), State.UNMEASURED),
         (Counts(), State.UNMEASURED),
     ],
@@ -122,6 +125,12 @@ def test_sends_that_are_told_of_a_part_of_the_mail_do_not_distort_the_whole() ->
 def test_bounces_that_the_brokers_topic_tells_of_are_heard_where_it_tells_of_no_mail() -> None:
     """Deliveries come by a tenant's topic only, which called those bounces soft."""
     assert State.TRIPPED is state(Counts(bounced=50), Counts(delivered=950))
+
+
+def test_bounces_are_not_taken_of_themselves_where_the_mail_is_told_of_but_not_heard() -> None:
+    """The terms leave deliveries out of what the parties hear."""
+    assert State.OK is state(Counts(delivered=100_000, bounced=600), Counts(bounced=600))
+    assert State.TRIPPED is state(Counts(), Counts(bounced=600))
 
 
 def test_what_only_a_tenants_own_topic_tells_of_makes_it_stricter() -> None:

@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.feedback.reckoned import Reckoned
 from broker.feedback.usage.counting import by_day, by_quarter
@@ -78,6 +80,25 @@ def test_a_guessed_complaint_of_several_recipients_counts_once() -> None:
     other = event(FeedbackKind.complaint, recipients=2, message_id="two")
 
     assert {"email.complained": 4, "complained.counted": 2} == counted(*guess, other)
+
+
+@given(
+    guesses=st.lists(
+        st.tuples(st.sampled_from(["one", "two"]), st.sampled_from([NOW, NOW - MINUTE]), st.integers(2, 4)), min_size=1
+    ),
+    cut=st.integers(0, 20),
+)
+def test_each_guess_counts_once_however_batches_are_cut(guesses: list[tuple[str, datetime, int]], cut: int) -> None:
+    """Two messages about one mail are two complaints, whether they are reckoned together or not."""
+    messages = [
+        [event(FeedbackKind.complaint, message_id=mail, occurred_at=at, recipients=number) for _ in range(number)]
+        for mail, at, number in guesses
+    ]
+    halves = [[each for message in half for each in message] for half in (messages[:cut], messages[cut:])]
+
+    apart = sum(counted(*half).get("complained.counted", 0) for half in halves)
+    together = counted(*halves[0], *halves[1])["complained.counted"]
+    assert (len(messages), len(messages)) == (together, apart)
 
 
 def test_two_who_complained_about_one_mail_are_two() -> None:

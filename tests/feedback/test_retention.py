@@ -73,6 +73,22 @@ async def test_an_event_is_blanked_for_both_when_its_days_are_over(world: World,
     assert (2, 0, 1, 0, 1, 0) == await balance(world, world.delegate)
 
 
+async def test_one_walk_does_for_all_grants_of_an_owner(world: World, keyring: Keyring, age: Age) -> None:
+    """Each by its own days."""
+    await agree(world, feedback={"retention_days": 7})
+    async with world.db.begin(world.owner) as session:
+        others = update(Grant).where(Grant.id == world.second_grant_id)
+        await session.execute(others.values(feedback={"retention_days": 10}))
+    await arrive(world, keyring, of(MARY, sendingAccountId=SECOND_ACCOUNT))
+    await age(days=5)
+    await arrive(world, keyring, of(JANE), of(MARY, sendingAccountId=SECOND_ACCOUNT))
+    await age(days=8)
+
+    await keep_house(world)  # of the first grant
+
+    assert [None, None, MARY] == [each.data["recipient"] for each in await world.events(world.owner)]
+
+
 async def test_it_goes_on_where_it_was_and_begins_anew_under_shorter_terms(
     world: World, keyring: Keyring, age: Age, monkeypatch: pytest.MonkeyPatch
 ) -> None:

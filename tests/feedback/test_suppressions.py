@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,7 +12,7 @@ import pytest_asyncio
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from broker import web
 from broker.aws_access import RoleAccess
@@ -25,10 +25,11 @@ from broker.errors import BrokerError, Conflict, NotFound, Refused, Unavailable
 from broker.feedback.suppressions import push
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.suppressions.views import Push, PushView
+from broker.grants.models import Grant
 from broker.ids import new_id
 from broker.policies.terms import FeedbackKind
 from tests.feedback import sns
-from tests.feedback.conftest import ChangeGrant, World
+from tests.feedback.conftest import ChangeGrant, World, add_grant
 from tests.feedback.examples import DELEGATE_ACCOUNT
 from tests.feedback.recipients import JANE, fold, grant_hash, reckoned
 from tests.feedback.test_api import ByHeader, as_tenant
@@ -121,6 +122,98 @@ async def test_wider_terms_do_not_open_what_was_heard_before(
 )
 async def test_filters(suppressed: World, http: httpx.AsyncClient, query: dict[str, str], reasons: list[str]) -> None:
     assert reasons == [each["reason"] for each in await listed(http, suppressed.delegate, **query)]
+
+
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+async def second_grant(world: World, **terms: Any) -> Any:
+    """Of the same two parties on the same identity."""
+    async with world.db.begin(world.owner) as session:
+        place = (world.owner.tenant, world.identity_id, world.identity_arn)
+        grant_id = await add_grant(session, place, world.delegate.tenant, DELEGATE_ACCOUNT)
+        await session.execute(update(Grant).where(Grant.id == grant_id).values(feedback=terms))
+    return grant_id
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_forged_event_under_another_grant_hides_nothing(
+    world: World, keyring: Keyring, change_grant: ChangeGrant, http: httpx.AsyncClient, *, first: bool
+) -> None:
+    """Of a topic of the delegate's own, at the end of time, under terms by which the owner hears nothing."""
+    await change_grant(feedback={"owner_view": "full"}, ended_at=now())
+    hidden = await second_grant(world, owner_events=[])
+    forged = reckoned(world, keyring, grant_id=hidden, source="tenant_topic", occurred_at=FOREVER)
+    true = reckoned(world, keyring)
+
+    for event in (forged, true) if first else (true, forged):
+        await fold(world, keyring, [event])
+    await fold(world, keyring, [forged, true])
+
+    (entry,) = await listed(http, world.owner)
+    assert (JANE, str(world.grant_id)) == (entry["recipient"], entry["grant_id"])
+
+
+@pytest.mark.parametrize("terms", [{"owner_events": []}, {"owner_view": "none"}, {"owner_view": "hashed"}])
+async def test_an_honest_later_event_under_narrower_terms_hides_nothing(
+    world: World, keyring: Keyring, change_grant: ChangeGrant, http: httpx.AsyncClient, terms: dict[str, Any]
+) -> None:
+    await change_grant(feedback={"owner_view": "full"}, ended_at=now())
+    narrow = await second_grant(world, **terms)
+    both = [
+        reckoned(world, keyring),
+        reckoned(world, keyring, grant_id=narrow, occurred_at=sns.NOW + timedelta(days=1)),
+    ]
+
+    await fold(world, keyring, both)
+    for event in reversed(both):
+        await fold(world, keyring, [event])
+
+    (entry,) = await listed(http, world.owner)
+    assert (JANE, str(world.grant_id)) == (entry["recipient"], entry["grant_id"])
+    assert [JANE] == [each["recipient"] for each in await listed(http, world.delegate)]
+
+
+async def test_the_widest_view_is_kept_for_each_party(
+    world: World, keyring: Keyring, change_grant: ChangeGrant, http: httpx.AsyncClient
+) -> None:
+    await change_grant(feedback={"owner_view": "full", "delegate_events": []}, ended_at=now())
+    others = await second_grant(world, owner_events=[])
+
+    for grant_id in (world.grant_id, others):
+        await fold(world, keyring, [reckoned(world, keyring, grant_id=grant_id)])
+
+    for caller in (world.owner, world.delegate):
+        assert [JANE] == [each["recipient"] for each in await listed(http, caller)]
+
+
+@pytest.mark.parametrize("source", ["tenant_topic", "broker_topic"])
+async def test_an_opt_out_that_is_taken_back_in_the_future_can_be_given_again(
+    suppressed: World, keyring: Keyring, http: httpx.AsyncClient, source: str
+) -> None:
+    kind, before = FeedbackKind.subscription, [JANE, MARY, BOB]
+    back = reckoned(suppressed, keyring, kind, recipient=BOB, opted_out=False, source=source, occurred_at=FOREVER)
+    later = sns.NOW + timedelta(days=8)
+    out = reckoned(suppressed, keyring, kind, recipient=BOB, opted_out=True, source=source, occurred_at=later)
+
+    await fold(suppressed, keyring, [back])
+    taken_back = [each["recipient"] for each in await listed(http, suppressed.delegate)]
+    await fold(suppressed, keyring, [out], at=later)
+
+    assert (before if source == "tenant_topic" else [JANE, MARY]) == sorted(taken_back, key=[JANE, MARY, BOB].index)
+    assert set(before) == {each["recipient"] for each in await listed(http, suppressed.delegate)}
+
+
+async def test_an_opt_out_by_a_tenants_own_topic_counts_after_a_word_of_the_brokers(
+    suppressed: World, keyring: Keyring, http: httpx.AsyncClient
+) -> None:
+    kind, hour = FeedbackKind.subscription, timedelta(hours=1)
+    back = reckoned(suppressed, keyring, kind, recipient=BOB, opted_out=False, occurred_at=sns.NOW + hour)
+    out = {"opted_out": True, "source": "tenant_topic", "occurred_at": sns.NOW + 2 * hour}
+
+    await fold(suppressed, keyring, [back, reckoned(suppressed, keyring, kind, recipient=BOB, **out)])
+
+    assert BOB in {each["recipient"] for each in await listed(http, suppressed.delegate)}
 
 
 async def test_a_time_without_an_offset_is_refused(suppressed: World, http: httpx.AsyncClient) -> None:
@@ -219,6 +312,11 @@ async def test_an_export_is_refused_with_a_sentence(
     await change_grant(feedback={"owner_view": "full", "retention_days": 7}, ended_at=now() - timedelta(days=8))
     late = await exported(http, suppressed, suppressed.owner)
 
+    path, headers = f"/v1/suppressions?grant_id={suppressed.grant_id}", as_tenant(suppressed.owner)
+    late_list, late_csv = [await http.get(each, headers=headers) for each in (path, f"{path}&format=csv")]
+
+    assert (409, 409) == (late_list.status_code, late_csv.status_code)
+    assert 3 == len(await listed(http, suppressed.owner))  # who must not be mailed stays known
     assert (409, 409) == (hidden.status_code, late.status_code)
     assert "owner_view is none" in hidden.json()["detail"]
     assert "7 days" in late.json()["detail"]
@@ -244,7 +342,7 @@ class Account:
 @pytest_asyncio.fixture
 async def switched(suppressed: World, monkeypatch: pytest.MonkeyPatch) -> PushView:
     """The delegate has switched it on."""
-    monkeypatch.setattr(push, "SETTLED", timedelta(0))
+    monkeypatch.setattr(push, "SETTLED", timedelta(seconds=-1))
     connection_id = await connect(suppressed, suppressed.delegate)
     wanted = Push(connection_id=connection_id, region="eu-west-1", enabled=True)
     return await push.switch(suppressed.db, suppressed.delegate, wanted)
@@ -287,6 +385,26 @@ async def test_complaints_and_hard_bounces_are_pushed_once(
     assert {(DELEGATE_ACCOUNT, JANE, "BOUNCE"), (DELEGATE_ACCOUNT, MARY, "COMPLAINT")} == set(account.put)
     assert (2, 2, None) == (len(account.put), after.pushed, after.reason)
     assert "other clients" in after.warning
+
+
+async def test_a_guess_that_becomes_sure_is_pushed(suppressed: World, keyring: Keyring, switched: PushView) -> None:
+    """Though later entries were pushed before."""
+    account, guess = Account(), "guess@example.org"
+    for kind, recipient, recipients in (
+        (FeedbackKind.complaint, guess, 2),
+        (FeedbackKind.bounce, "later@example.org", 1),
+    ):
+        await fold(
+            suppressed, keyring, [reckoned(suppressed, keyring, kind, recipient=recipient, recipients=recipients)]
+        )
+        await work(suppressed, keyring, account, switched)
+    assert guess not in {address for _, address, _ in account.put}
+
+    await fold(suppressed, keyring, [reckoned(suppressed, keyring, FeedbackKind.complaint, recipient=guess)])
+    await work(suppressed, keyring, account, switched)
+    await work(suppressed, keyring, account, switched)
+
+    assert [(DELEGATE_ACCOUNT, guess, "COMPLAINT")] == [each for each in account.put if each[1] == guess]
 
 
 async def test_nothing_is_pushed_unless_it_is_switched_on(

@@ -187,13 +187,21 @@ async def test_a_stranger_sees_nothing_and_too_long_a_time_is_refused(counting: 
         )
 
 
-async def test_a_grant_without_word_of_sends_is_unmeasured(counting: Counting) -> None:
-    await counting.bounced(600)
+async def test_a_grant_without_word_of_mail_is_unmeasured(counting: Counting) -> None:
+    await counting.complained(6)
     await reckon(counting)
 
     breaker = (await usage(counting)).breaker
     assert (State.UNMEASURED, ()) == (breaker.state, tuple(breaker.figures))
     assert Paper.AGREED is await paper(counting)
+
+
+async def test_mail_of_which_nothing_but_bounces_is_told_trips(counting: Counting) -> None:
+    await counting.bounced(600)
+    await reckon(counting)
+
+    assert State.TRIPPED is (await usage(counting)).breaker.state
+    assert Paper.PAUSED is await paper(counting)
 
 
 async def test_a_warning_is_told_once(counting: Counting) -> None:

@@ -117,6 +117,38 @@ def test_a_code_that_only_contains_a_short_mailbox_is_shown() -> None:
     assert "failed" == seen(event, Party.OWNER)["action"]
 
 
+@pytest.mark.parametrize(
+    ("mailbox", "field", "told"),
+    [
+        ("bounce", "kind", "bounce"),
+        ("2026", "occurred_at", "2026-03-01T12:00:00Z"),
+        ("2026", "occurred_at", "2026-03-01T12:00:00.123000+00:00"),
+        ("topic", "source", "tenant_topic"),
+        ("000000", "message_id", "0102018f1a2b3c4d-0123abcd-0123-4567-89ab-0123456789ab-000000"),
+        ("222222222222", "sending_account", "222222222222"),
+        ("4567", "grant_id", "0123abcd-0123-4567-89ab-0123456789ab"),
+        ("permanent", "bounce_type", "Permanent"),
+        ("general", "bounce_sub_type", "General"),
+        ("failed", "action", "failed"),
+        ("1", "status", "5.1.1"),
+    ],
+)
+def test_what_the_broker_writes_itself_is_shown_whatever_the_mailbox_is_called(
+    mailbox: str, field: str, told: str
+) -> None:
+    event = a_bounce("none", recipient=f"{mailbox}@example.org", **{field: told})
+
+    assert told == seen(event, Party.OWNER)[field]
+
+
+@pytest.mark.parametrize("told", ["jane.doe=example.org", "bounces+jane.doe=example.org", "u-jane.doe%3Dexample.org"])
+@pytest.mark.parametrize("field", ["configuration_set", "message_id"])
+def test_a_return_path_is_an_address_also_where_the_recipient_is_not_known(field: str, told: str) -> None:
+    event = a_bounce("hashed", recipient=None, **{field: told})
+
+    assert seen(event, Party.OWNER)[field] is None
+
+
 names = st.text(max_size=12).map(lambda name: f"canary {name}")
 
 

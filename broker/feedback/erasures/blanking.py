@@ -21,10 +21,14 @@ class Blank(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """How many deliveries were cancelled and answers of receivers blanked."""
+    """How many deliveries were cancelled and answers of receivers blanked.
+
+    `busy`: no event was blanked, since a delivery of one was being finished; try again.
+    """
 
     cancelled: int
     answers: int
+    busy: bool = False
 
 
 # One row; the definer function sees only events of the caller's tenant, and works for both parties.
@@ -40,8 +44,8 @@ _BLANK = text(
 )
 
 
-async def blank(session: AsyncSession, events: Sequence[Blank]) -> Done | None:
-    """Two round trips for any number; None, with deliveries cancelled and no event blanked: some were busy, try again.
+async def blank(session: AsyncSession, events: Sequence[Blank]) -> Done:
+    """Two round trips for any number.
 
     What an attempt that is under way still has in its memory goes out; nothing is read from the events again.
     """
@@ -51,7 +55,7 @@ async def blank(session: AsyncSession, events: Sequence[Blank]) -> Done | None:
     named = {"ids": [each.id for each in gone], "ats": [each.at for each in gone]}
     found = (await session.execute(_CANCEL, named)).one()
     if found.busy:
-        return None
+        return Done(found.cancelled, found.blanked, busy=True)
     await session.execute(
         _BLANK,
         {

@@ -20,7 +20,8 @@ _ATTEMPTS = text(
     f"""
     WITH scanned AS MATERIALIZED (
       SELECT a.* FROM endpoints p CROSS JOIN LATERAL (
-        SELECT a.id, a.at, a.endpoint_id, a.event_id, concat(a.error, chr(10), a.answer) AS told FROM attempts a
+        SELECT a.id, a.at, a.endpoint_id, a.event_id, a.error, a.answer,
+          concat(a.error, chr(10), a.answer) AS told FROM attempts a
         WHERE a.endpoint_id = p.id AND (a.endpoint_id, a.event_id) > (:after_endpoint, :after_id)
         ORDER BY a.endpoint_id, a.event_id LIMIT :most
       ) a
@@ -36,7 +37,7 @@ _ATTEMPTS = text(
       ORDER BY endpoint_id DESC, event_id DESC LIMIT 1
     )
     SELECT (SELECT count(*) FROM scanned) AS looked_at, last.endpoint_id AS last_endpoint, last.event_id AS last_id,
-      s.id, s.at, s.told
+      s.id, s.at, s.error, s.answer
     FROM (SELECT) one LEFT JOIN last ON true LEFT JOIN scanned s ON {HOLDS.format("s.told")}
     """  # noqa: S608 - our own text
 )
@@ -60,7 +61,7 @@ async def attempts(session: AsyncSession, caller: Caller, job: ErasureRow, trace
         "most": OTHERS_AT_ONCE,
     }
     rows = (await session.execute(_ATTEMPTS, named)).all()
-    found = [row for row in rows if row.id is not None and traces.in_json(row.told)]
+    found = [row for row in rows if any(traces.in_text(told) for told in (row.error, row.answer) if told)]
     await session.execute(_BLANK_ATTEMPTS, {"ids": [row.id for row in found], "ats": [row.at for row in found]})
     if rows[0].last_id:
         job.after_endpoint, job.after_id = rows[0].last_endpoint, rows[0].last_id
@@ -75,7 +76,7 @@ async def quarantine(session: AsyncSession, caller: Caller, job: ErasureRow, tra
     """Messages of this tenant's topics that were not to be trusted."""
     named = {"me": caller.tenant, "after": job.after_id, "most": OTHERS_AT_ONCE // 10}
     rows = (await session.execute(_QUARANTINE, named)).all()
-    found = [row.id for row in rows if traces.in_json(row.payload)]
+    found = [row.id for row in rows if traces.in_text(row.payload)]
     await session.execute(_BLANK_QUARANTINE, {"ids": found})
     if rows:
         job.after_id = rows[-1].id

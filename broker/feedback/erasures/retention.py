@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due
@@ -58,18 +58,18 @@ async def step(db: Database, claimed: Claim, *, kept: timedelta) -> None:
         if found is None:
             raise Superseded(f"The retention of grant {claimed.id} was claimed by another worker.")
         job, now = found
-        again_in: timedelta | None = await _blank(session, job, now) if job.days < kept.days else EVERY
+        again_in: timedelta | None = await _walk(session, job, now, kept) if job.days < kept.days else EVERY
         if again_in == EVERY:
             again_in = await _forget(session, job, now)
         await session.flush()
         await due.settle(session, claimed, again_in=again_in)
 
 
-# One walk along the owner's ordered index, from where the last one ended.
+# One walk along the owner's ordered index, from where the last one ended; for all of the owner's grants at once.
 _WALK = text(
     """
-    SELECT e.id, e.at, e.xact, e.created_at,
-      CASE WHEN e.grant_id = :grant_id AND starts_with(e.type, 'email.') AND NOT e.data ? 'erased' THEN e.data
+    SELECT e.id, e.at, e.xact, e.created_at, e.grant_id,
+      CASE WHEN e.grant_id = ANY (:grant_ids) AND starts_with(e.type, 'email.') AND NOT e.data ? 'erased' THEN e.data
       END AS data
     FROM events e
     WHERE e.owner_id = :owner_id AND (e.xact, e.id) > (:after_xact, :after_id)
@@ -79,24 +79,48 @@ _WALK = text(
 )
 
 
-async def _blank(session: AsyncSession, job: RetentionRow, now: datetime) -> timedelta:
-    """Blanks what is over; pending deliveries of it are cancelled. When to go on."""
+async def _walk(session: AsyncSession, job: RetentionRow, now: datetime, kept: timedelta) -> timedelta:
+    """Blanks what is over, of this grant and of others that have come as far; pending deliveries of it are cancelled.
+
+    When to go on.
+    """
     await batches.pin(session)
+    jobs = {each.id: each for each in (job, *await _beside(session, job, kept))}
     named = {
-        "grant_id": job.id,
+        "grant_ids": list(jobs),
         "owner_id": job.tenant_id,
         "after_xact": job.after_xact,
         "after_id": job.after_id,
         "most": EVENTS_AT_ONCE,
     }
     rows = (await session.execute(_WALK, named)).all()
-    over = list(takewhile(lambda row: row.created_at < now - timedelta(days=job.days), rows))
-    done = await blank(session, [_blanked(row) for row in over if row.data is not None])
-    if done is None:
+    over = {each.id: _over(each, rows, now) for each in jobs.values()}
+    done = await blank(session, [_blanked(row) for id_, of in over.items() for row in of if _is_of(row, id_)])
+    if done.busy:
         return WAIT
-    if over:
-        job.after_xact, job.after_id = over[-1].xact, over[-1].id
-    return timedelta(0) if len(over) == EVENTS_AT_ONCE else EVERY
+    for each in jobs.values():
+        if over[each.id]:
+            each.after_xact, each.after_id = over[each.id][-1].xact, over[each.id][-1].id
+    return timedelta(0) if len(over[job.id]) == EVENTS_AT_ONCE else EVERY
+
+
+async def _beside(session: AsyncSession, job: RetentionRow, kept: timedelta) -> Sequence[RetentionRow]:
+    """The owner's others that are as far or further: else each would walk along the same events by itself."""
+    place = tuple_(RetentionRow.after_xact, RetentionRow.after_id) >= tuple_(job.after_xact, job.after_id)
+    query = select(RetentionRow).where(
+        RetentionRow.tenant_id == job.tenant_id, RetentionRow.id != job.id, RetentionRow.days < kept.days, place
+    )
+    return (await session.scalars(query.order_by(RetentionRow.id).with_for_update(skip_locked=True))).all()
+
+
+def _over(job: RetentionRow, rows: Sequence[Any], now: datetime) -> Sequence[Any]:
+    """What is over of these rows, and was not looked at for this grant before."""
+    over = takewhile(lambda row: row.created_at < now - timedelta(days=job.days), rows)
+    return [row for row in over if (row.xact, row.id) > (job.after_xact, job.after_id)]
+
+
+def _is_of(row: Any, grant_id: UUID) -> bool:
+    return row.data is not None and row.grant_id == grant_id
 
 
 def _blanked(row: Any) -> Blank:

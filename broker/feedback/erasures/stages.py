@@ -36,6 +36,9 @@ HOLDS = "(strpos(lower({0}), :local) > 0 AND strpos(lower({0}), :domain) > 0 OR 
 
 _END = text("SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)")
 
+# Of the caller and of those who lend to it. A definer function, since a delegate sees no reckoning of an owner's.
+_UNRECKONED = text("SELECT unreckoned(:until)")
+
 # One walk along the party's ordered index. Events of transactions that are still under way are waited for, as in the
 # feed: those before `until_xact` were asked for while this erasure was.
 _EVENTS = """
@@ -73,10 +76,14 @@ async def events(session: AsyncSession, caller: Caller, job: ErasureRow, traces:
     keys = [str(caller.tenant), *(str(row.id) for row in grants)]
     hashes = [hash_of(keyring, "recipient-hash", each, traces) for each in keys]
     rows = (await session.execute(_WALKS[Stage(job.stage or "")], _named(job, caller, traces, hashes))).all()
+    # What is blank tells the reckoning of no recipient: so it goes first, and suppresses who must not be mailed again.
+    # Asked after the look: all that it found is asked about.
+    if (await session.execute(_UNRECKONED, {"until": job.until_xact})).scalar_one():
+        return Step(ended=False, waits=True)
     found = [each for row in rows if row.id is not None and (each := _blank(row, traces))]
     done = await blank(session, found)
-    if done is None:
-        return Step(ended=False, waits=True)
+    if done.busy:
+        return Step(ended=False, waits=True, erased={"deliveries": done.cancelled, "answers": done.answers})
     await _tell_the_others(session, caller, job, [row for row in rows if row.id in {each.id for each in found}])
     first = rows[0]
     if first.looked_at:
@@ -112,7 +119,7 @@ def _blank(row: Any, traces: Traces) -> Blank | None:
     data = traces.blanked(row.data, is_recipient=bool(row.is_recipient))
     if data is not None:
         return Blank(row.id, row.at, data, is_gone=data.get("erased") is True)
-    in_payload = row.payload is not None and traces.in_json(row.payload)
+    in_payload = row.payload is not None and traces.in_text(row.payload)
     return Blank(row.id, row.at, row.data, is_gone=False) if in_payload else None
 
 

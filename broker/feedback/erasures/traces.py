@@ -1,5 +1,6 @@
 """Where an address stands in what was stored, in every form that mail systems write it in; and taking it out. Pure."""
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from broker.webhooks.render import bare
 # An ARN of an address identity names the sender, on which both parties have agreed.
 _KEPT = frozenset({"identity"})
 _WORDS = re.compile(r"[a-z0-9]+")
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)  # RFC 8259, section 7
+_DEEPEST = 8
 
 
 class Needle(msgspec.Struct, frozen=True):
@@ -24,7 +27,7 @@ class Needle(msgspec.Struct, frozen=True):
 
 
 class Traces:
-    """Finds one address: as it is, in percent-encoding (links), and with `=` for `@` (VERP return paths).
+    """Finds one address: as it is, behind escapes, and with `=` for `@` (VERP return paths).
 
     As a whole only: erasing `ann@example.org` leaves `joann@example.org` alone.
     """
@@ -33,15 +36,20 @@ class Traces:
         self.address = comparable(address)
         local, _, domain = self.address.rpartition("@")
         self.needle = Needle(_longest_word(local), _longest_word(domain))
-        # RFC 5322, section 3.2.3: what an atom may hold. `+` and `-` before it are taken for VERP's separators.
-        forms = rf"{re.escape(local)}(?:@|=){re.escape(domain)}"
-        self._pattern = re.compile(rf"(?<![\w.!#$%&'*/?^`{{|}}~]){forms}(?![\w-]|\.\w)", re.IGNORECASE)
+        # An atom may hold more (RFC 5322, section 3.2.3), but before an address those are quotes, slashes and braces of
+        # the text around it far more often. `+` and `-` before a form with `=` are VERP's separators.
+        forms = rf"(?:(?<![A-Z0-9._+-]){re.escape(local)}@|(?<![A-Z0-9._]){re.escape(local)}=){re.escape(domain)}"
+        self._pattern = re.compile(rf"{forms}(?![\w-]|\.\w)", re.IGNORECASE)
 
     def in_text(self, text: str) -> bool:
-        """Whether a text holds it."""
-        if self._pattern.search(text):
-            return True
-        return "%" in text and self._pattern.search(unquote(text)) is not None
+        """Whether a text holds it, also behind escapes of links, of HTML and of JSON, however deep and wherever cut."""
+        for _ in range(_DEEPEST):
+            if self._pattern.search(text):
+                return True
+            before, text = text, _unescaped(text)
+            if text == before:
+                return False
+        return self._pattern.search(text) is not None
 
     def in_value(self, value: Any) -> bool:
         """Whether it stands anywhere in decoded JSON: in a text, or in a name."""
@@ -50,15 +58,6 @@ class Traces:
         if isinstance(value, Mapping):
             return any(self.in_value(part) for pair in value.items() for part in pair)
         return isinstance(value, list) and any(self.in_value(each) for each in value)
-
-    def in_json(self, text: str) -> bool:
-        """Whether a text that may be JSON holds it, also behind JSON's escapes."""
-        if self.in_text(text):
-            return True
-        try:
-            return "\\" in text and self.in_value(msgspec.json.decode(text))
-        except (msgspec.DecodeError, RecursionError):
-            return False
 
     def out_of(self, value: Any) -> Any:
         """Decoded JSON without it: null for a text that holds it; from lists and names it is taken away."""
@@ -106,6 +105,22 @@ _COUNTED: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "recipients": lambda value: value if type(value) is int else None,
     }
 )
+
+
+def _unescaped(text: str) -> str:
+    """One layer less of every kind of escape."""
+    if "%" in text:
+        text = unquote(text)
+    if "&" in text:
+        text = html.unescape(text)
+    return _ESCAPED.sub(_character, text) if "\\" in text else text
+
+
+def _character(escape: re.Match[str]) -> str:
+    code, one = escape.groups()
+    if code:
+        return chr(int(code, 16))
+    return " " if one in "nrtbf" else one
 
 
 def _longest_word(text: str) -> str:

@@ -57,10 +57,12 @@ class SuppressionController(Controller):
         """Complaints, hard bounces and opt-outs of your grants and own mail, oldest first, as your terms show them.
 
         Opt-outs are subscription events with `unsubscribeAll`. As CSV (`format=csv`) it is all of them, without pages.
+        Those of one grant: 409 once its terms keep no feedback any more.
         """
         if since is not None and since.tzinfo is None:
             raise BadRequest("since needs its offset from UTC, such as Z.")
         filters = Filters(identity_arn=identity_arn, grant_id=grant_id, reason=reason, since=since)
+        await service.permit(db, caller, filters)
         if format is Format.CSV or (format is None and "text/csv" in (accept or "")):
             return _csv(db, caller, filters, keyring)
         size = checked_size(page_size)

@@ -44,7 +44,9 @@ class RecipientRow(Base):
 class SuppressionRow(Base):
     """One reason why a recipient must not be mailed again; stays as a hash when the recipient is erased.
 
-    `grant_id`, the views and `grant_hash` (under that grant's key) are those of the last event that gave the reason.
+    The views are the widest that were given; `grant_id` and `grant_hash` (under that grant's key) are of the last event
+    that shows the owner as much. `vouched`: a topic of the broker's said it. `stamp`: a new id whenever there is
+    something new to push.
     `address` is encrypted, and there only while one of the parties may see it. `active` false: an opt-out taken back.
     """
 
@@ -59,6 +61,7 @@ class SuppressionRow(Base):
         Index("suppressions_owner_id_idx", "owner_id", "id"),
         Index("suppressions_delegate_id_idx", "delegate_id", "id"),
         Index("suppressions_grant_id_idx", "grant_id", "id"),
+        Index("suppressions_delegate_id_stamp_idx", "delegate_id", "stamp"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -77,12 +80,14 @@ class SuppressionRow(Base):
     since: Mapped[datetime]
     last_at: Mapped[datetime]
     last_event_id: Mapped[UUID]
+    vouched: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    stamp: Mapped[UUID]
 
 
 class PushRow(Due, Base):
     """The switch that puts suppressions into the suppression list of a delegate's own account, in one Region.
 
-    `after_id`: the last suppression that was put there; `reason`: why it waits.
+    `after_id`: the stamp of the last suppression that was put there; `reason`: why it waits.
     """
 
     __tablename__ = "suppression_pushes"

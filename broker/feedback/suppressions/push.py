@@ -108,6 +108,8 @@ def _view(row: PushRow) -> PushView:
 
 
 class _Entry(msgspec.Struct, frozen=True):
+    """`id` is its stamp: pushes go along changes, so that a guess that became sure is not missed."""
+
     id: UUID
     address: str
     reason: str
@@ -143,11 +145,11 @@ async def run(db: Database, ses: SuppressionList, keyring: Keyring, *, only: Seq
 # Only of grants that this account sends under, only what the delegate may see, and no guesses.
 _ENTRIES = text(
     """
-    SELECT s.id, s.address, s.reason FROM suppressions s JOIN grants g ON g.id = s.grant_id
-    WHERE s.delegate_id = :me AND s.id > :after AND s.id < :before AND s.active AND NOT s.guessed
+    SELECT s.stamp AS id, s.address, s.reason FROM suppressions s JOIN grants g ON g.id = s.grant_id
+    WHERE s.delegate_id = :me AND s.stamp > :after AND s.stamp < :before AND s.active AND NOT s.guessed
       AND s.delegate_view = 'full' AND s.address IS NOT NULL AND s.reason IN ('complaint', 'hard_bounce')
       AND split_part(s.identity_arn, ':', 4) = :region AND :account = ANY (g.accounts)
-    ORDER BY s.id LIMIT :most
+    ORDER BY s.stamp LIMIT :most
     """
 )
 
@@ -193,7 +195,7 @@ async def _push(ses: SuppressionList, work: _Work, claimed: Claim) -> _Done:
             # SES does not take this address (SES API v2, PutSuppressedDestination: BadRequestException); others it may.
             if error.code != "BadRequestException":
                 return _Done(pushed, last, error.detail, REFUSED_AGAIN)
-            logger.warning("SES does not take a suppression", suppression_id=str(entry.id))
+            logger.warning("SES does not take a suppression", stamp=str(entry.id))
         last = entry.id
     return _Done(pushed, last, None, SOON if len(work.entries) == CALLS else LATER)
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Select, select, text, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from broker.caller import Caller
@@ -182,19 +183,37 @@ def _may_tell(row: Any, caller: Caller) -> bool:
     return stored is not None and view_of(stored, terms, is_owner=is_owner) is not View.none
 
 
+async def permit(db: Database, caller: Caller, filters: Filters) -> None:
+    """`Conflict` when those of a grant are wanted whose retention is over, as in `export`."""
+    if filters.grant_id is None:
+        return
+    async with db.read(caller) as session:
+        grant = await _grant(session, caller, filters.grant_id)
+    if grant is not None:
+        _refuse_after_retention(grant)
+
+
 async def export(db: Database, caller: Caller, grant_id: UUID) -> Filters:
     """What `all_of` exports of a grant's complaints, hard bounces and opt-outs, also after its end.
 
     `NotFound` for a stranger; `Conflict` where the terms show the owner no recipients, or once the retention is over.
     """
     async with db.read(caller) as session:
-        grant = await session.scalar(select(Grant).where(Grant.id == grant_id, visible_to(caller)))
+        grant = await _grant(session, caller, grant_id)
     if grant is None:
         raise NotFound("There is no grant with this id.")
     terms = msgspec.convert(grant.feedback or {}, FeedbackTerms)
     if grant.owner_id == caller.tenant and terms.owner_view is View.none:
         raise Conflict("The agreed terms show you no recipients (feedback.owner_view is none); amend them to export.")
-    kept = timedelta(days=terms.retention_days)
-    if grant.ended_at is not None and grant.ended_at < now() - kept:
-        raise Conflict(f"The grant ended more than {terms.retention_days} days ago, for which its terms keep feedback.")
+    _refuse_after_retention(grant)
     return Filters(grant_id=grant_id)
+
+
+async def _grant(session: AsyncSession, caller: Caller, grant_id: UUID) -> Grant | None:
+    return await session.scalar(select(Grant).where(Grant.id == grant_id, visible_to(caller)))
+
+
+def _refuse_after_retention(grant: Grant) -> None:
+    days = msgspec.convert(grant.feedback or {}, FeedbackTerms).retention_days
+    if grant.ended_at is not None and grant.ended_at < now() - timedelta(days=days):
+        raise Conflict(f"The grant ended more than {days} days ago, for which its terms keep feedback.")

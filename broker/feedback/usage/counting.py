@@ -33,6 +33,7 @@ COMPLAINED = "complained.counted"
 
 Day = tuple[UUID, date, str]
 Bucket = tuple[UUID, datetime, bool]
+_Guess = tuple[UUID | None, str, datetime, int]
 
 
 def by_day(events: Sequence[Reckoned]) -> Counter[Day]:
@@ -81,7 +82,7 @@ _MEASURE_OF: Mapping[str, str] = {
 
 
 def _named(events: Sequence[Reckoned]) -> Iterator[tuple[Reckoned, list[str]]]:
-    guessed: set[tuple[UUID | None, str]] = set()
+    guessed: Counter[_Guess] = Counter()
     for event in events:
         names = [EVENT_TYPES[event.kind]]
         if event.kind is FeedbackKind.bounce:
@@ -97,16 +98,18 @@ def _bounce(event: Reckoned) -> str:
     return HARD if event.final else SOFT
 
 
-def _counts(event: Reckoned, guessed: set[tuple[UUID | None, str]]) -> bool:
-    """Mailbox providers redact who complained, and SES then names everybody of that domain: they count as one."""
+def _counts(event: Reckoned, guessed: Counter[_Guess]) -> bool:
+    """Mailbox providers redact who complained, and SES then names everybody of that domain: they count as one.
+
+    Once for each message of SES, of which a batch never has a part: by the place among as many as each of them names.
+    """
     if event.feedback_type == NO_COMPLAINT or event.complaint_sub_type in UNTRIED:
         return False
-    message = (event.grant_id, event.message_id)
-    if event.recipients > 1 and message in guessed:
-        return False
-    if event.recipients > 1:
-        guessed.add(message)
-    return True
+    if event.recipients <= 1:
+        return True
+    guess = (event.grant_id, event.message_id, event.occurred_at, event.recipients)
+    guessed[guess] += 1
+    return guessed[guess] % event.recipients == 1
 
 
 def _quarter(at: datetime) -> datetime:

@@ -27,7 +27,8 @@ class GrantUsageDay(msgspec.Struct, frozen=True, kw_only=True):
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     """What the last 24 hours come to, as the broker counts, and what the terms make of it.
 
-    `off`: the grant is not in force. `unmeasured`: nobody told how much was sent, so there are no rates. `warned` and
+    `off`: the grant is not in force. `unmeasured`: nobody told of sends, deliveries or final
+    bounces, so there are no rates. `warned` and
     `tripped`: for both parties the same. `since`: what happened before does not count any more.
     """
 
