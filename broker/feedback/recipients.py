@@ -1,6 +1,6 @@
 """What became of each recipient: a state that only moves forward, and why one must not be mailed again."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -8,22 +8,22 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import ColumnElement, case, func, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.bulk import as_arrays, from_arrays
 from broker.crypto import Keyring
+from broker.db import Base
 from broker.feedback.events import BROKER_TOPIC
 from broker.feedback.keys import comparable, pair_context, recipient_hash
 from broker.feedback.reckoned import Reckoned
-from broker.feedback.suppressions.merging import merged
+from broker.feedback.suppressions.merging import COLUMNS, MERGED
 from broker.feedback.suppressions.models import RecipientRow
 from broker.grants.models import Grant
 from broker.ids import new_id
 from broker.policies.terms import FeedbackKind, FeedbackTerms, View
 
 Row = Mapping[str, Any]
-
-ROWS_AT_ONCE = 1000  # of one statement; Postgres takes 32,767 parameters
 
 
 class RecipientState(StrEnum):
@@ -100,6 +100,12 @@ class _Who(msgspec.Struct, frozen=True, order=True):
     recipient_hash: bytes
 
 
+_STATE_COLUMNS = (
+    "id", "owner_id", "delegate_id", "identity_arn", "recipient_hash", "state", "state_at", "sends", "deliveries",
+    "bounces", "complaints", "last_at",
+)  # fmt: skip
+
+
 async def fold(session: AsyncSession, events: Sequence[Reckoned], *, now: datetime, keyring: Keyring) -> None:
     """A `Fold`: adds these events to the states and the suppressions of their recipients; a few statements.
 
@@ -114,11 +120,14 @@ async def fold(session: AsyncSession, events: Sequence[Reckoned], *, now: dateti
         states.setdefault(who, []).append(event)
         if reason := reason_of(event):
             reasons.setdefault((event.source != BROKER_TOPIC, who, reason), []).append(event)
-    await _insert(session, _states, [row for who in sorted(states) if (row := _state_row(who, states[who]))])
+    rows = [row for who in sorted(states) if (row := _state_row(who, states[who]))]
+    if rows:
+        await session.execute(_STATES, as_arrays(rows, _STATE_COLUMNS))
     terms = await _terms(session, {event.grant_id for of in reasons.values() for event in of if event.grant_id})
     for own in (False, True):
         rows = [_reason_row(*key, reasons[key], terms, keyring) for key in sorted(reasons) if key[0] is own]
-        await _insert(session, merged, rows)
+        if rows:
+            await session.execute(MERGED, as_arrays(rows, COLUMNS))
 
 
 def _by(event: Reckoned, now: datetime) -> Reckoned:
@@ -211,14 +220,9 @@ async def _terms(session: AsyncSession, grant_ids: Iterable[UUID]) -> dict[UUID,
     return {row.id: msgspec.convert(row.feedback or {}, FeedbackTerms) for row in rows}
 
 
-async def _insert(session: AsyncSession, statement: Callable[[Sequence[Row]], Insert], rows: Sequence[Row]) -> None:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        await session.execute(statement(rows[start : start + ROWS_AT_ONCE]))
-
-
-def _states(rows: Sequence[Row]) -> Insert:
+def _states() -> Insert:
     """Rows that are there are moved forward and added to, exactly as `advance` says."""
-    new = insert(RecipientRow).values(rows)
+    new = from_arrays(Base.metadata.tables["recipients"], _STATE_COLUMNS)
     said, old = new.excluded, RecipientRow
     further, as_far = _rank(said.state) > _rank(old.state.expression), said.state == old.state
     added = {name: getattr(old, name) + said[name] for name in ("sends", "deliveries", "bounces", "complaints")}
@@ -237,3 +241,6 @@ def _states(rows: Sequence[Row]) -> Insert:
 
 def _rank(state: ColumnElement[str]) -> ColumnElement[int]:
     return case({each.value: rank for each, rank in _RANK.items()}, value=state)
+
+
+_STATES = _states()

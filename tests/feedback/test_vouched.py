@@ -40,12 +40,15 @@ LIMITS: dict[str, Any] = {"minimum_sends": 4, "bounce_rate": 0.3, "complaint_rat
 
 
 class Said(msgspec.Struct, frozen=True, order=True):
-    """One message: what is said of the mail of this number, and by whom."""
+    """One message: what is said of the mail of this number, and by whom.
+
+    `listed`: a bounce of SES's suppression list, which does not count in the rate.
+    """
 
     number: int
     kind: str
     by_broker: bool = True
-    soft: bool = False
+    listed: bool = False
 
 
 class TwoWays(Counting):
@@ -67,7 +70,7 @@ class TwoWays(Counting):
     def message(self, said: Said) -> Envelope:
         """As SES or the delegate publishes it."""
         address, at = f"r{said.number}@example.org", stamp(self.at)
-        kind = {"bounceType": "Transient" if said.soft else "Permanent", "bounceSubType": "General"}
+        kind = {"bounceType": "Permanent", "bounceSubType": "OnAccountSuppressionList" if said.listed else "General"}
         details = {
             "Delivery": delivery(recipients=[address], timestamp=at),
             "Bounce": bounce(bouncedRecipients=[{"emailAddress": address}], timestamp=at, **kind),
@@ -118,12 +121,12 @@ async def ways(committed_db: Database, line: Direct, keyring: Keyring) -> TwoWay
     return await make(committed_db, line, keyring)
 
 
-FORGED = Said(0, "Bounce", by_broker=False, soft=True)
+FORGED = Said(0, "Bounce", by_broker=False, listed=True)
 TRUE = Said(0, "Bounce")
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_a_forged_soft_bounce_does_not_hide_the_true_one(
+async def test_a_forged_bounce_of_a_suppression_list_does_not_hide_the_true_one(
     ways: TwoWays, keyring: Keyring, *, at_once: bool
 ) -> None:
     await ways.say(*(Said(number, "Delivery") for number in range(1, 10)))
@@ -149,7 +152,7 @@ async def test_the_brokers_copy_is_a_repetition_to_those_who_hear(ways: TwoWays,
     first, copy = await ways.read("SELECT * FROM events ORDER BY xact, id")
     assert (None, None, None, "broker_topic") == (copy.owner_view, copy.delegate_view, copy.payload, copy.source)
     assert delivered == await world.deliveries()
-    assert {"email.bounced": 1, "bounced.soft": 1} == (await ways.usage()).days[0].counts
+    assert {"email.bounced": 1, "bounced.suppressed": 1} == (await ways.usage()).days[0].counts
     for party in (world.owner, world.delegate):
         assert [first.id] == [each.id for each in (await feed(db, party, after=None, limit=10)).items]
         async with db.as_role(Role.WORKER).read(party) as session:
@@ -176,7 +179,9 @@ async def test_the_brokers_copy_wakes_the_reckoning(ways: TwoWays) -> None:
     await ways.say(TRUE)
     await ways.reckon_all(seen)
 
-    assert [(True, False), (False, True)] == [(each.heard, bool(each.final)) for each in seen.given]
+    assert [(True, "OnAccountSuppressionList"), (False, "General")] == [
+        (each.heard, each.bounce_sub_type) for each in seen.given
+    ]
 
 
 async def test_the_brokers_copy_is_erased_too(ways: TwoWays, keyring: Keyring) -> None:
@@ -213,7 +218,7 @@ async def test_of_two_routes_at_the_same_time_the_brokers_is_never_missed(
     second = Ingest(other, keyring)
     numbers = range(30)
     for some in (numbers[:10], numbers[10:20], numbers[20:]):
-        by_tenant = arrived(*(ways.message(Said(each, "Bounce", by_broker=False, soft=True)) for each in some))
+        by_tenant = arrived(*(ways.message(Said(each, "Bounce", by_broker=False, listed=True)) for each in some))
         by_broker = arrived(*(ways.message(Said(each, "Bounce")) for each in some))
         await asyncio.gather(ways.ingest.take(by_tenant, now=ways.at), second.take(by_broker, now=ways.at))
     await other.close()
@@ -227,14 +232,14 @@ async def test_of_two_routes_at_the_same_time_the_brokers_is_never_missed(
 numbers = st.integers(0, 7)
 true_ones = st.dictionaries(numbers, st.sampled_from([("Delivery", False), ("Bounce", False), ("Bounce", True)]))
 whatever = st.builds(
-    Said, numbers, st.sampled_from(["Delivery", "Bounce", "Complaint"]), by_broker=st.just(False), soft=st.booleans()
+    Said, numbers, st.sampled_from(["Delivery", "Bounce", "Complaint"]), by_broker=st.just(False), listed=st.booleans()
 )
 
 
 @st.composite
 def stories(draw: st.DrawFn) -> tuple[list[Said], list[list[Said]]]:
     """What SES says by the broker's topic; and that with whatever a delegate says, in any order, some again."""
-    true = [Said(number, kind, soft=soft) for number, (kind, soft) in sorted(draw(true_ones).items())]
+    true = [Said(number, kind, listed=listed) for number, (kind, listed) in sorted(draw(true_ones).items())]
     true += [Said(number, "Complaint") for number in sorted(draw(st.sets(numbers, max_size=5)))]
     said = [*true, *draw(st.lists(whatever, max_size=12))]
     everything: list[Said] = draw(st.permutations([*said, *said[: draw(st.integers(0, len(said)))]]))
@@ -243,7 +248,7 @@ def stories(draw: st.DrawFn) -> tuple[list[Said], list[list[Said]]]:
 
 
 DEAD = [Said(number, "Bounce") for number in range(3)]
-HIDDEN = [Said(number, "Bounce", by_broker=False, soft=True) for number in range(3)]
+HIDDEN = [Said(number, "Bounce", by_broker=False, listed=True) for number in range(3)]
 ALIVE = [Said(number, "Delivery") for number in range(3, 8)]
 
 SEVERITY = [State.UNMEASURED, State.OK, State.WARNED, State.TRIPPED]
@@ -269,7 +274,7 @@ async def test_whatever_a_tenants_own_topic_says_the_verdict_is_as_strict_as_wit
 
     alone = Counts(
         delivered=sum(each.kind == "Delivery" for each in true),
-        bounced=sum(each.kind == "Bounce" and not each.soft for each in true),
+        bounced=sum(each.kind == "Bounce" and not each.listed for each in true),
         complained=sum(each.kind == "Complaint" for each in true),
     )
     found = await ways.usage()

@@ -1,11 +1,12 @@
 """What becomes of a suppression when more is said of it: one statement for any number of rows."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, tuple_
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import Insert
 
+from broker.bulk import from_arrays
+from broker.db import Base
 from broker.feedback.suppressions.models import SuppressionRow
 from broker.policies.terms import View
 
@@ -14,13 +15,19 @@ _OF_THE_LAST = ("active", "last_at", "last_event_id")
 _OF_THE_WIDEST = ("grant_id", "owner_view", "grant_hash")
 
 
-def merged(rows: Sequence[Mapping[str, Any]]) -> Insert:
+COLUMNS = (
+    "id", "stamp", "vouched", "owner_id", "delegate_id", "identity_arn", "recipient_hash", "reason", "grant_id",
+    "active", "guessed", "owner_view", "delegate_view", "grant_hash", "address", "since", "last_at", "last_event_id",
+)  # fmt: skip
+
+
+def merged() -> Insert:
     """Of rows that are there, the widest view that a party was given stays, with the grant that gives it.
 
     Events of a tenant's own topic may be forged: they change nothing of what a topic of the broker's said, but for an
     opt-out. A sure complaint makes a guessed one sure. What may newly be pushed gets the stamp of now.
     """
-    new = insert(SuppressionRow).values(rows)
+    new = from_arrays(Base.metadata.tables["suppressions"], COLUMNS)
     said, old = new.excluded, SuppressionRow
     trusted = or_(said.vouched, ~old.vouched)
     order = tuple_(said.vouched, said.last_at, said.last_event_id) > tuple_(old.vouched, old.last_at, old.last_event_id)
@@ -61,3 +68,6 @@ def _is_new_to_push(said: Any, trusted: ColumnElement[bool], later: ColumnElemen
 def _width(view: Any) -> ColumnElement[int]:
     """A party that does not hear of it sees least."""
     return case(_WIDTH, value=view, else_=0)
+
+
+MERGED = merged()
