@@ -15,9 +15,11 @@ from broker.db import Database, Role
 from broker.feedback.erasures import retention
 from broker.grants.models import Grant
 from broker.policies.terms import FeedbackKind
+from tests.feedback import sns
 from tests.feedback.conftest import SECOND_ACCOUNT, World, make_world
 from tests.feedback.recipients import JANE, fold, reckoned
 from tests.feedback.test_erasures import MARY, arrive, balance, everything, of, rows
+from tests.feedback.test_suppressions import second_grant
 from tests.servers import Postgres
 
 KEPT = timedelta(days=30)
@@ -130,3 +132,17 @@ async def test_addresses_go_when_the_grant_has_been_over_for_so_long(world: Worl
 
     after = await rows(world, world.delegate, "SELECT address IS NULL AS gone, reason FROM suppressions")
     assert ([False], [(True, "hard_bounce")]) == ([row.gone for row in before], [tuple(row) for row in after])
+
+
+async def test_a_grant_that_is_over_opens_no_address_of_a_later_one(world: World, keyring: Keyring) -> None:
+    """Though it showed the owner more, and kept the entry so far."""
+    await agree(world, feedback={"owner_view": "full"}, ended_at=now() - timedelta(days=31))
+    later = await second_grant(world, owner_view="hashed")
+    await fold(world, keyring, [reckoned(world, keyring)])
+    await keep_house(world)
+
+    at = sns.NOW + timedelta(days=1)
+    await fold(world, keyring, [reckoned(world, keyring, grant_id=later, occurred_at=at)])
+
+    query = "SELECT grant_id, owner_view, delegate_view, address IS NULL FROM suppressions"
+    assert [(later, "hashed", "full", False)] == [tuple(row) for row in await rows(world, world.owner, query)]

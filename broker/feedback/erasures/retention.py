@@ -128,7 +128,19 @@ def _blanked(row: Any) -> Blank:
 
 
 _ENDED = text("SELECT owner_id, delegate_id, identity_arn, ended_at FROM grants WHERE id = :id")
-_BLANK_SUPPRESSIONS = text("UPDATE suppressions SET address = NULL WHERE grant_id = :id AND address IS NOT NULL")
+# Also what this grant's events added to an entry that another grant gave, once no grant of the pair lasts. From then on
+# the owner sees addresses by later grants alone.
+_BLANK_SUPPRESSIONS = text(
+    """
+    UPDATE suppressions s
+    SET address = NULL, owner_view = CASE s.owner_view WHEN 'full' THEN 'hashed' ELSE s.owner_view END
+    WHERE s.owner_id = :owner_id AND s.delegate_id = :delegate_id AND s.identity_arn = :identity_arn
+      AND s.address IS NOT NULL AND (s.grant_id = :id OR NOT EXISTS (
+        SELECT FROM grants g WHERE g.owner_id = :owner_id AND g.delegate_id = :delegate_id
+          AND g.identity_arn = :identity_arn AND g.activated_at IS NOT NULL
+          AND (g.ended_at IS NULL OR g.ended_at >= :before)))
+    """
+)
 _FORGET_STATES = text(
     """
     WITH gone AS (
@@ -153,5 +165,5 @@ async def _forget(session: AsyncSession, job: RetentionRow, now: datetime) -> ti
         return timedelta(0)
     if grant.ended_at is None or grant.ended_at >= now - days:
         return EVERY
-    await session.execute(_BLANK_SUPPRESSIONS, {"id": job.id})
+    await session.execute(_BLANK_SUPPRESSIONS, {**named, "id": job.id, "before": now - days})
     return EVERY if grant.ended_at >= now - days - LATEST else None
