@@ -34,6 +34,7 @@ LEASE = timedelta(seconds=30)
 AT_ONCE = 4
 MOST = 2000  # events in one transaction
 SOON = timedelta(seconds=1)
+PACE = timedelta(seconds=5)  # between two small batches of one owner: each costs a dozen round trips, however small
 LINGER = timedelta(seconds=20)  # longer than any statement of ingest lives (broker/direct.py)
 
 logger = log.get(__name__)
@@ -112,7 +113,7 @@ async def reckon(db: Database, folds: Sequence[Fold], claim: Claim, *, most: int
                 await fold(session, events, now=now)
         if rows:
             await _move(session, claim, after_xact=rows[-1].xact, after_id=rows[-1].id, asleep=False)
-            await due.settle(session, claim, again_in=timedelta(0))
+            await due.settle(session, claim, again_in=timedelta(0) if len(rows) > most // 2 else PACE)
         elif await _waiting(session, claim.tenant_id, (xact, event_id)):
             await due.settle(session, claim, again_in=SOON)
         elif asleep:
