@@ -151,7 +151,10 @@ class Parts:
             "retentions": (self.worker, partial(retention.run, self.worker, kept=self.settings.event_retention)),
             "suppression_pushes": (self.worker, partial(push.run, self.worker, self.ses, self.keyring)),
             "replays": (self.worker, partial(replays.run, self.worker)),
-            "reckonings": (self.worker, partial(reckoning.run, self.worker, self.folds)),
+            "reckonings": (
+                self.worker,
+                partial(reckoning.run, self.worker, self.folds, pace=self.settings.reckon_every),
+            ),
         }
 
     async def keep_house(self) -> None:

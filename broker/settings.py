@@ -142,6 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_retention: Annotated[
         timedelta, _about("Events are kept for so many seconds; at least 25 days, since SNS may repeat one for 23 days")
     ] = timedelta(days=30)
+    reckon_every: Annotated[
+        timedelta, _about("Seconds between two looks of the breaker at an owner's mail, while little of it comes")
+    ] = timedelta(seconds=30)
     metrics_token: Annotated[
         str, _about("Bearer token for /metrics; empty: only clients on loopback, not through a proxy, are answered")
     ] = ""

@@ -95,6 +95,10 @@ class EndTold(GrantTold, frozen=True, kw_only=True):
     """An end, asked for or seen to be complete."""
 
     note: Annotated[str | None, Meta(examples=["Thank you."])] | msgspec.UnsetType = msgspec.UNSET
+    verified: (
+        Annotated[bool, Meta(description="false: the owner says so, nobody has read SES", examples=[False])]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
     removed_at: Annotated[datetime | None, _TIME] | msgspec.UnsetType = msgspec.UNSET
     verified_at: Annotated[datetime | None, _TIME] | msgspec.UnsetType = msgspec.UNSET
     residual_policies: (

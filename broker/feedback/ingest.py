@@ -96,14 +96,16 @@ class Ingest:
 
 
 def _tally(found: Sorted, saved: Saved) -> Tally:
+    """What the breaker alone counts is heard by nobody, new or not."""
+    heard = sum(event.owner_view is not None or event.delegate_view is not None for event in found.events)
     return Tally(
         stored=saved.number,
-        repeated=len(found.events) - saved.number,
+        repeated=heard - saved.number,
         quarantined=len(found.asides),
         ignored=found.ignored,
         dropped=found.dropped,
         own=found.own,
-        unheard=found.unheard,
+        unheard=found.unheard + len(found.events) - heard,
     )
 
 

@@ -34,7 +34,6 @@ LEASE = timedelta(seconds=30)
 AT_ONCE = 4
 MOST = 2000  # events in one transaction
 SOON = timedelta(seconds=1)
-PACE = timedelta(seconds=5)  # between two small batches of one owner: each costs a dozen round trips, however small
 LINGER = timedelta(seconds=20)  # longer than any statement of ingest lives (broker/direct.py)
 
 logger = log.get(__name__)
@@ -85,15 +84,26 @@ class _Told(msgspec.Struct, frozen=True):
 _Found = Row[int, UUID, str, str, UUID | None, UUID | None, UUID | None, str | None, dict[str, Any], bool]
 
 
-async def run(db: Database, folds: Sequence[Fold], *, only: Sequence[UUID] | None = None, most: int = MOST) -> int:
+async def run(
+    db: Database,
+    folds: Sequence[Fold],
+    *,
+    only: Sequence[UUID] | None = None,
+    most: int = MOST,
+    pace: timedelta = timedelta(0),
+) -> int:
     """Adds up the next `most` events of each owner that is due (of those in `only`); how many owners.
 
-    `db` has the role broker_worker.
+    `db` has the role broker_worker. `pace`: between two small batches of one owner, since each costs a dozen round
+    trips, however small.
     """
-    return await due.work(db, KIND, partial(reckon, db, folds, most=most), most=AT_ONCE, lease=LEASE, only=only)
+    do = partial(reckon, db, folds, most=most, pace=pace)
+    return await due.work(db, KIND, do, most=AT_ONCE, lease=LEASE, only=only)
 
 
-async def reckon(db: Database, folds: Sequence[Fold], claim: Claim, *, most: int = MOST) -> None:
+async def reckon(
+    db: Database, folds: Sequence[Fold], claim: Claim, *, most: int = MOST, pace: timedelta = timedelta(0)
+) -> None:
     """One transaction: the sums, the cursor and the end of the lease, or none of them.
 
     `Superseded`, with nothing written, when another worker has claimed the reckoning since.
@@ -113,7 +123,7 @@ async def reckon(db: Database, folds: Sequence[Fold], claim: Claim, *, most: int
                 await fold(session, events, now=now)
         if rows:
             await _move(session, claim, after_xact=rows[-1].xact, after_id=rows[-1].id, asleep=False)
-            await due.settle(session, claim, again_in=timedelta(0) if len(rows) > most // 2 else PACE)
+            await due.settle(session, claim, again_in=timedelta(0) if len(rows) > most // 2 else pace)
         elif await _waiting(session, claim.tenant_id, (xact, event_id)):
             await due.settle(session, claim, again_in=SOON)
         elif asleep:

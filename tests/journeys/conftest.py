@@ -137,6 +137,7 @@ async def broker_here(
         aws_endpoint_url=aws.url,
         aws_call_timeout=timedelta(seconds=1.5),  # so that a fault that never answers is soon over
         readback_gap=GAP,
+        reckon_every=timedelta(0),
         webhook_allow_loopback=True,
     )
     keys = aws.control("POST", "accounts", {"account_id": BROKER_ACCOUNT})
