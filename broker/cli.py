@@ -11,6 +11,7 @@ import click
 
 from broker.local.commands import listen, trigger
 from broker.local.options import data_dir_option, data_directory
+from broker.local.policy_commands import policy
 from broker.local.processes import ended_by_signals
 
 # Each command imports what it needs: `broker --help` has to answer at once.
@@ -239,6 +240,7 @@ def _first_line(error: Exception) -> str:
 
 
 main.add_command(listen)
+main.add_command(policy)
 main.add_command(trigger)
 
 if __name__ == "__main__":

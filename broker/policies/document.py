@@ -9,7 +9,8 @@ import msgspec
 
 from broker.policies.operators import NULL, OPERATORS
 
-# SES takes 4 KB; what is longer than this is not read at all, so that no text can make reading slow.
+# SES takes 4 KB, and no service of AWS more than 32 KB (KMS, for a key's policy); what is longer than this is not read
+# at all, so that no text can make reading slow.
 MAX_READ = 32_768
 _CACHED = 8_192  # characters of the longest document that is kept after reading
 VARIABLES_SINCE = "2012-10-17"  # policy variables exist from this Version on (IAM User Guide, policies_variables)
@@ -88,12 +89,16 @@ def read(text: str) -> Document:
 def _read(text: str) -> Document:
     try:
         raw = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        # Half of a surrogate pair is no character (RFC 7493, 2.1): it can be neither stored nor shown.
+        json.dumps(raw, ensure_ascii=False).encode()
     except RecursionError:
         raise DocumentError("The document is nested too deeply.") from None
     except DocumentError:
         raise
+    except UnicodeEncodeError:
+        raise DocumentError("The document holds half of a surrogate pair, which is no character.") from None
     except ValueError as error:
-        raise DocumentError(f"The document is not JSON: {error}.") from None
+        raise DocumentError(f"The document is not JSON: {str(error)[:200]}.") from None
     return _document(raw)
 
 
@@ -103,13 +108,25 @@ def read_any(policy: str | Mapping[str, object] | Document) -> Document:
         return policy
     if isinstance(policy, str):
         return read(policy)
+    return read(_text_of(policy))
+
+
+def _text_of(policy: Mapping[str, object]) -> str:
+    parts: list[str] = []
+    length = 0
     try:
-        text = json.dumps(policy, allow_nan=False)
+        for part in json.JSONEncoder(allow_nan=False, ensure_ascii=False).iterencode(policy):
+            parts.append(part)
+            length += len(part)
+            if length > MAX_READ:
+                raise DocumentError(f"The document has more than {MAX_READ} characters; SES takes 4096 bytes.")
     except RecursionError:
         raise DocumentError("The document is nested too deeply.") from None
+    except DocumentError:
+        raise
     except (TypeError, ValueError) as error:
         raise DocumentError(f"The document is not JSON: {error}.") from None
-    return read(text)
+    return "".join(parts)
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

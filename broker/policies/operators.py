@@ -20,7 +20,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # (value in the policy, value in the request, how to fill policy variables: None where the document has none)
 Compare = Callable[[str, str, Lookup | None], bool]
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
     r"([Tt](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})(\.(?P<fraction>[0-9]{1,9}))?)?"
@@ -28,6 +28,8 @@ _DATE = re.compile(
 )
 _LONGEST = 90  # characters of the longest number, date or block; what is longer is none and is not kept in a cache
 _EPOCH = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+_MASK = re.compile(r"[0-9]{1,3}")
+_MAPPED = ipaddress.ip_network("::ffff:0:0/96")  # the IPv4 addresses within IPv6 (RFC 4291, 2.5.5.2)
 
 
 class Operator(msgspec.Struct, frozen=True):
@@ -78,20 +80,30 @@ def _calendar_date(found: re.Match[str]) -> datetime:
 
 
 def as_network(text: str) -> Network | None:
-    """A CIDR block of either family; without a mask it is a single host. None for what is neither."""
+    """A CIDR block of either family; without a mask it is a single host. None for what is neither.
+
+    What lies within the IPv6 block for IPv4 addresses (`::ffff:203.0.113.7`) is given as IPv4: it is the same host.
+    """
     return _as_network(text) if len(text) <= _LONGEST else None
 
 
 @lru_cache(maxsize=4096)
 def _as_network(text: str) -> Network | None:
+    address, slash, mask = text.partition("/")
+    # Masks like /255.255.255.0 and scopes like %eth0, which Python would read, are not of CIDR.
+    if "%" in address or (slash and not _MASK.fullmatch(mask)):
+        return None
     try:
-        return ipaddress.ip_network(text, strict=False)
+        found = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
+        return ipaddress.IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
+    return found
 
 
 def as_number(text: str) -> Decimal | None:
-    """An integer or decimal number; None for anything else."""
+    """An integer or decimal number, with an exponent or without; None for anything else."""
     return Decimal(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
 
 
@@ -117,7 +129,7 @@ def _binary(wanted: str, given: str, _: Lookup | None) -> bool:
 
 def _ip(wanted: str, given: str, _: Lookup | None) -> bool:
     block, caller = as_network(wanted), as_network(given)
-    if block is None or caller is None or block.version != caller.version:
+    if block is None or caller is None or block.version != caller.version or caller.num_addresses != 1:
         return False
     return int(block.network_address) <= int(caller.network_address) <= int(block.broadcast_address)
 

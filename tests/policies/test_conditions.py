@@ -233,8 +233,9 @@ def test_policy_variables_are_filled_from_the_request(wanted: str, given: str, e
     assert holds({"StringLike": {"my:Key": wanted}}, {"my:Key": given, "my:two": ["a", "b"]}) == expected
 
 
-def test_a_negated_operator_fails_where_a_variable_cannot_be_filled() -> None:
-    assert not holds({"StringNotEquals": {"my:Key": ["b", "${my:missing}"]}}, {"my:Key": "a"})
+def test_a_negated_operator_holds_where_a_variable_cannot_be_filled() -> None:
+    assert holds({"StringNotEquals": {"my:Key": ["b", "${my:missing}"]}}, {"my:Key": "a"})
+    assert not holds({"StringNotEquals": {"my:Key": ["a", "${my:missing}"]}}, {"my:Key": "a"})
     assert holds({"StringNotEquals": {"my:Key": ["b", "${my:missing, 'c'}"]}}, {"my:Key": "a"})
 
 

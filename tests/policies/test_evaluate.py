@@ -56,12 +56,14 @@ OTHER = policy(Principal={"AWS": STRANGER})
         ((policy(Resource=IDENTITY.replace("example", "other")),), Decision.implicit_deny),
         ((policy(Resource="arn:aws:ses:*:111111111111:identity/*"),), Decision.allow),
         ((policy(Resource="*"),), Decision.allow),
-        ((policy(Resource="arn:aws:ses:*"),), Decision.implicit_deny),
+        ((policy(Resource="arn:aws:ses:*"),), Decision.allow),  # a star that ends a segment reaches over colons
         ((policy(Resource=None, NotResource=IDENTITY),), Decision.implicit_deny),
         ((policy(Resource=None, NotResource="*other*"),), Decision.allow),
-        ((policy(Resource="arn:aws:ses:*:${my:owner, '111111111111'}:identity/*"),), Decision.allow),
-        ((policy(Resource="arn:aws:ses:*:${my:owner}:identity/*"),), Decision.implicit_deny),
-        ((policy(Resource=None, NotResource="arn:aws:ses:*:${my:owner}:identity/*"),), Decision.implicit_deny),
+        # variables stand behind the fifth colon alone, and one without a value matches no resource
+        ((policy(Resource="arn:aws:ses:*:111111111111:identity/${my:name, 'example.com'}"),), Decision.allow),
+        ((policy(Resource="arn:aws:ses:*:111111111111:identity/${my:name}"),), Decision.implicit_deny),
+        ((policy(Resource="arn:aws:ses:*:${my:owner, '111111111111'}:identity/*"),), Decision.implicit_deny),
+        ((policy(Resource=None, NotResource="arn:aws:ses:*:111111111111:identity/${my:name}"),), Decision.allow),
     ],
 )
 def test_deny_wins_over_allow_and_nothing_is_a_deny(texts: tuple[str, ...], expected: Decision) -> None:
@@ -203,11 +205,11 @@ def test_what_if_from_had_no_case() -> None:
 
 def test_the_answer_says_which_statement_decided() -> None:
     assert evaluate([OTHER, policy(Sid="Yes")], SEND, identity_arn=IDENTITY) == Verdict(
-        Decision.allow, 1, "Yes", "Statement Yes allows it."
+        Decision.allow, 1, "Yes", "Statement Yes of policies[1] allows it."
     )
     assert evaluate([policy(), policy(Sid="Too")], SEND, identity_arn=IDENTITY).policy == 0
     assert evaluate([policy(), DENY], SEND, identity_arn=IDENTITY) == Verdict(
-        Decision.explicit_deny, 1, "NoWay", "Statement NoWay denies it."
+        Decision.explicit_deny, 1, "NoWay", "Statement NoWay of policies[1] denies it."
     )
     assert evaluate([], SEND, identity_arn=IDENTITY) == Verdict(
         Decision.implicit_deny, None, None, "No policy of the identity allows anything."
@@ -220,32 +222,32 @@ def test_the_answer_says_which_statement_decided() -> None:
         (
             conditional({"StringEquals": {"ses:FromAddress": "newsletter@example.com"}}),
             {"from_address": "ceo@example.com"},
-            'From "ceo@example.com" does not match "newsletter@example.com".',
+            "From `ceo@example.com` does not match `newsletter@example.com`.",
         ),
         (
             conditional({"StringEquals": {"ses:FeedbackAddress": "bounces@example.com"}}),
             {"feedback_address": None},
-            'Return-Path is not in the request, and is compared with "bounces@example.com".',
+            "Return-Path is not in the request, and is compared with `bounces@example.com`.",
         ),
         (
             conditional({"ForAllValues:StringLike": {"ses:Recipients": "*@example.org"}}),
             {"recipients": ["a@example.org", "b@example.net", "c@example.com"]},
-            'Recipient "b@example.net", "c@example.com" does not match "*@example.org".',
+            "Recipient `b@example.net`, `c@example.com` does not match `*@example.org`.",
         ),
         (
             conditional({"DateLessThan": {"aws:CurrentTime": "2026-03-01T12:00:00Z"}}),
             {},
-            'The time "2026-03-01T12:00:00+00:00" is not before "2026-03-01T12:00:00Z".',
+            "The time `2026-03-01T12:00:00Z` is not before `2026-03-01T12:00:00Z`.",
         ),
         (
             conditional({"IpAddress": {"aws:SourceIp": ["192.0.2.0/24"] * 5}}),
             {},
-            'The source IP "203.0.113.7" is not within "192.0.2.0/24", "192.0.2.0/24", "192.0.2.0/24" and 2 more.',
+            "The source IP `203.0.113.7` is not within `192.0.2.0/24`, `192.0.2.0/24`, `192.0.2.0/24` and 2 more.",
         ),
         (
             conditional({"Bool": {"aws:SecureTransport": "true"}}),
             {"secure_transport": False},
-            'TLS to SES is "false", and must be "true".',
+            "TLS to SES is `false`, and must be `true`.",
         ),
         (
             conditional({"Null": {"ses:Recipients": "false"}}),
@@ -253,12 +255,12 @@ def test_the_answer_says_which_statement_decided() -> None:
             "Recipient is not in the request, and must be.",
         ),
         (conditional({"Null": {"ses:FromAddress": "true"}}), {}, "From is in the request, and must not be."),
-        (policy(), {"caller_account": STRANGER}, '333333333333 is none of "222222222222".'),
-        (policy(), {"action": "ses:SendRawEmail"}, 'ses:SendRawEmail is none of "ses:SendEmail".'),
+        (policy(), {"caller_account": STRANGER}, "The caller `333333333333` is none of `222222222222`."),
+        (policy(), {"action": "ses:SendRawEmail"}, "The action `ses:SendRawEmail` is none of `ses:SendEmail`."),
         (
             policy(Resource=f"{IDENTITY}.org", Sid="Other"),
             {},
-            f'Statement Other is about "{IDENTITY}.org", not about {IDENTITY}.',
+            f"Statement Other is about `{IDENTITY}.org`, not about `{IDENTITY}`.",
         ),
     ],
 )
