@@ -54,7 +54,9 @@ class _Failure(msgspec.Struct, frozen=True):
     error: str
 
 
-_LINE, _ANY_LINE, _ID = (msgspec.json.Decoder(kind) for kind in (_Line, _AnyLine, _Id))
+_LINE = msgspec.json.Decoder(_Line)
+_ANY_LINE = msgspec.json.Decoder(_AnyLine)
+_ID = msgspec.json.Decoder(_Id)
 _TEXT = msgspec.json.Decoder(str)
 
 

@@ -7,7 +7,7 @@ from typing import Self
 import msgspec
 
 from broker.policies import reasons
-from broker.policies.arns import ANYBODY, covers
+from broker.policies.arns import ANYBODY, covers, plain
 from broker.policies.conditions import holds
 from broker.policies.context import Caller, Request, Send, request_of
 from broker.policies.document import Condition, Document, Statement, read_any
@@ -188,14 +188,17 @@ def _spared(statement: Statement, caller: Caller) -> bool:
     listed = [named for kind, named in statement.principals if kind == "AWS"]
     if "*" in listed:
         return True
-    return bool(caller.chain) and all(_listed(link, listed) for link in caller.chain)
+    return bool(caller.chain) and all(_listed(link, listed, caller) for link in caller.chain)
 
 
-def _listed(link: str, listed: Sequence[str]) -> bool:
-    # Only the same principal counts here, an account does not stand for its users; a role may be listed with its path.
-    return any((covers(named, link) and covers(link, named)) or _same_role(link, named) for named in listed)
+def _listed(link: str, listed: Sequence[str], caller: Caller) -> bool:
+    # Only the same principal counts here, an account does not stand for its users.
+    if any(plain(named) == plain(link) for named in listed):
+        return True
+    # The role of a session may be listed with its path, which the session's ARN does not tell.
+    last = caller.chain[-1]
+    return _is_role(link) and link != last and any(_is_role(named) and covers(named, last) for named in listed)
 
 
-def _same_role(link: str, named: str) -> bool:
-    account, role, _ = link.partition(":role/")
-    return bool(role) and named.startswith(f"{account}:role/") and named.rpartition("/")[2] == link.rpartition("/")[2]
+def _is_role(arn: str) -> bool:
+    return ":role/" in arn

@@ -40,7 +40,7 @@ def matches(pattern: str, text: str, lookup: Lookup | None) -> bool:
         return tokens is not None and _fits(_pieces(tokens), text)
     if "*" not in pattern and "?" not in pattern:
         return pattern == text
-    return _fits(_parsed(pattern) if len(pattern) <= CACHED else _parsed.__wrapped__(pattern), text)
+    return _fits(_kept_pieces(pattern) if len(pattern) <= CACHED else _parsed(pattern), text)
 
 
 def literal(pattern: str, lookup: Lookup | None) -> str | None:
@@ -130,9 +130,11 @@ def _filled(variable: str, lookup: Lookup) -> str | None:
     return found[2] if value is None else value
 
 
-@lru_cache(maxsize=4096)
 def _parsed(pattern: str) -> tuple[Piece, ...]:
     return _pieces(_wildcards(pattern))
+
+
+_kept_pieces = lru_cache(maxsize=4096)(_parsed)
 
 
 def _pieces(tokens: Sequence[Token]) -> tuple[Piece, ...]:
@@ -180,7 +182,7 @@ def _find(piece: Sequence[str | None], text: str, begin: int, end: int) -> int:
     last = end - len(piece)
     if last < begin:
         return -1
-    where = _places(text) if len(text) <= CACHED else _places_of_long(text)
+    where = _kept_places(text) if len(text) <= CACHED else _kept_places_of_long(text)
     left = ((1 << (last + 1)) - 1) >> begin << begin
     for offset, wanted in enumerate(piece):
         if wanted is not None:
@@ -190,7 +192,6 @@ def _find(piece: Sequence[str | None], text: str, begin: int, end: int) -> int:
     return (left & -left).bit_length() - 1
 
 
-@lru_cache(maxsize=64)
 def _places(text: str) -> dict[str, int]:
     """For each character of the text a number that has the bits of its places."""
     found: dict[str, int] = {}
@@ -199,4 +200,5 @@ def _places(text: str) -> dict[str, int]:
     return found
 
 
-_places_of_long = lru_cache(maxsize=1)(_places.__wrapped__)
+_kept_places = lru_cache(maxsize=64)(_places)
+_kept_places_of_long = lru_cache(maxsize=1)(_places)
