@@ -34,7 +34,7 @@ def evaluate() -> None:
     The statement is named by its Sid, or by its place in the document from 0; for an implicit deny it is the Allow that
     came closest, if there is any. This is the identity's side alone: across accounts the caller's own IAM policy has to
     allow the send as well. Unknown fields of a line are passed over, those of send are errors. Empty lines get no
-    answer. A policy of more than 32,768 characters (SES takes 4,096 bytes) and a line of more than 16 MiB are errors.
+    answer. A policy of more than 16,384 characters (SES takes 4,096 bytes) and a line of more than 16 MiB are errors.
 
     \b
     Example:

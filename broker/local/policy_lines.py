@@ -17,6 +17,7 @@ from broker.policies.operators import as_date
 # A line is held in memory once. It may be far longer than any policy that is read, so that an oversized policy gets its
 # own answer, under the id of its line.
 MAX_LINE = 16 * 1024 * 1024
+MAX_POLICIES = 100  # SES takes 20 on one identity
 _NULL = msgspec.Raw(b"null")
 _LONGEST_RAW = MAX_READ * 6 + 2  # bytes: each character of a text may be written as \uXXXX
 _HEAD = re.compile(rb'\s*\{\s*"id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,1000}"|-?[0-9.eE+-]{1,100}|true|false|null)\s*,')
@@ -70,16 +71,16 @@ def answer_all(lines: BinaryIO, out: BinaryIO) -> None:
 def answer(line: bytes) -> bytes:
     """The answer to one line: a decision, or the error that kept it from being made."""
     if len(line) > MAX_LINE:
-        found = _HEAD.match(line[:2_000])
-        return _failure(msgspec.Raw(found[1]) if found else _NULL, f"The line has more than {MAX_LINE} bytes.")
+        return _failure(_first_id(line), f"The line has more than {MAX_LINE} bytes.")
     try:
         asked = _asked(line)
+        _check(asked)
         verdict = evaluate([_document(raw) for raw in asked.policies], asked.send, identity_arn=asked.identity_arn)
         return msgspec.json.encode(_Answer(_checked(asked.id), verdict.decision, verdict.statement, verdict.reason))
     except msgspec.MsgspecError as error:
         return _failure(_id_of(line), f"{error}.")
     except RecursionError:
-        return _failure(_NULL, "The line is nested too deeply.")
+        return _failure(_first_id(line), "The line is nested too deeply.")
     except UnicodeError:
         return _failure(_id_of(line), "The line is not UTF-8.")
     except ValueError as error:
@@ -120,6 +121,15 @@ def _asked(line: bytes) -> _Line:
         return _Line(loose.policies, loose.identity_arn, send, loose.id)
 
 
+def _check(asked: _Line) -> None:
+    if len(asked.policies) > MAX_POLICIES:
+        raise ValueError(f"policies has {len(asked.policies)} entries; at most {MAX_POLICIES} are read, SES takes 20.")
+    if asked.identity_arn.count(":") < 5:
+        raise ValueError(
+            f"identity_arn {asked.identity_arn[:200]!r} is not an ARN (arn:aws:ses:REGION:ACCOUNT:identity/NAME)."
+        )
+
+
 def _document(raw: msgspec.Raw) -> Document:
     text = bytes(raw)
     if len(text) > _LONGEST_RAW:
@@ -136,6 +146,15 @@ def _id_of(line: bytes) -> msgspec.Raw:
     try:
         return _checked(_ID.decode(line).id)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return _first_id(line)
+
+
+def _first_id(line: bytes) -> msgspec.Raw:
+    """The id of a line that is no JSON, if it is what the line begins with."""
+    found = _HEAD.match(line[:2_000])
+    try:
+        return _checked(msgspec.Raw(found[1])) if found else _NULL
+    except UnicodeError:
         return _NULL
 
 

@@ -35,12 +35,16 @@ def holds(condition: Condition, request: Request, *, variables: bool, from_case_
     compare = operator.compare
     if key == FROM_KEY and not from_case_sensitive:
         compare = _ignoring_case(compare)
-
-    def fits(given: str) -> bool:
-        return any(compare(wanted, given, lookup) for wanted in condition.values) != operator.negated
-
     every = condition.over == "all" or (not condition.over and operator.negated)
-    return all(map(fits, values)) if every else any(map(fits, values))
+    for given in values:
+        found = False
+        for wanted in condition.values:  # a plain loop is twice as fast as any(), and this is where the time goes
+            if compare(wanted, given, lookup):
+                found = True
+                break
+        if (found != operator.negated) != every:
+            return not every
+    return every
 
 
 def _ignoring_case(compare: Callable[[str, str, Lookup | None], bool]) -> Callable[[str, str, Lookup | None], bool]:

@@ -45,7 +45,7 @@ class Send(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     time: datetime | None = None
     source_ip: str | None = None
     secure_transport: bool | None = None
-    context: dict[str, ContextValue] = {}
+    context: dict[str, ContextValue] | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -87,13 +87,17 @@ def request_of(send: Send) -> Request:
     given = dict(_keys(send, principal))
     supplied = _SUPPLIED.get(send.action.lower(), _ADDRESS_KEYS)
     given |= {key: None for key in _ADDRESS_KEYS if key not in supplied}
-    given |= {name.lower(): value for name, value in send.context.items()}
-    keys = {name: _values(value) for name, value in given.items() if value is not None}
-    for name, values in keys.items():
-        if len(values) > MAX_VALUES or any(len(value) > MAX_TEXT for value in values):
-            raise ValueError(f"{name[:80]} is too long or has too many values.")
+    given |= {name.lower(): value for name, value in (send.context or {}).items()}
+    keys = {name: _values(name, value) for name, value in given.items() if value is not None}
     lists = frozenset(name for name, value in given.items() if isinstance(value, list))
     return Request(_caller(send, principal), send.action, keys, lists)
+
+
+def _values(name: str, value: Scalar | list[Scalar]) -> tuple[str, ...]:
+    values = tuple(map(_text, value)) if isinstance(value, list) else (_text(value),)
+    if len(values) > MAX_VALUES or max(map(len, values), default=0) > MAX_TEXT:
+        raise ValueError(f"{name[:80]} is too long or has too many values.")
+    return values
 
 
 def _principal(send: Send) -> Principal | None:
@@ -155,11 +159,9 @@ def _caller_keys(send: Send, principal: Principal | None) -> Iterable[tuple[str,
     yield "aws:principalservicename", send.caller_service
 
 
-def _values(value: Scalar | list[Scalar]) -> tuple[str, ...]:
-    return tuple(_text(item) for item in value) if isinstance(value, list) else (_text(value),)
-
-
 def _text(value: Scalar) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

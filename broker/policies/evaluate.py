@@ -67,18 +67,31 @@ def evaluate(
 
 def _decided(place: int, one: "_Asked", *, several: bool) -> Verdict:
     decision = Decision.allow if one.statement.allow else Decision.explicit_deny
-    reason = reasons.decided(
-        one.statement, one.seen(one.statement.conditions, held=True), policy=place if several else None
-    )
+    shown = one.seen(one.statement.conditions[: reasons.SHOWN], held=True)
+    reason = reasons.decided(one.statement, shown, policy=place if several else None)
     return Verdict(decision, place, one.statement.label, reason)
 
 
 def _closest(asked: Iterable[tuple[int, "_Asked"]]) -> Verdict:
-    allows = [(place, one) for place, one in asked if one.statement.allow]
-    if not allows:
+    misses = [(one.nearness(), place, one) for place, one in asked if one.statement.allow]
+    if not misses:
         return Verdict(Decision.implicit_deny, None, None, "No policy of the identity allows anything.")
-    place, one = max(allows, key=lambda each: each[1].nearness())
-    return Verdict(Decision.implicit_deny, place, one.statement.label, one.miss())
+    nearness, place, one = max(misses, key=lambda miss: miss[0].order)
+    return Verdict(Decision.implicit_deny, place, one.statement.label, one.miss(nearness))
+
+
+class _Nearness(msgspec.Struct, frozen=True):
+    """How near a statement that does not apply came to it; conditions count only where all else is right."""
+
+    resource: bool
+    caller: bool
+    action: bool
+    failed: list[Condition]
+
+    @property
+    def order(self) -> tuple[bool, bool, bool, int]:
+        """The biggest came closest."""
+        return self.resource, self.caller, self.action, -len(self.failed)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -119,27 +132,24 @@ class _Asked(msgspec.Struct, frozen=True):
         request = msgspec.structs.replace(self.request, keys={**self.request.keys, key: (value,)})
         return msgspec.structs.replace(self, request=request)
 
-    def nearness(self) -> tuple[bool, bool, bool, int]:
-        """How near a statement that does not apply came to it: the biggest came closest."""
-        statement, request = self.statement, self.request
-        named = (
-            self.names_resource(),
-            names_caller(statement, request.caller),
-            names_action(statement, request.action),
-        )
-        failed = sum(not self.holds(condition) for condition in statement.conditions) if all(named) else 0
-        return (*named, -failed)
+    def nearness(self) -> _Nearness:
+        resource = self.names_resource()
+        caller = names_caller(self.statement, self.request.caller)
+        action = names_action(self.statement, self.request.action)
+        right = resource and caller and action
+        failed = [each for each in self.statement.conditions if not self.holds(each)] if right else []
+        return _Nearness(resource, caller, action, failed)
 
-    def miss(self) -> str:
+    def miss(self, nearness: _Nearness) -> str:
         """What a statement that does not apply lacks."""
-        if not self.names_resource():
+        if not nearness.resource:
             return reasons.other_resource(self.statement, self.identity_arn)
-        if not names_caller(self.statement, self.request.caller):
+        if not nearness.caller:
             return reasons.other_caller(self.statement, self.request.caller)
-        if not names_action(self.statement, self.request.action):
+        if not nearness.action:
             return reasons.other_action(self.statement, self.request.action)
-        failed = (condition for condition in self.statement.conditions if not self.holds(condition))
-        return reasons.failed(self.seen(failed, held=False))
+        shown = self.seen(nearness.failed[: reasons.SHOWN], held=False)
+        return reasons.failed(shown, more=len(nearness.failed) - len(shown))
 
 
 def names_action(statement: Statement, action: str) -> bool:

@@ -29,7 +29,7 @@ _DATE = re.compile(
 _LONGEST = 90  # characters of the longest number, date or block; what is longer is none and is not kept in a cache
 _EPOCH = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
 _MASK = re.compile(r"[0-9]{1,3}")
-_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # the IPv4 addresses within IPv6 (RFC 4291, 2.5.5.2)
+_MAPPED = 0xFFFF  # the first 96 bits of the IPv4 addresses within IPv6, ::ffff:0:0/96 (RFC 4291, 2.5.5.2)
 
 
 class Operator(msgspec.Struct, frozen=True):
@@ -95,11 +95,14 @@ def _read_network(text: str) -> Network | None:
     if "%" in address or (slash and not _MASK.fullmatch(mask)):
         return None
     try:
-        found = ipaddress.ip_network(text, strict=False)
+        if ":" not in address:
+            return ipaddress.IPv4Network(text, strict=False)
+        found = ipaddress.IPv6Network(text, strict=False)
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
-        return ipaddress.IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
+    bits = int(found.network_address)
+    if bits >> 32 == _MAPPED and found.prefixlen >= 96:
+        return ipaddress.IPv4Network((bits & 0xFFFFFFFF, found.prefixlen - 96))
     return found
 
 

@@ -6,7 +6,7 @@ from broker.policies.context import Caller
 from broker.policies.document import Condition, Statement
 from broker.policies.operators import NULL, OPERATORS
 
-_SHOWN = 3  # values of a long list, or conditions, that a sentence names
+SHOWN = 3  # values of a long list, or conditions, that a sentence names
 _NAMES = {
     "ses:fromaddress": "From",
     "ses:fromdisplayname": "From name",
@@ -37,14 +37,17 @@ Seen = tuple[Condition, tuple[str, ...]]
 
 
 def decided(statement: Statement, held: Sequence[Seen], *, policy: int | None) -> str:
-    """Which statement allowed or denied a send, and by which conditions; `policy` is its place if there are several."""
+    """Which statement allowed or denied a send, and by which conditions, of which `held` are the first `SHOWN`.
+
+    `policy` is the place of the document where there are several.
+    """
     where = "" if policy is None else f" of policies[{policy}]"
     what = f"Statement {_short(statement.label)}{where} {'allows' if statement.allow else 'denies'} it"
     if not held:
         return f"{what}."
-    more = len(held) - _SHOWN
-    told = "; ".join(_told(condition, values, held=True) for condition, values in held[:_SHOWN])
-    return f"{what}: {told}{_and_more(more, 'condition')}."
+    more = len(statement.conditions) - len(held)
+    rest = f"; and {more} more condition{'' if more == 1 else 's'}" if more else ""
+    return f"{what}: {'; '.join(_told(*each, held=True) for each in held)}{rest}."
 
 
 def other_resource(statement: Statement, identity_arn: str) -> str:
@@ -71,13 +74,12 @@ def other_action(statement: Statement, action: str) -> str:
     )
 
 
-def failed(missed: Sequence[Seen]) -> str:
-    """The conditions that the request does not satisfy, and those of its values that do not."""
-    more = len(missed) - _SHOWN
-    told = [_told(condition, values, held=False) for condition, values in missed[:_SHOWN]]
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in told) + (
-        f" So it is with {more} more." if more > 0 else ""
-    )
+def failed(missed: Sequence[Seen], *, more: int) -> str:
+    """The conditions that the request does not satisfy, and those of its values that do not; `more` are not shown."""
+    sentences = [_told(*each, held=False) for each in missed]
+    if more > 0:
+        sentences.append(f"{more} more condition{' is' if more == 1 else 's are'} not satisfied")
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
 
 
 def _told(condition: Condition, values: tuple[str, ...], *, held: bool) -> str:
@@ -96,13 +98,9 @@ def _told(condition: Condition, values: tuple[str, ...], *, held: bool) -> str:
 
 
 def _listed(values: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{_short(value)}`" for value in values[:_SHOWN]) or "nothing"
-    more = len(values) - _SHOWN
+    shown = ", ".join(f"`{_short(value)}`" for value in values[:SHOWN]) or "nothing"
+    more = len(values) - SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _and_more(more: int, what: str) -> str:
-    return f"; and {more} more {what}{'' if more == 1 else 's'}" if more > 0 else ""
 
 
 def _short(text: str) -> str:

@@ -1,7 +1,7 @@
 """Matches texts against IAM patterns (`*`, `?` and policy variables) in time that no pattern can blow up."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 
@@ -25,6 +25,7 @@ class Wild(Enum):
 
 
 Token = str | Wild
+_WILD: Mapping[str, Token] = {wild.value: wild for wild in Wild}
 # What stands between two stars: a text, or its characters where some are `?` (None).
 Piece = str | tuple[str | None, ...]
 
@@ -40,6 +41,9 @@ def matches(pattern: str, text: str, lookup: Lookup | None) -> bool:
         return tokens is not None and _fits(_pieces(tokens), text)
     if "*" not in pattern and "?" not in pattern:
         return pattern == text
+    # A pattern that needs more characters than there are is not even taken apart, however long it is.
+    if len(pattern) - pattern.count("*") > len(text):
+        return False
     return _fits(_kept_pieces(pattern) if len(pattern) <= CACHED else _parsed(pattern), text)
 
 
@@ -117,7 +121,7 @@ def _tokens(pattern: str, lookup: Lookup) -> list[Token] | None:
 
 
 def _wildcards(text: str) -> list[Token]:
-    return [Wild(part) if part in ("*", "?") else part for part in re.split(r"([*?])", text) if part]
+    return [_WILD.get(part, part) for part in re.split(r"([*?])", text) if part]
 
 
 def _filled(variable: str, lookup: Lookup) -> str | None:
@@ -131,7 +135,9 @@ def _filled(variable: str, lookup: Lookup) -> str | None:
 
 
 def _parsed(pattern: str) -> tuple[Piece, ...]:
-    return _pieces(_wildcards(pattern))
+    return tuple(
+        tuple(None if one == "?" else one for one in piece) if "?" in piece else piece for piece in pattern.split("*")
+    )
 
 
 _kept_pieces = lru_cache(maxsize=4096)(_parsed)
