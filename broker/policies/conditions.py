@@ -24,7 +24,7 @@ def holds(condition: Condition, request: Request, *, variables: bool, from_case_
     negated operator.
     """
     key = condition.key.lower()
-    values = request.keys.get(key, ())
+    values = request.keys.get(key)
     if condition.operator == NULL:
         return any(wanted.lower() == ("false" if values else "true") for wanted in condition.values)
     operator = OPERATORS[condition.operator]

@@ -26,7 +26,7 @@ _DATE = re.compile(
     r"([Tt](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})(\.(?P<fraction>[0-9]{1,9}))?)?"
     r"(?P<zone>[Zz]|(?P<sign>[+-])(?P<zone_hour>[0-9]{2}):?(?P<zone_minute>[0-9]{2}))?)?)?)?"
 )
-_LONGEST = 90  # characters of the longest number, date or block; what is longer is none and is not kept in a cache
+_LONGEST = 90  # characters of the longest date or block; what is longer is none and is not kept in a cache
 _EPOCH = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
 _MASK = re.compile(r"[0-9]{1,3}")
 _MAPPED = 0xFFFF  # the first 96 bits of the IPv4 addresses within IPv6, ::ffff:0:0/96 (RFC 4291, 2.5.5.2)
@@ -111,7 +111,7 @@ _kept_network = lru_cache(maxsize=4096)(_read_network)
 
 def as_number(text: str) -> Decimal | None:
     """An integer or decimal number, with an exponent or without; None for anything else."""
-    return Decimal(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def _string_equals(wanted: str, given: str, lookup: Lookup | None) -> bool:

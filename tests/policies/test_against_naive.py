@@ -187,7 +187,7 @@ SENDS = st.builds(
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(st.lists(DOCUMENTS, max_size=3), SENDS)
 @example([{"Statement": [{"Effect": "Deny", "NotPrincipal": "*", "Action": "*", "Resource": "*"}]}], {"action": "a:b"})
 def test_both_evaluators_decide_alike(policies: list[dict[str, Json]], send: dict[str, Json]) -> None:
@@ -196,7 +196,7 @@ def test_both_evaluators_decide_alike(policies: list[dict[str, Json]], send: dic
     assert naive.decide(policies, IDENTITY, send) == verdict.decision
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(conditions(), SENDS)
 def test_both_evaluators_agree_on_conditions_alone(condition: Json, send: dict[str, Json]) -> None:
     document: dict[str, Json] = {
