@@ -133,7 +133,9 @@ def _check(asked: _Line) -> None:
 def _document(raw: msgspec.Raw) -> Document:
     text = bytes(raw)
     if len(text) > _LONGEST_RAW:
-        raise DocumentError(f"The document has {len(text)} bytes; SES takes 4096.")
+        raise DocumentError(
+            f"The document has {len(text)} bytes; at most {MAX_READ} characters are read, and SES takes 4096 bytes."
+        )
     return read(_TEXT.decode(raw) if text.startswith(b'"') else text.decode())
 
 

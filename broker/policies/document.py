@@ -81,7 +81,9 @@ class Document(msgspec.Struct, frozen=True):
 def read(text: str) -> Document:
     """Read one document; DocumentError for what is none, has a key twice, or numbers that JSON does not know."""
     if len(text) > MAX_READ:
-        raise DocumentError(f"The document has {len(text)} characters; SES takes 4096 bytes.")
+        raise DocumentError(
+            f"The document has {len(text)} characters; at most {MAX_READ} are read, and SES takes 4096 bytes."
+        )
     return _read(text) if len(text) <= _CACHED else _read.__wrapped__(text)
 
 
@@ -119,7 +121,9 @@ def _text_of(policy: Mapping[str, object]) -> str:
             parts.append(part)
             length += len(part)
             if length > MAX_READ:
-                raise DocumentError(f"The document has more than {MAX_READ} characters; SES takes 4096 bytes.")
+                raise DocumentError(
+                    f"The document has more than {MAX_READ} characters, which is not read; SES takes 4096 bytes."
+                )
     except RecursionError:
         raise DocumentError("The document is nested too deeply.") from None
     except DocumentError:

@@ -83,7 +83,7 @@ def failed(missed: Sequence[Seen], *, more: int) -> str:
 
 
 def _told(condition: Condition, values: tuple[str, ...], *, held: bool) -> str:
-    name = _NAMES.get(condition.key.lower(), condition.key[:80])
+    name = _NAMES.get(condition.key.lower(), f"`{_short(condition.key)}`")
     if condition.operator == NULL:
         there = f"{name} is {'in' if values else 'not in'} the request"
         return there if held else f"{there}, and must {'not ' if values else ''}be"

@@ -76,7 +76,7 @@ def resource_matches(pattern: str, arn: str, lookup: Lookup | None) -> bool:
     stays within its segment (IAM User Guide, reference_policies_elements_resource). Variables stand behind the fifth
     colon only and are ordinary text before it (reference_policies_variables).
     """
-    return pattern == arn or _segments_fit(_arn_parts(pattern, lookup), arn.split(":"), lookup)
+    return pattern == arn or _segments_fit(pattern.split(":", _ARN_PARTS - 1), arn.split(":"), lookup)
 
 
 def _segments_fit(segments: Sequence[str], parts: Sequence[str], lookup: Lookup | None) -> bool:

@@ -404,6 +404,14 @@ def test_a_condition_alone_compares_from_with_its_case() -> None:
     assert condition_holds(condition, request, variables=False, from_case_sensitive=False)
 
 
+def test_a_condition_without_regard_to_case_fills_variables_all_the_same() -> None:
+    text = policy(Condition={"StringLike": {"ses:FromAddress": "${aws:UserName}@Example.com"}})
+    send = Send(action="ses:SendEmail", caller_arn=USER, from_address="Ann@example.COM")
+
+    assert evaluate([text], send, identity_arn=IDENTITY).decision is Decision.implicit_deny
+    assert evaluate([text], send, identity_arn=IDENTITY, from_case_sensitive=False).decision is Decision.allow
+
+
 def test_the_context_replaces_and_removes_derived_keys() -> None:
     assert holds({"StringEquals": {"aws:username": "bob"}}, {"AWS:USERNAME": "bob"})
     assert holds({"Null": {"aws:username": "true"}}, {"aws:username": None})

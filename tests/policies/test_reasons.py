@@ -125,16 +125,16 @@ def test_an_implicit_deny_says_what_was_missing(text: str, changes: dict[str, ob
             {},
             "the source IP `203.0.113.7` is not within `192.0.2.0/24`",
         ),
-        ({"NumericLessThan": {"my:n": "10"}}, {"context": {"my:n": 9}}, "my:n `9` is below `10`"),
+        ({"NumericLessThan": {"my:n": "10"}}, {"context": {"my:n": 9}}, "`my:n` `9` is below `10`"),
         (
             {"StringNotEquals": {"a": "1", "b": "1", "c": "1", "d": "1"}},
             {},
-            "a is not in the request; b is not in the request; c is not in the request; and 1 more condition",
+            "`a` is not in the request; `b` is not in the request; `c` is not in the request; and 1 more condition",
         ),
         (
             {"StringNotEquals": {"a": "1", "b": "1", "c": "1", "d": "1", "e": "1"}},
             {},
-            "a is not in the request; b is not in the request; c is not in the request; and 2 more conditions",
+            "`a` is not in the request; `b` is not in the request; `c` is not in the request; and 2 more conditions",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_all_conditions_that_failed_are_named() -> None:
         "From `newsletter@example.com` does not match `a@b.c`. TLS to SES is `true`, and must be `false`."
     )
     assert reason(conditional(many)).endswith(
-        "C is not in the request, and is compared with `1`. 1 more condition is not satisfied."
+        "`c` is not in the request, and is compared with `1`. 1 more condition is not satisfied."
     )
     assert reason(conditional(more)).endswith(" 2 more conditions are not satisfied.")
 

@@ -81,6 +81,11 @@ def test_an_arn_of_a_condition_and_of_a_resource_match_as_documented(pattern: st
         ("*a?*ab", "aab", False),
         ("*b?*", "aabba", True),
         ("*aa*aa*", "aaa", False),
+        ("*ab*ab*", "abxx", False),
+        ("*ab*ab*", "xabab", True),
+        ("*b*ab", "xxab", False),
+        ("*b*ab", "xbab", True),
+        ("a*a*b", "axxb", False),
         ("*aa*aa*", "aaaa", True),
         ("a*aa", "aa", False),
         ("*ab*b", "ab", False),
@@ -151,6 +156,12 @@ def test_an_arn_of_a_condition_is_cut_at_its_first_five_colons(pattern: str, exp
 )
 def test_a_star_that_ends_a_segment_of_a_resource_reaches_over_colons(pattern: str, expected: bool) -> None:
     assert resource_matches(pattern, "arn:aws:ses:eu-west-1:1:identity/x:y", NOTHING.get) == expected
+
+
+def test_without_variables_a_brace_is_an_ordinary_character() -> None:
+    assert arn_matches("arn:aws:sns:${a:b}:c", "arn:aws:sns:${a:b}:c", None)
+    assert not arn_matches("arn:aws:sns:${a:b}:c", "arn:aws:sns:${a:b}:c", NOTHING.get)
+    assert resource_matches("a:${b:c}:d:e:*", "a:${b:c}:d:e:f", None)
 
 
 def test_a_resource_needs_something_behind_its_last_colon() -> None:
