@@ -12,6 +12,7 @@ import click
 
 from broker.local.commands import explain_error, listen, simulate, trigger
 from broker.local.options import data_dir_option, data_directory
+from broker.local.policy_commands import policy
 from broker.local.policy_lint import explain, lint
 from broker.local.processes import ended_by_signals
 
@@ -275,14 +276,10 @@ def _first_line(error: Exception) -> str:
     return str(cause).partition("\n")[0] or type(cause).__name__
 
 
-@main.group()
-def policy() -> None:
-    """Look at SES sending-authorization policies, whoever wrote them."""
-
-
 policy.add_command(lint)
 policy.add_command(explain)
 main.add_command(listen)
+main.add_command(policy)
 main.add_command(trigger)
 main.add_command(simulate)
 main.add_command(explain_error)

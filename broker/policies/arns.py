@@ -8,6 +8,7 @@ import msgspec
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
 ANYBODY = "*"
 
+_LONGEST = 1_024  # characters of the longest principal; what is longer is none, and is not kept in the cache
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}")
 _DOMAIN = re.compile(
@@ -89,9 +90,18 @@ def parse_identity_arn(text: str) -> IdentityArn:
     return IdentityArn(partition, region, account_id, name)
 
 
-@lru_cache(maxsize=4096)
+def is_account_id(text: str) -> bool:
+    """Whether this is an account id: twelve digits."""
+    return _ACCOUNT.fullmatch(text) is not None
+
+
 def parse_principal(text: str) -> Principal:
     """Read an account id, `…:root`, the ARN of a user, a role or a role's session; ValueError carries a sentence."""
+    return _parse_principal(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
+
+
+@lru_cache(maxsize=4096)
+def _parse_principal(text: str) -> Principal:
     if _ACCOUNT.fullmatch(text):
         return Principal(text, "account")
     parts = text.split(":", 5)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from broker.policies.context import Request
 from broker.policies.document import Condition
 from broker.policies.operators import NULL, OPERATORS
-from broker.policies.wildcards import Lookup, fillable
+from broker.policies.wildcards import Lookup
 
 FROM_KEY = "ses:fromaddress"
 
@@ -17,13 +17,14 @@ def holds(condition: Condition, request: Request, *, variables: bool, from_case_
     Several values are an OR, under a negated operator a NOR. A key that is absent fails a positive operator and
     satisfies a negated one, `…IfExists`, `ForAllValues` and `Null: true`; it fails `ForAnyValue` also when that is
     negated. A key that is there with an empty list does the same, but for `…IfExists` (a request with an empty
-    aws:TagKeys was seen to fail `ForAnyValue:StringEqualsIfExists`). A policy variable that the request cannot fill
-    makes its value match nothing and a negated operator fail. A key with several values under an operator without a
-    set prefix, which IAM leaves undefined, is read as "any of them" for a positive and "none of them" for a negated
-    operator.
+    aws:TagKeys was seen to fail `ForAnyValue:StringEqualsIfExists`). The empty text is a value like any other. A policy
+    variable that the request cannot fill makes its value match nothing, so that a negated operator holds
+    (reference_policies_variables, "Policy variables with no value"). A key with several values under an operator
+    without a set prefix, which IAM leaves undefined, is read as "any of them" for a positive and "none of them" for a
+    negated operator.
     """
     key = condition.key.lower()
-    values = request.keys.get(key, ())
+    values = request.keys.get(key)
     if condition.operator == NULL:
         return any(wanted.lower() == ("false" if values else "true") for wanted in condition.values)
     operator = OPERATORS[condition.operator]
@@ -34,15 +35,16 @@ def holds(condition: Condition, request: Request, *, variables: bool, from_case_
     compare = operator.compare
     if key == FROM_KEY and not from_case_sensitive:
         compare = _ignoring_case(compare)
-
-    if operator.negated and lookup and not all(fillable(wanted, lookup) for wanted in condition.values):
-        return False
-
-    def fits(given: str) -> bool:
-        return any(compare(wanted, given, lookup) for wanted in condition.values) != operator.negated
-
     every = condition.over == "all" or (not condition.over and operator.negated)
-    return all(map(fits, values)) if every else any(map(fits, values))
+    for given in values:
+        found = False
+        for wanted in condition.values:  # a plain loop is twice as fast as any(), and this is where the time goes
+            if compare(wanted, given, lookup):
+                found = True
+                break
+        if (found != operator.negated) != every:
+            return not every
+    return every
 
 
 def _ignoring_case(compare: Callable[[str, str, Lookup | None], bool]) -> Callable[[str, str, Lookup | None], bool]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from broker.policies.arns import Principal, parse_principal, plain
+from broker.policies.arns import Principal, is_account_id, parse_principal, plain
 
 Scalar = str | int | float | bool
 ContextValue = Scalar | list[Scalar] | None
@@ -45,7 +45,7 @@ class Send(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     time: datetime | None = None
     source_ip: str | None = None
     secure_transport: bool | None = None
-    context: dict[str, ContextValue] = {}
+    context: dict[str, ContextValue] | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -58,33 +58,51 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A send as conditions see it: `keys` maps the lower-case names of what is in it to values."""
+    """A send as conditions see it: `keys` maps the lower-case names of what is in it to values.
+
+    `multivalued` are the names of those keys that hold a list, however many values are in it.
+    """
 
     caller: Caller
     action: str
     keys: dict[str, tuple[str, ...]]
+    multivalued: frozenset[str] = frozenset()
 
     def single(self, key: str) -> str | None:
-        """The value of a key for a policy variable, which needs a key that has exactly one."""
-        values = self.keys.get(key.lower(), ())
-        return values[0] if len(values) == 1 else None
+        """The value of a key for a policy variable: "You can't use a multivalued condition key as a variable" (IAM User
+        Guide, reference_policies_variables).
+        """
+        name = key.lower()
+        values = self.keys.get(name, ())
+        return values[0] if len(values) == 1 and name not in self.multivalued else None
 
 
 def request_of(send: Send) -> Request:
-    """Derive the condition keys of a send; ValueError where the caller contradicts itself or a text is far too long."""
+    """Derive the condition keys of a send; ValueError where the caller contradicts itself, the action is no action or a
+    text is far too long.
+    """
     principal = _principal(send)
+    if ":" not in send.action:
+        raise ValueError(f"The action {send.action[:80]!r} is not an IAM action such as ses:SendEmail.")
     given = dict(_keys(send, principal))
     supplied = _SUPPLIED.get(send.action.lower(), _ADDRESS_KEYS)
     given |= {key: None for key in _ADDRESS_KEYS if key not in supplied}
-    given |= {name.lower(): value for name, value in send.context.items()}
-    keys = {name: _values(value) for name, value in given.items() if value is not None}
-    for name, values in keys.items():
-        if len(values) > MAX_VALUES or any(len(value) > MAX_TEXT for value in values):
-            raise ValueError(f"{name[:80]} is too long or has too many values.")
-    return Request(_caller(send, principal), send.action, keys)
+    given |= {name.lower(): value for name, value in (send.context or {}).items()}
+    keys = {name: _values(name, value) for name, value in given.items() if value is not None}
+    lists = frozenset(name for name, value in given.items() if isinstance(value, list))
+    return Request(_caller(send, principal), send.action, keys, lists)
+
+
+def _values(name: str, value: Scalar | list[Scalar]) -> tuple[str, ...]:
+    values = tuple(map(_text, value)) if isinstance(value, list) else (_text(value),)
+    if len(values) > MAX_VALUES or max(map(len, values), default=0) > MAX_TEXT:
+        raise ValueError(f"{name[:80]} is too long or has too many values.")
+    return values
 
 
 def _principal(send: Send) -> Principal | None:
+    if send.caller_account is not None and not is_account_id(send.caller_account):
+        raise ValueError(f"The caller's account {send.caller_account[:80]!r} is not an account id of twelve digits.")
     if send.caller_arn is None:
         return None
     principal = parse_principal(send.caller_arn)
@@ -108,6 +126,15 @@ def _role_arn(session: Principal) -> str:
     return f"arn:{session.partition}:iam::{session.account_id}:role/{session.name}"
 
 
+def _principal_arn(principal: Principal, given: str | None) -> str | None:
+    """What aws:PrincipalArn holds: for a session its role, for an account's root user the ARN that ends in `:root`."""
+    if principal.kind == "session":
+        return _role_arn(principal)
+    if principal.kind == "account":
+        return f"arn:{principal.partition or 'aws'}:iam::{principal.account_id}:root"
+    return given
+
+
 def _keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, ContextValue]]:
     yield "ses:fromaddress", send.from_address
     yield "ses:fromdisplayname", send.from_display_name
@@ -117,7 +144,7 @@ def _keys(send: Send, principal: Principal | None) -> Iterable[tuple[str, Contex
     yield "aws:securetransport", send.secure_transport
     if send.time is not None:
         moment = send.time if send.time.tzinfo else send.time.replace(tzinfo=UTC)
-        yield "aws:currenttime", moment.isoformat()
+        yield "aws:currenttime", moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
         yield "aws:epochtime", int(moment.timestamp())
     yield from _caller_keys(send, principal)
 
@@ -126,18 +153,15 @@ def _caller_keys(send: Send, principal: Principal | None) -> Iterable[tuple[str,
     """What IAM says about the caller (IAM User Guide, reference_policies_condition-keys)."""
     yield "aws:principalaccount", principal.account_id if principal else send.caller_account
     if principal is not None:
-        session = principal.kind == "session"
-        yield "aws:principalarn", _role_arn(principal) if session else send.caller_arn
+        yield "aws:principalarn", _principal_arn(principal, send.caller_arn)
         yield "aws:principaltype", _PRINCIPAL_TYPES[principal.kind]
         yield "aws:username", principal.name if principal.kind == "user" else None
     yield "aws:principalservicename", send.caller_service
 
 
-def _values(value: Scalar | list[Scalar]) -> tuple[str, ...]:
-    return tuple(_text(item) for item in value) if isinstance(value, list) else (_text(value),)
-
-
 def _text(value: Scalar) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -1,17 +1,17 @@
 """Decides a send from the policies of an identity, as IAM decides it from a resource's policies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Self
 
 import msgspec
 
 from broker.policies import reasons
-from broker.policies.arns import covers
+from broker.policies.arns import ANYBODY, covers, plain
 from broker.policies.conditions import holds
 from broker.policies.context import Caller, Request, Send, request_of
 from broker.policies.document import Condition, Document, Statement, read_any
-from broker.policies.wildcards import Lookup, arn_matches, fillable, matches
+from broker.policies.wildcards import Lookup, matches, resource_matches
 
 
 class Decision(StrEnum):
@@ -36,15 +36,6 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str
 
 
-class _Miss(msgspec.Struct, frozen=True):
-    """An Allow that did not apply: `nearness` orders misses, the biggest came closest."""
-
-    nearness: tuple[bool, bool, bool, int]
-    policy: int
-    statement: Statement
-    reason: str
-
-
 def evaluate(
     policies: Sequence[str | Mapping[str, object] | Document],
     send: Send,
@@ -59,24 +50,48 @@ def evaluate(
     is for asking what would happen if SES compared From without regard to case.
     """
     request = request_of(send)
-    allowed: tuple[int, Statement] | None = None
-    closest: _Miss | None = None
-    for place, policy in enumerate(policies):
-        document = read_any(policy)
-        for statement in document.statements:
-            asked = _Asked(statement, request, identity_arn, document.has_variables, from_case_sensitive)
-            if asked.applies():
-                if not statement.allow:
-                    return Verdict(Decision.explicit_deny, place, statement.label, reasons.denied(statement))
-                allowed = allowed or (place, statement)
-            elif statement.allow and allowed is None:
-                miss = asked.miss(place)
-                closest = miss if closest is None or miss.nearness > closest.nearness else closest
-    if allowed is not None:
-        return Verdict(Decision.allow, allowed[0], allowed[1].label, reasons.allowed(allowed[1]))
-    if closest is not None:
-        return Verdict(Decision.implicit_deny, closest.policy, closest.statement.label, closest.reason)
-    return Verdict(Decision.implicit_deny, None, None, "No policy of the identity allows anything.")
+    asked = [
+        (place, _Asked(statement, request, identity_arn, document.has_variables, from_case_sensitive))
+        for place, document in enumerate([read_any(policy) for policy in policies])
+        for statement in document.statements
+    ]
+    allowed: tuple[int, _Asked] | None = None
+    for place, one in asked:
+        # After the first Allow only a Deny can change anything.
+        if (allowed is None or not one.statement.allow) and one.applies():
+            if not one.statement.allow:
+                return _decided(place, one, several=len(policies) > 1)
+            allowed = place, one
+    return _decided(*allowed, several=len(policies) > 1) if allowed else _closest(asked)
+
+
+def _decided(place: int, one: "_Asked", *, several: bool) -> Verdict:
+    decision = Decision.allow if one.statement.allow else Decision.explicit_deny
+    shown = one.seen(one.statement.conditions[: reasons.SHOWN], held=True)
+    reason = reasons.decided(one.statement, shown, policy=place if several else None)
+    return Verdict(decision, place, one.statement.label, reason)
+
+
+def _closest(asked: Iterable[tuple[int, "_Asked"]]) -> Verdict:
+    misses = [(one.nearness(), place, one) for place, one in asked if one.statement.allow]
+    if not misses:
+        return Verdict(Decision.implicit_deny, None, None, "No policy of the identity allows anything.")
+    nearness, place, one = max(misses, key=lambda miss: miss[0].order)
+    return Verdict(Decision.implicit_deny, place, one.statement.label, one.miss(nearness))
+
+
+class _Nearness(msgspec.Struct, frozen=True):
+    """How near a statement that does not apply came to it; conditions count only where all else is right."""
+
+    resource: bool
+    caller: bool
+    action: bool
+    failed: list[Condition]
+
+    @property
+    def order(self) -> tuple[bool, bool, bool, int]:
+        """The biggest came closest."""
+        return self.resource, self.caller, self.action, -len(self.failed)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -90,62 +105,66 @@ class _Asked(msgspec.Struct, frozen=True):
 
     def applies(self) -> bool:
         return (
-            names_action(self.statement, self.request.action)
-            and names_caller(self.statement, self.request.caller)
+            names_caller(self.statement, self.request.caller)
+            and names_action(self.statement, self.request.action)
             and self.names_resource()
-            and next(self.failed(), None) is None
+            and all(map(self.holds, self.statement.conditions))
         )
 
     def names_resource(self) -> bool:
-        lookup: Lookup | None = self.request.single if self.variables else None
-        return names_resource(self.statement, self.identity_arn, lookup)
+        return names_resource(self.statement, self.identity_arn, self.request.single if self.variables else None)
 
-    def failed(self) -> Iterator[Condition]:
-        for condition in self.statement.conditions:
-            if not holds(
-                condition, self.request, variables=self.variables, from_case_sensitive=self.from_case_sensitive
-            ):
-                yield condition
+    def holds(self, condition: Condition) -> bool:
+        return holds(condition, self.request, variables=self.variables, from_case_sensitive=self.from_case_sensitive)
 
-    def offending(self, condition: Condition) -> tuple[str, ...]:
-        """Those values of the request that fail the condition when each is looked at alone; all where none does."""
+    def seen(self, conditions: Iterable[Condition], *, held: bool) -> list[reasons.Seen]:
+        """Each condition with those values of the request that alone come out like all together; all if none does."""
+        return [(condition, self._telling(condition, held=held)) for condition in conditions]
+
+    def _telling(self, condition: Condition, *, held: bool) -> tuple[str, ...]:
         key = condition.key.lower()
         values = self.request.keys.get(key, ())
-        bad = (value for value in values if condition in self.alone(key, value).failed())
-        return tuple(bad) or values
+        if len(values) < 2:
+            return values
+        return tuple(value for value in values if self._alone(key, value).holds(condition) == held) or values
 
-    def alone(self, key: str, value: str) -> Self:
+    def _alone(self, key: str, value: str) -> Self:
         request = msgspec.structs.replace(self.request, keys={**self.request.keys, key: (value,)})
         return msgspec.structs.replace(self, request=request)
 
-    def miss(self, place: int) -> _Miss:
-        statement, request = self.statement, self.request
+    def nearness(self) -> _Nearness:
         resource = self.names_resource()
-        caller, action = names_caller(statement, request.caller), names_action(statement, request.action)
-        failed = list(self.failed())
-        if not resource:
-            reason = reasons.other_resource(statement, self.identity_arn)
-        elif not caller:
-            reason = reasons.other_caller(statement, request.caller)
-        elif not action:
-            reason = reasons.other_action(statement, request.action)
-        else:
-            reason = reasons.failed(failed[0], self.offending(failed[0]))
-        return _Miss((resource, caller, action, -len(failed)), place, statement, reason)
+        caller = names_caller(self.statement, self.request.caller)
+        action = names_action(self.statement, self.request.action)
+        right = resource and caller and action
+        failed = [each for each in self.statement.conditions if not self.holds(each)] if right else []
+        return _Nearness(resource, caller, action, failed)
+
+    def miss(self, nearness: _Nearness) -> str:
+        """What a statement that does not apply lacks."""
+        if not nearness.resource:
+            return reasons.other_resource(self.statement, self.identity_arn)
+        if not nearness.caller:
+            return reasons.other_caller(self.statement, self.request.caller)
+        if not nearness.action:
+            return reasons.other_action(self.statement, self.request.action)
+        shown = self.seen(nearness.failed[: reasons.SHOWN], held=False)
+        return reasons.failed(shown, more=len(nearness.failed) - len(shown))
 
 
 def names_action(statement: Statement, action: str) -> bool:
     """Whether the statement is about this action; action names have no case, and both wildcards."""
-    named = any(matches(pattern.lower(), action.lower(), None) for pattern in statement.actions)
-    return named != statement.not_action
+    asked = action.lower()
+    return any(matches(pattern.lower(), asked, None) for pattern in statement.actions) != statement.not_action
 
 
 def names_resource(statement: Statement, arn: str, lookup: Lookup | None = None) -> bool:
-    """Whether the statement is about this ARN; wildcards do not reach over the first five colons."""
-    if any(pattern == "*" or arn_matches(pattern, arn, lookup) for pattern in statement.resources):
-        return not statement.not_resource
-    # A variable that cannot be filled never widens a statement, so NotResource does not apply with one either.
-    return statement.not_resource and (lookup is None or all(fillable(text, lookup) for text in statement.resources))
+    """Whether the statement is about this ARN.
+
+    A pattern with a variable that the request cannot fill matches no resource, under NotResource as well (IAM User
+    Guide, reference_policies_variables, "Policy variables with no value").
+    """
+    return any(resource_matches(pattern, arn, lookup) for pattern in statement.resources) != statement.not_resource
 
 
 def names_caller(statement: Statement, caller: Caller) -> bool:
@@ -167,7 +186,10 @@ def _is(kind: str, named: str, caller: Caller) -> bool:
         return caller.service is not None and caller.service == named
     if kind != "AWS":
         return False
-    return named == "*" or any(covers(named, link) for link in caller.chain)
+    if named == ANYBODY or named in caller.chain:
+        return True
+    # Every form but `*` carries the account's id.
+    return caller.account is not None and caller.account in named and any(covers(named, link) for link in caller.chain)
 
 
 def _spared(statement: Statement, caller: Caller) -> bool:
@@ -176,14 +198,17 @@ def _spared(statement: Statement, caller: Caller) -> bool:
     listed = [named for kind, named in statement.principals if kind == "AWS"]
     if "*" in listed:
         return True
-    return bool(caller.chain) and all(_listed(link, listed) for link in caller.chain)
+    return bool(caller.chain) and all(_listed(link, listed, caller) for link in caller.chain)
 
 
-def _listed(link: str, listed: Sequence[str]) -> bool:
-    # Only the same principal counts here, an account does not stand for its users; a role may be listed with its path.
-    return any((covers(named, link) and covers(link, named)) or _same_role(link, named) for named in listed)
+def _listed(link: str, listed: Sequence[str], caller: Caller) -> bool:
+    # Only the same principal counts here, an account does not stand for its users.
+    if any(plain(named) == plain(link) for named in listed):
+        return True
+    # The role of a session may be listed with its path, which the session's ARN does not tell.
+    last = caller.chain[-1]
+    return _is_role(link) and link != last and any(_is_role(named) and covers(named, last) for named in listed)
 
 
-def _same_role(link: str, named: str) -> bool:
-    account, role, _ = link.partition(":role/")
-    return bool(role) and named.startswith(f"{account}:role/") and named.rpartition("/")[2] == link.rpartition("/")[2]
+def _is_role(arn: str) -> bool:
+    return ":role/" in arn

@@ -75,7 +75,7 @@ def _with(send: Send, key: str, values: Values) -> Send:
     if key in _FIELDS:
         return msgspec.structs.replace(send, **{_FIELDS[key]: None if values is None else values[0]})
     value = None if values is None else list(values) if len(values) != 1 else values[0]
-    return msgspec.structs.replace(send, context={**send.context, key: value})
+    return msgspec.structs.replace(send, context={**(send.context or {}), key: value})
 
 
 def caller_of(statement: Statement) -> dict[str, str] | None:
@@ -89,7 +89,9 @@ def caller_of(statement: Statement) -> dict[str, str] | None:
         return {"caller_service": text} if kind == "Service" else None
     if text == ANYBODY:
         return {"caller_account": STRANGER}
-    return {"caller_account": text} if ":" not in text else {"caller_arn": text}
+    if ":" in text:
+        return {"caller_arn": text}
+    return {"caller_account": text} if text.isdigit() else None  # a deleted principal is nobody any more
 
 
 def _action(statement: Statement) -> str | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import msgspec
@@ -20,14 +20,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # (value in the policy, value in the request, how to fill policy variables: None where the document has none)
 Compare = Callable[[str, str, Lookup | None], bool]
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
     r"([Tt](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})(\.(?P<fraction>[0-9]{1,9}))?)?"
     r"(?P<zone>[Zz]|(?P<sign>[+-])(?P<zone_hour>[0-9]{2}):?(?P<zone_minute>[0-9]{2}))?)?)?)?"
 )
-_LONGEST = 90  # characters of the longest number, date or block; what is longer is none and is not kept in a cache
+_LONGEST = 90  # characters of the longest date or block; what is longer is none and is not kept in a cache
 _EPOCH = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+_MASK = re.compile(r"[0-9]{1,3}")
+_MAPPED = 0xFFFF  # the first 96 bits of the IPv4 addresses within IPv6, ::ffff:0:0/96 (RFC 4291, 2.5.5.2)
 
 
 class Operator(msgspec.Struct, frozen=True):
@@ -44,11 +46,10 @@ def as_date(text: str) -> datetime | None:
 
     Four digits alone are a year, as W3C has it. None for what is no date.
     """
-    return _as_date(text) if len(text) <= _LONGEST else None
+    return _kept_date(text) if len(text) <= _LONGEST else None
 
 
-@lru_cache(maxsize=4096)
-def _as_date(text: str) -> datetime | None:
+def _read_date(text: str) -> datetime | None:
     found = _DATE.fullmatch(text)
     try:
         if found is not None:
@@ -58,6 +59,9 @@ def _as_date(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return None
+
+
+_kept_date = lru_cache(maxsize=4096)(_read_date)
 
 
 def _calendar_date(found: re.Match[str]) -> datetime:
@@ -78,21 +82,36 @@ def _calendar_date(found: re.Match[str]) -> datetime:
 
 
 def as_network(text: str) -> Network | None:
-    """A CIDR block of either family; without a mask it is a single host. None for what is neither."""
-    return _as_network(text) if len(text) <= _LONGEST else None
+    """A CIDR block of either family; without a mask it is a single host. None for what is neither.
+
+    What lies within the IPv6 block for IPv4 addresses (`::ffff:203.0.113.7`) is given as IPv4: it is the same host.
+    """
+    return _kept_network(text) if len(text) <= _LONGEST else None
 
 
-@lru_cache(maxsize=4096)
-def _as_network(text: str) -> Network | None:
+def _read_network(text: str) -> Network | None:
+    address, slash, mask = text.partition("/")
+    # Masks like /255.255.255.0 and scopes like %eth0, which Python would read, are not of CIDR.
+    if "%" in address or (slash and not _MASK.fullmatch(mask)):
+        return None
     try:
-        return ipaddress.ip_network(text, strict=False)
+        if ":" not in address:
+            return ipaddress.IPv4Network(text, strict=False)
+        found = ipaddress.IPv6Network(text, strict=False)
     except ValueError:
         return None
+    bits = int(found.network_address)
+    if bits >> 32 == _MAPPED and found.prefixlen >= 96:
+        return ipaddress.IPv4Network((bits & 0xFFFFFFFF, found.prefixlen - 96))
+    return found
+
+
+_kept_network = lru_cache(maxsize=4096)(_read_network)
 
 
 def as_number(text: str) -> Decimal | None:
-    """An integer or decimal number; None for anything else."""
-    return Decimal(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else None
+    """An integer or decimal number, with an exponent or without; None for anything else."""
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def _string_equals(wanted: str, given: str, lookup: Lookup | None) -> bool:
@@ -117,34 +136,28 @@ def _binary(wanted: str, given: str, _: Lookup | None) -> bool:
 
 def _ip(wanted: str, given: str, _: Lookup | None) -> bool:
     block, caller = as_network(wanted), as_network(given)
-    if block is None or caller is None or block.version != caller.version:
+    if block is None or caller is None or block.version != caller.version or caller.num_addresses != 1:
         return False
     return int(block.network_address) <= int(caller.network_address) <= int(block.broadcast_address)
 
 
-def _ordered(read: Callable[[str], datetime | Decimal | None], accept: tuple[int, ...]) -> Compare:
-    """A comparison of order; `accept` says which signs of (request - policy) make it true."""
-
-    def compare(wanted: str, given: str, _: Lookup | None) -> bool:
-        policy, request = read(wanted), read(given)
-        if isinstance(policy, datetime) and isinstance(request, datetime):
-            return (request > policy) - (request < policy) in accept
-        if isinstance(policy, Decimal) and isinstance(request, Decimal):
-            return (request > policy) - (request < policy) in accept
-        return False
-
-    return compare
+# The signs of (request - policy) that make an operator of order true.
+_LESS, _EQUAL, _GREATER = -1, 0, 1
 
 
-def _family(prefix: str, read: Callable[[str], datetime | Decimal | None]) -> list[Operator]:
-    return [
-        Operator(f"{prefix}Equals", _ordered(read, (0,))),
-        Operator(f"{prefix}NotEquals", _ordered(read, (0,)), negated=True),
-        Operator(f"{prefix}LessThan", _ordered(read, (-1,))),
-        Operator(f"{prefix}LessThanEquals", _ordered(read, (-1, 0))),
-        Operator(f"{prefix}GreaterThan", _ordered(read, (1,))),
-        Operator(f"{prefix}GreaterThanEquals", _ordered(read, (1, 0))),
-    ]
+def _ordered(
+    read: Callable[[str], datetime | Decimal | None],
+    signs: tuple[int, ...],
+    wanted: str,
+    given: str,
+    _: Lookup | None,
+) -> bool:
+    policy, request = read(wanted), read(given)
+    if isinstance(policy, datetime) and isinstance(request, datetime):
+        return (request > policy) - (request < policy) in signs
+    if isinstance(policy, Decimal) and isinstance(request, Decimal):
+        return (request > policy) - (request < policy) in signs
+    return False
 
 
 NULL = "null"
@@ -159,8 +172,18 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
             Operator("StringNotEqualsIgnoreCase", _string_equals_ignoring_case, negated=True),
             Operator("StringLike", matches),
             Operator("StringNotLike", matches, negated=True),
-            *_family("Numeric", as_number),
-            *_family("Date", as_date),
+            Operator("NumericEquals", partial(_ordered, as_number, (_EQUAL,))),
+            Operator("NumericNotEquals", partial(_ordered, as_number, (_EQUAL,)), negated=True),
+            Operator("NumericLessThan", partial(_ordered, as_number, (_LESS,))),
+            Operator("NumericLessThanEquals", partial(_ordered, as_number, (_LESS, _EQUAL))),
+            Operator("NumericGreaterThan", partial(_ordered, as_number, (_GREATER,))),
+            Operator("NumericGreaterThanEquals", partial(_ordered, as_number, (_GREATER, _EQUAL))),
+            Operator("DateEquals", partial(_ordered, as_date, (_EQUAL,))),
+            Operator("DateNotEquals", partial(_ordered, as_date, (_EQUAL,)), negated=True),
+            Operator("DateLessThan", partial(_ordered, as_date, (_LESS,))),
+            Operator("DateLessThanEquals", partial(_ordered, as_date, (_LESS, _EQUAL))),
+            Operator("DateGreaterThan", partial(_ordered, as_date, (_GREATER,))),
+            Operator("DateGreaterThanEquals", partial(_ordered, as_date, (_GREATER, _EQUAL))),
             Operator("Bool", _bool),
             Operator("BinaryEquals", _binary),
             Operator("IpAddress", _ip),

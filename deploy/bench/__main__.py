@@ -9,7 +9,15 @@ import click
 from broker.cli import InSentences
 from broker.local.processes import ended_by_signals
 
-_COMMANDS = {"deliver": "deliver", "growth": "deliver", "fair": "fair", "revoke": "revoke", "naive": "naive"}
+_COMMANDS = {
+    "deliver": "deliver",
+    "growth": "deliver",
+    "fair": "fair",
+    "revoke": "revoke",
+    "naive": "naive",
+    "evaluate": "evaluate",
+    "mutate": "mutate",
+}
 
 
 class Benchmarks(InSentences):
