@@ -8,9 +8,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self, TypeVar
 
+from broker.local import interrupts
 from broker.local.child import Child, PortTakenError
 
 LOOPBACK = "127.0.0.1"
@@ -57,22 +58,19 @@ def answers(port: int, path: str = "/") -> bool:
 @contextlib.contextmanager
 def termination_as_interrupt() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C within the block (main thread only), so that ``with`` blocks unwind."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupts.interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        interrupts.ASKED.clear()
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """SIGTERM ends a local run as Ctrl-C does, with all that it started."""
     # A shell starts what it puts into the background with SIGINT ignored, and Python then leaves it so.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupts.interrupt)
     with termination_as_interrupt():
         yield
 

@@ -8,6 +8,8 @@ from typing import TypeVar
 import msgspec
 from rich.console import Console
 
+from broker.local import interrupts
+
 POLL_S = 0.02
 PATIENCE_S = 30.0
 
@@ -51,6 +53,7 @@ class Teller:
         Raises:
             Untrue: also for what went wrong outside of a claim, as one sentence.
         """
+        interrupts.look()
         began = self._last = time.perf_counter()
         step = Step(name)
         self.steps.append(step)
@@ -69,6 +72,7 @@ class Teller:
         """Say ``text``, which holds if ``truth``; ``found`` is what there was instead."""
         if not truth:
             raise Untrue(f"Not so: {text}" + (f" Found instead: {found}" if found != "" else ""))
+        interrupts.look()
         self._check(text, ok=True)
 
     def note(self, text: str) -> None:
@@ -92,6 +96,7 @@ def wait_for(what: str, look: Callable[[], Found | None], deadline_s: float = PA
     """
     deadline = time.monotonic() + deadline_s
     while True:
+        interrupts.look()
         found = look()
         if found is not None:
             return found

@@ -95,7 +95,7 @@ async def test_the_statement_and_the_reason_are_named(make_world: MakeWorld) -> 
 
     assert ("ses", grant_id.replace("-", "")) == (good["basis"], good["statement"])
     assert good["policy"].startswith("delegation-broker-")
-    assert bad["reason"] == f'From "{CEO}" does not match "{NEWSLETTER}".'
+    assert bad["reason"] == f"From `{CEO}` does not match `{NEWSLETTER}`."
 
 
 async def test_a_delegate_is_not_shown_policies_of_others(make_world: MakeWorld) -> None:

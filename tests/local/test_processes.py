@@ -1,5 +1,6 @@
 """A child dies with us, is ended in order, and says why when it dies alone."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.local import interrupts
 from broker.local.child import Child, PortTakenError, StartError
 from broker.local.directories import held_lock, run_directory
 from broker.local.processes import Processes, answers, at_free_port, free_port, listening, termination_as_interrupt
@@ -201,3 +203,14 @@ def test_a_child_keeps_the_lock_that_it_was_given(tmp_path: Path) -> None:
 
     with held_lock(tmp_path / "lock", whose="It") as again:
         assert again > 0
+
+
+def test_a_ctrl_c_that_was_lost_is_found_at_the_next_look() -> None:
+    """Raised in a finaliser it is only printed (Python Reference, object.__del__)."""
+    with contextlib.suppress(KeyboardInterrupt), termination_as_interrupt():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.look()
+
+    interrupts.look()
