@@ -23,6 +23,8 @@ class Grant(Base):
     `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`,
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
+    `slot` says which policy of the identity it is in, maybe beside others; None where the owner applies it by hand.
+
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
     when one ended last.
     """
@@ -33,7 +35,6 @@ class Grant(Base):
         _one_of("effect", Effect),
         CheckConstraint("owner_id <> delegate_id", name="parties"),
         CheckConstraint("suspended_by IN ('owner', 'breaker')", name="suspended_by"),
-        UniqueConstraint("identity_id", "slot", name="grants_identity_id_slot_key"),
         Index("grants_owner_id_idx", "owner_id", "id"),
         Index("grants_delegate_id_idx", "delegate_id", "id"),
         Index("grants_identity_id_idx", "identity_id"),

@@ -1,12 +1,13 @@
 """Decides which policies to create and delete so that an identity holds what its live grants want."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
-from broker.policies.normal import same_meaning
+from broker.policies.normal import parts, same_meaning
 
 PREFIX = "delegation-broker-"
 MAX_POLICIES = 20  # SES Developer Guide, policy-anatomy: 20 policies for one identity
@@ -27,25 +28,40 @@ class Name(NamedTuple):
         return self.slot == DENY
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What to do, in this order: delete `delete_first`, create, read back, delete `delete_after`.
+class Round(msgspec.Struct, frozen=True):
+    """Create these (slot, document), read, and then delete these names: what they held is elsewhere by then."""
 
-    `keep` are slots that hold what is wanted, with the name that holds it. `create` gives slot and document; the caller
-    names it with a version never used before. `delete_after` are old versions of changed slots, deleted once the new
-    one was read back, so that the delegate is never locked out by a change. `foreign` names are listed and never
-    touched.
+    create: tuple[tuple[int, str], ...]
+    delete_after: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do, in this order: delete `delete_first`, then one round after the other.
+
+    `keep` are slots that hold what is wanted, with the name that holds it. The caller names what is created with a
+    version never used before. There is more than one round only where SES has no place for all that is new beside all
+    that is old. `foreign` names are listed and never touched.
     """
 
     keep: dict[int, str]
-    create: tuple[tuple[int, str], ...]
     delete_first: tuple[str, ...]
-    delete_after: tuple[str, ...]
+    rounds: tuple[Round, ...]
     foreign: tuple[str, ...]
 
     @property
     def empty(self) -> bool:
         """Whether the identity already holds exactly what is wanted."""
-        return not (self.create or self.delete_first or self.delete_after)
+        return not (self.delete_first or self.rounds)
+
+    @property
+    def create(self) -> tuple[tuple[int, str], ...]:
+        """Everything that is created, by slot."""
+        return tuple(sorted(each for round_ in self.rounds for each in round_.create))
+
+    @property
+    def delete_after(self) -> tuple[str, ...]:
+        """Everything that is deleted once its replacement was read."""
+        return tuple(sorted(name for round_ in self.rounds for name in round_.delete_after))
 
 
 def policy_name(slot: int, version: int) -> str:
@@ -71,22 +87,80 @@ def is_ours(name: str) -> bool:
 def plan(desired: Mapping[int, str], observed: Mapping[str, str]) -> Plan:
     """The fewest changes from `observed` (name → document, as SES gave them) to `desired` (slot → document).
 
-    Documents are compared by meaning. A slot that nobody wants and a stray name with our prefix go first.
+    Documents are compared by meaning. What nobody wants goes first. No grant that is there before and after is ever
+    away in between, as long as SES has one place for a swap: without one, the smallest document that changes is given
+    up for that.
     """
     ours = _by_slot(name for name in observed if is_ours(name))
     keep = {slot: name for slot in desired if (name := _holder(ours.get(slot, []), desired[slot], observed))}
-    create = tuple((slot, desired[slot]) for slot in sorted(desired) if slot not in keep)
-    changed = {slot: ours[slot] for slot, _ in create if slot in ours}
-    late = {name for names in changed.values() for name in names}
+    wants = {slot: _grants(text) for slot, text in desired.items()}
+    old = {slot: tuple(ours.get(slot, ())) for slot in desired if slot not in keep}
+    settled = {grant for slot in keep for grant in wants[slot]}
+    moving = {grant for slot in old for grant in wants[slot]} - settled
+    homes = [(slot, names) for slot, names in ours.items() if slot not in desired]
+    left = {name for _, names in homes for name in names if _grants(observed[name]) & moving}
+    late = {name for names in old.values() for name in names} | left
     first = {name for name in observed if is_ours(name)} - late - set(keep.values())
-    # One place too few for new beside old: these slots are emptied before they are filled again.
-    for names in changed.values():
-        if len(observed) - len(first) + len(create) <= MAX_POLICIES:
-            break
-        first |= set(names)
-        late -= set(names)
-    foreign = tuple(sorted(name for name in observed if not is_ours(name)))
-    return Plan(keep, create, tuple(sorted(first)), tuple(sorted(late)), foreign)
+    leaving = {
+        slot: {grant for name in names for grant in _grants(observed[name])} & moving - wants[slot]
+        for slot, names in old.items()
+    }
+    free = MAX_POLICIES - len(observed) + len(first)
+    order = _order(old, wants, leaving)
+    if free < 1 and (given_up := _given_up(order, old, desired)) is not None:
+        first |= set(old[given_up])
+        free += len(old[given_up])
+        old[given_up] = ()
+        order = [*(slot for slot in order if slot != given_up), given_up]
+    rounds = _rounds(order, old, free)
+    if left:
+        rounds[-1] = (rounds[-1][0], [*rounds[-1][1], *left])
+    return Plan(
+        keep,
+        tuple(sorted(first)),
+        tuple(Round(tuple((slot, desired[slot]) for slot in slots), tuple(sorted(names))) for slots, names in rounds),
+        tuple(sorted(name for name in observed if not is_ours(name))),
+    )
+
+
+def _grants(document: str) -> frozenset[UUID]:
+    return frozenset(grant for grant in parts(document) if grant is not None)
+
+
+def _order(
+    old: Mapping[int, Collection[str]],
+    wants: Mapping[int, Collection[UUID]],
+    leaving: Mapping[int, Collection[UUID]],
+) -> list[int]:
+    """Where grants move to comes before where they leave; then what takes no place for good; then the rest."""
+    order: list[int] = []
+    pending, arrived = set(old), set[UUID]()
+    movers = {grant for grants in leaving.values() for grant in grants}
+    while pending:
+        harmless = [slot for slot in pending if set(leaving[slot]) <= arrived]
+        gains = {slot for slot in pending if movers.intersection(wants[slot])}
+        chosen = min(harmless or pending, key=lambda slot: (not old[slot] and slot not in gains, not old[slot], slot))
+        order.append(chosen)
+        pending.remove(chosen)
+        arrived.update(wants[chosen])
+    return order
+
+
+def _given_up(order: Sequence[int], old: Mapping[int, Collection[str]], desired: Mapping[int, str]) -> int | None:
+    """The slot whose old version makes place for the others: the one with the least in it."""
+    return min((slot for slot in order if old[slot]), key=lambda slot: (len(desired[slot]), slot), default=None)
+
+
+def _rounds(order: Sequence[int], old: Mapping[int, Collection[str]], free: int) -> list[tuple[list[int], list[str]]]:
+    """As many at once as there are places. Where there are none at all SES is asked all the same, and says no."""
+    rounds: list[tuple[list[int], list[str]]] = []
+    rest = list(order)
+    while rest:
+        now, rest = (rest[:free], rest[free:]) if free > 0 else (rest, [])
+        gone = [name for slot in now for name in old[slot]]
+        free += len(gone) - len(now)
+        rounds.append((now, gone))
+    return rounds
 
 
 def room(observed: Iterable[str]) -> int:

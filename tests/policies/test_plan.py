@@ -12,6 +12,7 @@ from broker.policies.plan import (
     MAX_POLICIES,
     PREFIX,
     Plan,
+    Round,
     holds_slot,
     is_ours,
     parse_name,
@@ -114,9 +115,8 @@ def test_a_changed_slot_is_replaced_before_its_old_version_goes() -> None:
 
     assert made == Plan(
         keep={},
-        create=((0, DOCUMENTS[2]),),
         delete_first=(),
-        delete_after=(policy_name(0, 3),),
+        rounds=(Round(((0, DOCUMENTS[2]),), (policy_name(0, 3),)),),
         foreign=("Newsletter",),
     )
 
