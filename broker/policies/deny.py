@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.policies.arns import covers, parse_identity_arn, plain
+from broker.policies.arns import covers, is_account_id, parse_identity_arn, plain, principal_account
 from broker.policies.compile import MAX_DOCUMENT_BYTES, document
 from broker.policies.document import DocumentError, Statement, read
 from broker.policies.plan import parse_name
@@ -66,7 +66,8 @@ def decide(
     denied who is covered by one of them, by a policy that is not ours, or by the owner's account, nor who covers one.
     """
     owner, alive = parse_identity_arn(identity_arn).account_id, tuple(living)
-    named: set[str] = set()
+    named: frozenset[str] = frozenset()
+    room = MAX_DOCUMENT_BYTES - len(_document(("", ""), identity_arn)) + len('"","",')
     protections: dict[UUID, Protection] = {}
     for grant in taken:
         spared = {
@@ -74,8 +75,8 @@ def decide(
             for principal in grant.principals
             if (reason := _why_not(principal, alive, owner) or _allowed_by(principal, observed, identity_arn, now))
         }
-        wanted = named | {plain(each) for each in grant.principals if each not in spared}
-        full = len(_document(wanted, identity_arn).encode()) > MAX_DOCUMENT_BYTES
+        wanted = _fewest(named | {plain(each) for each in grant.principals if each not in spared})
+        full = room < sum(len(each) + len('"",') for each in wanted)
         if not full:
             named = wanted
         reason = "No room is left in the Deny document." if full else next(iter(spared.values()), None)
@@ -103,9 +104,15 @@ def still_named(current: str | None, written: str | None, wanted: str | None) ->
     return current is not None and wanted is not None and written == wanted
 
 
+def _fewest(principals: Iterable[str]) -> frozenset[str]:
+    """Without the users and roles of accounts that are there as a whole."""
+    given = frozenset(principals)
+    accounts = {each for each in given if is_account_id(each)}
+    return frozenset(each for each in given if each in accounts or principal_account(each) not in accounts)
+
+
 def _document(principals: Iterable[str], identity_arn: str) -> str:
-    given = set(principals)
-    listed = sorted(who for who in given if not any(other != who and covers(other, who) for other in given))
+    listed = sorted(principals)
     statement = {
         "Sid": SID,
         "Effect": "Deny",
