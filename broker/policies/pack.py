@@ -5,13 +5,14 @@ neither a new grant nor one that ends moves any other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
 
 from broker.policies.compile import MAX_DOCUMENT_BYTES, document, statements
 from broker.policies.plan import MAX_POLICIES
-from broker.policies.terms import Terms
+from broker.policies.terms import Action, Terms
 
 KEPT_FREE = 2  # one place for a Deny document, one for the new version beside the old
 EMPTY = len(document([]))  # bytes of a document without statements
@@ -34,18 +35,28 @@ class Ground(msgspec.Struct, frozen=True):
     highest: int
 
 
-class Room(msgspec.Struct, frozen=True):
-    """What is left on an identity. One policy is kept free for taking access back, one for replacing another.
+class Taken(msgspec.Struct, frozen=True):
+    """What one grant takes: bytes of the policy in which it is, whose number is `slot`."""
 
-    `policies`: how many more of ours there may be. `bytes`: what fits into those and into the ones there are.
-    `small_grants`: how many more grants of one account, two actions and one From address there is room for. `taken`:
-    bytes of each grant, largest first.
+    grant_id: UUID
+    bytes: int
+    slot: int | None
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What is left on an identity. Room for taking access back, and for replacing a policy, is not counted.
+
+    `policies`: how many more of ours there may be. `bytes`: what fits into those and into the ones there are, and
+    `largest` how large one grant may be. `small_grants`: how many more fit that have one account, two actions and one
+    From address. `taken`: what each grant takes, largest first; `foreign` is how many policies are not ours.
     """
 
     policies: int
     bytes: int
+    largest: int
     small_grants: int
-    taken: dict[UUID, int]
+    foreign: int
+    taken: tuple[Taken, ...]
 
 
 def size_of(terms: Terms, *, identity_arn: str) -> int:
@@ -91,16 +102,30 @@ def how_many(size: int, ground: Ground) -> int:
     return _policies_left(ground) * new + sum(max(0, left) // (size + 1) for left in _free(ground).values())
 
 
-def room(ground: Ground, *, small: int) -> Room:
-    """What is left on an identity; `small` is the size of a small grant on it."""
-    policies = _policies_left(ground)
-    shared = sum(max(0, left - 1) for left in _free(ground).values())
-    taken = sorted(ground.pieces, key=lambda piece: (-piece.size, piece.id))
+def room(ground: Ground, *, identity_arn: str) -> Room:
+    """What is left on an identity."""
+    policies, left = _policies_left(ground), [max(0, free - 1) for free in _free(ground).values()]
+    new = [MAX_DOCUMENT_BYTES - EMPTY] * policies
     return Room(
         policies=policies,
-        bytes=shared + policies * (MAX_DOCUMENT_BYTES - EMPTY),
-        small_grants=how_many(small, ground),
-        taken={piece.id: piece.size for piece in taken},
+        bytes=sum(left) + sum(new),
+        largest=max([*left, *new], default=0),
+        small_grants=how_many(size_of(_small(identity_arn), identity_arn=identity_arn), ground),
+        foreign=ground.foreign,
+        taken=tuple(
+            Taken(piece.id, piece.size, piece.slot)
+            for piece in sorted(ground.pieces, key=lambda piece: (-piece.size, piece.id))
+        ),
+    )
+
+
+def _small(identity_arn: str) -> Terms:
+    name = identity_arn.rpartition(":identity/")[2]
+    return Terms(
+        principals=("0" * 12,),
+        actions=(Action.send, Action.send_raw),
+        from_addresses=(name if "@" in name else f"newsletter@{name}",),
+        expires_at=datetime.fromtimestamp(0, UTC),
     )
 
 

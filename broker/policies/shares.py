@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from broker.policies.arns import plain
 from broker.policies.compile import Statement, document, grant_of
 from broker.policies.normal import Form, parts
 from broker.policies.plan import is_ours, parse_name
@@ -77,7 +78,7 @@ def going(
 
 
 def statements_in(observed: Mapping[str, str], grant_id: UUID) -> tuple[Statement, ...]:
-    """This grant's statements as a policy of ours has them now, letter for letter; of the newest that has any."""
+    """This grant's statements as a policy of ours has them now; of the newest that has any."""
     names = [name for name, text in observed.items() if parse_name(name) and grant_id in parts(text)]
     if not names:
         return ()
@@ -91,5 +92,15 @@ def without(text: str, grants: Collection[UUID]) -> str:
 
 
 def _statements(text: str) -> list[Statement]:
-    statements = json.loads(text)["Statement"]
-    return statements if isinstance(statements, list) else [statements]
+    listed = json.loads(text)["Statement"]
+    return [_short(each) for each in (listed if isinstance(listed, list) else [listed])]
+
+
+def _short(statement: Statement) -> Statement:
+    """With accounts as bare ids: IAM gives them back as ARNs, which take twice the room."""
+    match statement.get("Principal"):
+        case {"AWS": str(one)}:
+            return statement | {"Principal": {"AWS": plain(one)}}
+        case {"AWS": list(several)}:
+            return statement | {"Principal": {"AWS": [plain(str(each)) for each in several]}}
+    return statement
