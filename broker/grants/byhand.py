@@ -90,4 +90,5 @@ def _removed(found: Found) -> str:
         raise Conflict("There is no policy of this grant to remove now.")
     # No verified_at: that is for what was read.
     grant.effect, grant.removed_at = Effect.REMOVED, found.now
+    grant.protected_by = grant.protection = None
     return "grant.suspended" if grant.paper is Paper.PAUSED else f"grant.{grant.paper.value}"

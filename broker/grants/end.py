@@ -17,6 +17,7 @@ from broker.grants.present import terms_of
 from broker.grants.views import GrantView, Matching, Reason, Revoked
 from broker.idempotency import remember
 from broker.policies.arns import principal_account
+from broker.policies.deny import ProtectedBy
 
 
 async def revoke(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
@@ -98,6 +99,7 @@ def close(found: Found, verb: Verb) -> None:
     grant.paper = MOVES[verb].to[grant.paper]
     grant.effect, grant.ended_at, grant.error = Effect.REMOVING, found.now, None
     grant.removed_at = grant.verified_at = grant.stuck_at = None
+    grant.protected_by, grant.protection, grant.sealed_at = ProtectedBy.reads.value, None, None
     grant.drifted = False
     grant.version += 1
     if found.offer.outcome is None:

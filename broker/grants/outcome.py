@@ -18,10 +18,12 @@ from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
+from broker.grants.sealing import may_seal, next_look, protect
 from broker.grants.stuck import by_hand
 from broker.grants.wanted import Wanted, Work, next_date, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
+from broker.policies.deny import touched
 from broker.policies.residual import still_allowed
 from broker.policies.shares import holds, is_alone, shows
 
@@ -54,7 +56,8 @@ def seen(wanted: Wanted, work: Work, reading: Reading) -> Seen:
             return Seen.STILL_THERE
         return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
     if holds(reading.observed, wanted.id, reading.goals.get(wanted.id, ())):
-        return Seen.HELD
+        # Whom a Deny of ours still shuts out may not send yet.
+        return Seen.MISSING if touched(reading.observed, wanted.terms.principals) else Seen.HELD
     return Seen.REFUSED if wanted.id in reading.refused else Seen.MISSING
 
 
@@ -72,7 +75,9 @@ async def settle_reading(
             if (grant := grants.get(wanted.id)) is None:
                 waits.append(timedelta(0))
                 continue
+            await protect(session, work, grant, identity, reading)
             waits += await _write(session, work, wanted, grant, reading, gap, hooks.activated)
+            waits += await _seal(session, work, wanted, grant, reading)
         identity.sync_error = None
         if work.access is not None:
             await record_policies(session, identity, dict(reading.observed))
@@ -146,15 +151,20 @@ async def _write(
             grant.drifted = True
             await _tell(session, work, grant, "grant.drifted")
         case Seen.STILL_THERE:
-            grant.removed_at = None
-            if wanted.id in reading.refused:
-                await _mark_stuck(session, work, grant, reading.refused[wanted.id], refused=True)
+            await _still_there(session, work, grant, reading.refused.get(grant.id))
             return [SOON]
         case Seen.GONE:
             return await _remove(session, work, grant, reading.observed, gap)
         case Seen.WAITING:
             pass
     return []
+
+
+async def _still_there(session: AsyncSession, work: Work, grant: Grant, refusal: str | None) -> None:
+    if grant.effect is not Effect.REMOVED:  # what comes back late does not undo what was read and told
+        grant.removed_at = None
+    if refusal is not None:
+        await _mark_stuck(session, work, grant, refusal, refused=True)
 
 
 async def _activate(session: AsyncSession, work: Work, grant: Grant, activated: Hook) -> None:
@@ -201,8 +211,21 @@ async def _remove(
             **(why_suspended(grant) if suspended else {}),
             removed_at=grant.removed_at,
             verified_at=now,
+            protected_by=grant.protected_by,
             residual_policies=grant.residual,
         )
+    return []
+
+
+async def _seal(session: AsyncSession, work: Work, wanted: Wanted, grant: Grant, reading: Reading) -> list[timedelta]:
+    """Says that nothing can bring a grant back any more, once that is so; until then, when to look again."""
+    if grant.id not in work.deny.taken or grant.removed_at is None:
+        return []
+    now = await _now(session)
+    if seen(wanted, work, reading) is not Seen.GONE or not may_seal(work, grant, reading):
+        return [next_look(work, grant, reading, since_gone=now - grant.removed_at)]
+    grant.sealed_at = now
+    await _tell(session, work, grant, "grant.sealed", protected_by=grant.protected_by, sealed_at=now)
     return []
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from broker.caller import Caller
 from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
+from broker.grants.denies import NO_DENY, Deny, prepare
 from broker.grants.events import announce
-from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Outcome, Paper
+from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
@@ -57,8 +59,8 @@ class Work(msgspec.Struct, frozen=True):
     `written` are documents by name as we wrote them, of grants that may have to do without the guard. `doomed` are
     names that hold nothing but ended or suspended grants, and that SES holds, by the last read, or may hold although no
     read has shown them yet; `tainted` are such as hold others, too, and go when those have another place. `held` are
-    the grants that the last read showed: one of them that is gone now was taken away by somebody else. `by_hand`: the
-    owner applies and removes the policies, and says so.
+    the grants that the last read showed: one of them that is gone now was taken away by somebody else. `foreign` are
+    the policies that are not ours, by the last read. `by_hand`: the owner applies and removes them, and says so.
     """
 
     claim: Claim
@@ -70,6 +72,8 @@ class Work(msgspec.Struct, frozen=True):
     doomed: tuple[str, ...]
     tainted: Mapping[str, frozenset[UUID]]
     held: frozenset[UUID]
+    foreign: Mapping[str, str] = MappingProxyType({})
+    deny: Deny = NO_DENY
     by_hand: bool = False
 
     @property
@@ -78,7 +82,7 @@ class Work(msgspec.Struct, frozen=True):
         return Caller.system(self.claim.tenant_id, job="sync")
 
 
-async def load(db: Database, claim: Claim) -> Work:
+async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
     """Brings the paper up to the clock, gives new grants their slots, and says what the identity should hold."""
     caller = Caller.system(claim.tenant_id, job="sync")
     async with db.begin(caller) as session:
@@ -96,11 +100,13 @@ async def load(db: Database, claim: Claim) -> Work:
         wanted = tuple(_wanted(grant, now) for grant in grants)
         housed = tenancies(wanted)
         doomed, tainted = going(identity.policies, written_lately, housed)
+        role = access(identity, connection)
+        living = [principal for each in wanted if each.statements for principal in each.terms.principals]
         return Work(
             claim=claim,
             name=identity.name,
             arn=identity.arn,
-            access=access(identity, connection),
+            access=role,
             grants=wanted,
             written=await _known(session, identity, wanted, written_lately),
             doomed=doomed,
@@ -110,6 +116,8 @@ async def load(db: Database, claim: Claim) -> Work:
                 for each in housed
                 if shows(identity.policies, each.id, each.slot, alone=is_alone(housed, each.id, each.slot))
             ),
+            foreign={name: text for name, text in identity.policies.items() if not is_ours(name)},
+            deny=await prepare(session, identity, grants, living, kept=deny_kept) if role else NO_DENY,
             by_hand=by_hand,
         )
 
@@ -162,16 +170,21 @@ async def _identity(
 async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
     """All grants that this transaction may change, in one order and before anybody is told of the first.
 
-    They are in negotiation, live, or ended and not yet proven to be gone.
+    They are in negotiation, live, ended and not yet proven to be gone, or taken back and not yet sealed.
     """
     rows = await session.scalars(
         select(Grant)
         .where(Grant.identity_id == identity_id)
-        .where(Grant.paper.in_(NEGOTIABLE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)))
+        .where(Grant.paper.in_(NEGOTIABLE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)) | _unsealed())
         .order_by(Grant.id)
         .with_for_update(key_share=True)
     )
     return list(rows)
+
+
+def _unsealed() -> ColumnElement[bool]:
+    """As `denies.is_unsealed` has it."""
+    return Grant.paper.in_(BEHIND_DENY) & Grant.protected_by.is_not(None) & Grant.sealed_at.is_(None)
 
 
 async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
@@ -195,6 +208,8 @@ async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
     """Ends the paper of a grant whose date has come."""
     grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
     grant.removed_at = grant.verified_at = grant.stuck_at = None
+    # Its date is in the policy: nothing can bring it back.
+    grant.protected_by = grant.protection = grant.sealed_at = None
     grant.version += 1
     await session.execute(
         update(Offer)

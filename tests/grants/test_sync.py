@@ -20,7 +20,7 @@ from broker.grants.models import Grant
 from broker.grants.sync import Pace
 from broker.grants.views import Counter, GrantView, Proposal, Reason, Receipt
 from broker.policies.compile import document, statements
-from broker.policies.plan import is_ours
+from broker.policies.plan import is_ours, parse_name
 from broker.policies.terms import Terms
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties, terms_for
@@ -32,6 +32,12 @@ FOREIGN = (
     '"arn:aws:ses:eu-west-1:1:identity/example.com","Condition":{"StringLike":{"ses:FromAddress":"ceo@*"}}}}'
 )
 DEADLINE = 10.0
+
+
+def is_deny(name: str) -> bool:
+    """Whether a Deny of ours has this name."""
+    parsed = parse_name(name)
+    return parsed is not None and parsed.is_deny
 
 
 class Stage:
@@ -101,8 +107,12 @@ class Stage:
         return await service.receipt(self.db, self.parties.owner, grant.id)
 
     def ours(self) -> dict[str, str]:
-        """Our policies on the identity."""
-        return {name: held for name, held in self.held.items() if is_ours(name)}
+        """Our policies on the identity that let somebody send."""
+        return {name: held for name, held in self.held.items() if is_ours(name) and not is_deny(name)}
+
+    def denies(self) -> dict[str, str]:
+        """Our Denies on the identity."""
+        return {name: held for name, held in self.held.items() if is_deny(name)}
 
 
 @pytest_asyncio.fixture
