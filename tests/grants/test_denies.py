@@ -35,9 +35,9 @@ async def revoked(stage: Stage, grant: GrantView) -> Receipt:
     return await stage.receipt(grant)
 
 
-async def sealed(stage: Stage, grant: GrantView, monkeypatch: pytest.MonkeyPatch) -> Receipt:
+async def sealed(stage: Stage, grant: GrantView) -> Receipt:
     """The receipt once it is sealed, with a short time for which Denies are kept."""
-    monkeypatch.setattr("tests.grants.test_sync.PACE", msgspec.structs.replace(PACE, deny_kept=SHORT))
+    stage.pace = msgspec.structs.replace(PACE, deny_kept=SHORT)
     async with asyncio.timeout(DEADLINE):
         while True:
             await stage.wake()
@@ -110,12 +110,12 @@ async def test_a_late_create_lets_nobody_in_and_the_next_read_removes_it(stage: 
     assert State.REVOKED is (await stage.show(grant)).state
 
 
-async def test_it_is_sealed_when_the_deny_was_kept_long_enough(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_sealed_when_the_deny_was_kept_long_enough(stage: Stage) -> None:
     """The Deny is gone by then, both are told, and nobody looks at the identity for it any more."""
     grant = await active(stage)
     await revoked(stage, grant)
 
-    receipt = await sealed(stage, grant, monkeypatch)
+    receipt = await sealed(stage, grant)
 
     assert {} == {**stage.ours(), **stage.denies()}
     assert receipt.sealed_at is not None
@@ -198,13 +198,13 @@ async def test_a_throttled_deny_holds_nothing_up(stage: Stage) -> None:
     )
 
 
-async def test_a_refused_deny_holds_nothing_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_deny_holds_nothing_up(stage: Stage) -> None:
     """SES's own words are on the receipt, and the reads seal it all the same."""
     grant = await active(stage)
     stage.ses.before = refuse_denies
 
     receipt = await revoked(stage, grant)
-    last = await sealed(stage, grant, monkeypatch)
+    last = await sealed(stage, grant)
 
     assert ("reads", "Policy contains an invalid principal.") == (receipt.protected_by, receipt.protection)
     assert ("reads", {}) == (last.protected_by, stage.ours())
@@ -399,9 +399,7 @@ async def test_a_run_that_breaks_down_between_deny_and_delete_is_done_by_the_nex
     assert (1, 1, between, {}) == (len(between), left, stage.denies(), stage.ours())
 
 
-async def test_a_stray_at_the_end_keeps_the_deny_until_it_is_gone(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stray_at_the_end_keeps_the_deny_until_it_is_gone(stage: Stage) -> None:
     """Strays go first; nobody says sealed before a run has seen none."""
     grant = await active(stage)
     late = stage.ours()
@@ -413,13 +411,13 @@ async def test_a_stray_at_the_end_keeps_the_deny_until_it_is_gone(
             raise Refused("User is not authorized", code="AccessDenied")
 
     stage.ses.before = keep
-    monkeypatch.setattr("tests.grants.test_sync.PACE", msgspec.structs.replace(PACE, deny_kept=timedelta(0)))
+    stage.pace = msgspec.structs.replace(PACE, deny_kept=timedelta(0))
     for _ in range(3):
         await stage.wake()
         await stage.sync()
     stuck, denies = await stage.receipt(grant), stage.denies()
     stage.ses.before = let_all
-    last = await sealed(stage, grant, monkeypatch)
+    last = await sealed(stage, grant)
 
     assert (None, 1, "deny") == (stuck.sealed_at, len(denies), stuck.protected_by)
     assert ("deny", {}, {}) == (last.protected_by, stage.ours(), stage.denies())

@@ -47,6 +47,7 @@ class Stage:
         self.db = db
         self.parties = parties
         self.keyring = keyring
+        self.pace = PACE
         self.ses = FakeSes()
         self.held = self.ses.hold(parties.account, "example.com", foreign=FOREIGN)
         self.activated: list[Grant] = []
@@ -81,7 +82,7 @@ class Stage:
 
         hooks = Hooks(activated=note, ended=note_end)
         return await sync.run(
-            self.db.as_role(Role.WORKER), self.ses, PACE, hooks=hooks, only=[self.parties.identity_id]
+            self.db.as_role(Role.WORKER), self.ses, self.pace, hooks=hooks, only=[self.parties.identity_id]
         )
 
     async def wake(self) -> None:
