@@ -54,8 +54,7 @@ class Acting:
         goes before anything is read: whoever takes access back waits for one call, not for two. A Deny is sent beside
         it and holds nothing up.
         """
-        await self._shutting.at_once(self._delete(self._work.doomed))
-        observed: Mapping[str, str] = await self._calls.read()
+        observed = await self._begin()
         self._shutting.look(observed)
         drifted = self._drifted(observed)
         wanted = [grant for grant in self._work.grants if grant.statements and grant.id not in drifted]
@@ -80,6 +79,13 @@ class Acting:
             deny_refused=self._shutting.refused,
             unclean=self._shutting.unclean,
         )
+
+    async def _begin(self) -> Mapping[str, str]:
+        """What can go goes; then the first read, which is the first step of a removal where nothing can go as it is."""
+        if self._work.tainted and not self._work.doomed:
+            return await self._shutting.at_once(self._calls.read())
+        await self._shutting.at_once(self._delete(self._work.doomed))
+        return await self._calls.read()
 
     def _drifted(self, observed: Mapping[str, str]) -> frozenset[UUID]:
         """Grants that somebody else took away."""

@@ -24,7 +24,7 @@ from broker.grants.written import written
 from broker.identities.models import Identity, PolicyDocument
 from broker.ids import new_id
 from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, decide, still_named
-from broker.policies.plan import DENY, MAX_POLICIES, policy_name
+from broker.policies.plan import DENY, policy_name
 from broker.policies.shares import shows
 
 
@@ -32,7 +32,7 @@ class Deny(msgspec.Struct, frozen=True):
     """What a run knows of the Deny on its identity.
 
     `document` is what it says (None: none is wanted), under `name`, which is on paper. `at_once`: the last read did not
-    show it; `crowded`: there is no place for it before something was deleted. `taken` are grants whose access was taken
+    show it; `shown` is how many policies that did show. `taken` are grants whose access was taken
     back and that are not sealed, with those whom they may let in; `protections` what may protect them, `over` those for
     which the Deny was kept long enough.
     """
@@ -40,7 +40,7 @@ class Deny(msgspec.Struct, frozen=True):
     document: str | None = None
     name: str | None = None
     at_once: bool = False
-    crowded: bool = False
+    shown: int = 0
     taken: Mapping[UUID, tuple[str, ...]] = MappingProxyType({})
     protections: Mapping[UUID, Protection] = MappingProxyType({})
     over: frozenset[UUID] = frozenset()
@@ -84,7 +84,7 @@ async def prepare(
         document=wanted.document,
         name=name,
         at_once=name is not None and name not in identity.policies,
-        crowded=len(identity.policies) >= MAX_POLICIES,
+        shown=len(identity.policies),
         taken={back.grant_id: back.principals for back in backs},
         protections=all_of_them.protections,
         over=over,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 from broker.errors import Unavailable
 from broker.grants.calls import Calls
@@ -9,8 +10,10 @@ from broker.grants.wanted import Work, tenancies
 from broker.grants.writing import Reserve
 from broker.policies.deny import touched
 from broker.policies.normal import same_meaning
-from broker.policies.plan import DENY, parse_name
+from broker.policies.plan import DENY, MAX_POLICIES, parse_name
 from broker.policies.shares import is_alone, shows
+
+T = TypeVar("T")
 
 FULL = "LimitExceededException"  # SES API v2, CreateEmailIdentityPolicy: the identity has as many policies as it may
 
@@ -26,23 +29,20 @@ class Shutting:
         self.refused: str | None = None
         self.unclean = bool(work.doomed or work.tainted)
 
-    async def at_once(self, removal: Awaitable[object]) -> None:
-        """Creates a Deny that the last read did not show while the removal is carried out; then raises what it raised.
+    async def at_once(self, removal: Awaitable[T]) -> T:
+        """Creates a Deny that the last read did not show while the removal is carried out; returns what that returns.
 
-        After it where SES has no place for the Deny before.
+        Where the removal needs the places that are left, the Deny is for the plan to make after it.
         """
         deny = self._work.deny
-        if not deny.at_once:
-            await removal
-        elif deny.crowded:
-            await removal
-            await self._create(deny.name or "")
-        else:
-            creating = asyncio.ensure_future(self._create(deny.name or ""))
-            try:
-                await removal
-            finally:
-                await creating
+        places = 2 if self._work.tainted else 1  # what other grants keep is written anew before the old can go
+        if not deny.at_once or deny.shown + places > MAX_POLICIES:
+            return await removal
+        creating = asyncio.ensure_future(self._create(deny.name or ""))
+        try:
+            return await removal
+        finally:
+            await creating
 
     def look(self, observed: Mapping[str, str]) -> None:
         """Takes in the first read."""
