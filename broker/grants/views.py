@@ -130,11 +130,44 @@ class GrantView(msgspec.Struct, frozen=True):
     suspended_by: str | None
 
 
+class Expected(msgspec.Struct, frozen=True):
+    """By when one grant's policy is gone, and by when that is proven by a second read; from the answer on.
+
+    At the rate that SES gives one account and Region. Null where you remove policies by hand. `last_used_at`: about
+    when we last heard of mail under it.
+    """
+
+    grant_id: UUID
+    identity_arn: str
+    last_used_at: datetime | None
+    removed_within_seconds: int | None
+    revoked_within_seconds: int | None
+
+
+class ExpectedThere(msgspec.Struct, frozen=True):
+    """What it takes in one account and Region: calls of SES, about one a second of each kind, and how long in all."""
+
+    account_id: str
+    region: str
+    by_hand: bool
+    identities: int
+    grants: int
+    creates: int
+    deletes: int
+    reads: int
+    revoked_within_seconds: int | None
+
+
 class Revoked(msgspec.Struct, frozen=True):
-    """The grants that were revoked, or, on a dry run, would be. Each becomes `revoked` by itself."""
+    """The grants that were revoked, or, on a dry run, would be. Each becomes `revoked` by itself.
+
+    All lists are in the order of the work: what was used last goes first.
+    """
 
     dry_run: bool
     grants: Sequence[GrantView]
+    expected: Sequence[Expected]
+    accounts: Sequence[ExpectedThere]
 
 
 class Receipt(msgspec.Struct, frozen=True):
