@@ -23,6 +23,8 @@ class Grant(Base):
     `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`,
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
+    `by_hand`: its owner applies and removes the policy itself, and says so.
+
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
     when one ended last.
     """
@@ -65,6 +67,7 @@ class Grant(Base):
     expires_at: Mapped[datetime | None]
     slot: Mapped[int | None]
     drifted: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    by_hand: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     residual: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     agreed_at: Mapped[datetime | None]

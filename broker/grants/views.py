@@ -102,7 +102,8 @@ class GrantView(msgspec.Struct, frozen=True):
     """A grant as one of its parties sees it. `state` is derived from paper, effect and clock.
 
     `suspended_by` is `owner` or `breaker`, while it is suspended. `verified`: the state is what SES was read to hold;
-    false for one that nobody has read yet, and for the word of an owner who applies policies by hand.
+    false for one that nobody has read yet, and for the word of an owner who applies policies by hand. There the flag
+    `awaiting_owner` says that it is the owner's turn, and `commands` are what it has to run to take access back.
     """
 
     id: UUID
@@ -120,6 +121,7 @@ class GrantView(msgspec.Struct, frozen=True):
     latest_offer: UUID
     etag: str
     error: str | None
+    commands: Sequence[str]
     recipient_hash_key: str | None
     created_at: datetime
     agreed_at: datetime | None

@@ -1,6 +1,7 @@
-"""What is claimed is returned in the order in which it was due: what was woken in an order is begun in it.
+"""What was woken in an order is begun in it; and a grant knows whether its owner applies and removes by hand.
 
-The function is changed as it stands, not written anew: which tables it knows is the business of other migrations.
+Claims are returned in the order in which they were due. The function is changed as it stands, not written anew: which
+tables it knows is the business of other migrations.
 """
 
 from alembic import op
@@ -32,8 +33,20 @@ END
 $do$
 """
 
+BY_HAND = """
+ALTER TABLE grants ADD COLUMN by_hand boolean NOT NULL DEFAULT false;
+
+UPDATE grants g SET by_hand = true FROM identities i JOIN connections c ON c.id = i.connection_id
+  WHERE i.id = g.identity_id AND c.kind = 'manual' AND g.paper IN ('agreed', 'paused', 'revoked', 'relinquished',
+  'expired');
+
+GRANT UPDATE (by_hand) ON grants TO broker_worker
+"""
+
 
 def upgrade() -> None:
+    for statement in BY_HAND.split(";\n\n"):
+        op.execute(statement)
     for old, new in CHANGES:
         _change(old, new)
 
@@ -41,6 +54,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for old, new in reversed(CHANGES):
         _change(new, old)
+    op.execute("ALTER TABLE grants DROP COLUMN by_hand")
 
 
 def _change(old: str, new: str) -> None:
