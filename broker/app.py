@@ -29,10 +29,13 @@ from broker.feedback.destinations.api import DestinationController
 from broker.feedback.door import Door
 from broker.feedback.erasures.api import ErasureController
 from broker.feedback.foreign_api import ForeignRouteController
+from broker.feedback.own_set import own_set
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.usage.api import UsageController
+from broker.feedback.usage.last import last_used
 from broker.grants.api import GrantController, NegotiationController
 from broker.grants.policies.api import PolicyController
+from broker.grants.revoking_api import RevocationController
 from broker.grants.sending.api import ByHandController, KitController, SimulationController
 from broker.health import HealthController
 from broker.idempotency import Replayed
@@ -57,6 +60,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     PolicyController,
+    RevocationController,
     KitController,
     ByHandController,
     SimulationController,
@@ -122,6 +126,8 @@ def build(parts: Parts) -> Litestar:
             "release": _given(parts.release),
             "sets": _given(parts.sets),
             "resolver": _given(parts.resolver),
+            "last_used": _given(last_used),
+            "own_set": _given(own_set),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,

@@ -13,7 +13,7 @@ import click
 from broker.local.commands import explain_error, listen, simulate, trigger
 from broker.local.options import data_dir_option, data_directory
 from broker.local.policy_commands import policy
-from broker.local.policy_lint import explain, lint
+from broker.local.policy_lint import diff, explain, lint
 from broker.local.processes import ended_by_signals
 
 # Each command imports what it needs: `broker --help` has to answer at once.
@@ -278,6 +278,7 @@ def _first_line(error: Exception) -> str:
 
 policy.add_command(lint)
 policy.add_command(explain)
+policy.add_command(diff)
 main.add_command(listen)
 main.add_command(policy)
 main.add_command(trigger)

@@ -14,13 +14,11 @@ from broker.grants import end, negotiate, service, suspend
 from broker.grants.views import (
     Counter,
     GrantView,
-    Matching,
     OfferView,
     PolicyView,
     Proposal,
     Reason,
     Receipt,
-    Revoked,
 )
 from broker.settings import Settings
 from broker.web import NO_STORE, IfMatch, Page, after, checked_size, expected_version, needs, page_of
@@ -60,22 +58,6 @@ class GrantController(Controller):
     ) -> Response[GrantView]:
         """Puts terms forward. The other party approves, counters or declines them before they lapse."""
         return _tagged(await negotiate.propose(db, caller, data, lifetime=settings.offer_lifetime))
-
-    @post(
-        "/revoke",
-        summary="Revoke every grant that fits",
-        operation_id="revokeMatching",
-        status_code=202,
-        guards=[needs(Scope.DECIDE)],
-    )
-    async def revoke_matching(
-        self, db: NamedDependency[Database], caller: NamedDependency[Caller], data: JSONBody[Matching]
-    ) -> Revoked:
-        """Takes access back from a delegate, an account or on an identity; `dry_run` only names the grants.
-
-        Each becomes `revoked` by itself, once SES was read twice without it.
-        """
-        return await end.revoke_matching(db, caller, data)
 
     @get(
         "/{grant_id:uuid}",

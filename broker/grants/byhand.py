@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
@@ -60,7 +60,11 @@ async def confirm(db: Database, caller: Caller, grant_id: UUID, said: Confirmati
 
 async def wait_for_owner(db: Database, work: Work, *, check_every: timedelta) -> None:
     """The end of a sync that has nobody to act for it: the clock has been looked at, the rest is the owner's."""
+    ids = [grant.id for grant in work.grants]
     async with db.begin(work.caller) as session:
+        # So that the delegate, who cannot see the owner's connection, is told whose turn it is.
+        marked = update(Grant).where(Grant.id.in_(ids), Grant.by_hand.is_(False)).values(by_hand=True)
+        await session.execute(marked)
         await settle(session, work.claim, again_in=await next_date(session, work.claim.id, at_most=check_every))
 
 

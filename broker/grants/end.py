@@ -2,66 +2,23 @@
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
-from broker.errors import Invalid
 from broker.grants.events import announce
-from broker.grants.lifecycle import LIVE, MOVES, Effect, Outcome, Verb
+from broker.grants.lifecycle import MOVES, Effect, Outcome, Verb
 from broker.grants.models import Grant
 from broker.grants.moves import Found, find_for, shown, wake_identity
-from broker.grants.present import terms_of
-from broker.grants.views import GrantView, Matching, Reason, Revoked
+from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember
-from broker.policies.arns import principal_account
 from broker.policies.deny import ProtectedBy
 
 
 async def revoke(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
     """The owner takes access back. Ended on paper from this commit on; `revoked` once SES was read without it."""
     return await _end(db, caller, grant_id, Verb.REVOKE, event="grant.revocation_requested", why=why)
-
-
-async def revoke_matching(db: Database, caller: Caller, wanted: Matching) -> Revoked:
-    """Revokes all of the owner's live grants that fit, in one commit; `Invalid` without any filter."""
-    filters = _filters(wanted)
-    if not filters:
-        raise Invalid("Give at least one of delegate_id, account_id and identity_arn; nothing is revoked by accident.")
-    live = select(Grant.id).where(Grant.owner_id == caller.tenant, Grant.paper.in_(LIVE), *filters).order_by(Grant.id)
-    async with db.begin(caller) as session:
-        live = live.where(Grant.expires_at > func.now()).with_for_update(key_share=True)
-        ids = (await session.scalars(live)).all()
-        fitting = [await find_for(session, caller, grant_id, Verb.REVOKE) for grant_id in ids]
-        found = [each for each in fitting if wanted.account_id is None or wanted.account_id in _senders(each.grant)]
-        if not wanted.dry_run:
-            for each in found:
-                close(each, Verb.REVOKE)
-                await _record(session, caller, "grant.revoke_requested", each.grant, note=wanted.note)
-            for identity_id in sorted({each.grant.identity_id for each in found}):
-                await wake_identity(session, identity_id)
-            for each in found:
-                await announce(session, "grant.revocation_requested", each.grant, note=wanted.note)
-        views = [await shown(session, caller, each.grant, each.offer, each.now) for each in found]
-        return await remember(session, caller, Revoked(dry_run=wanted.dry_run, grants=views))
-
-
-def _filters(wanted: Matching) -> list[ColumnElement[bool]]:
-    filters = []
-    if wanted.delegate_id is not None:
-        filters.append(Grant.delegate_id == wanted.delegate_id)
-    if wanted.account_id is not None:
-        filters.append(Grant.accounts.contains([wanted.account_id]))
-    if wanted.identity_arn is not None:
-        filters.append(Grant.identity_arn == wanted.identity_arn)
-    return filters
-
-
-def _senders(grant: Grant) -> set[str]:
-    """Accounts that may send now; `accounts` also holds those of earlier terms, whose bounces may still come."""
-    return {principal_account(principal) for principal in terms_of(grant.terms or {}).principals}
 
 
 async def relinquish(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:

@@ -1,5 +1,6 @@
 """The events of a grant's life, for both parties' webhooks."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,8 +14,17 @@ from broker.webhooks.fanout import publish
 
 async def announce(session: AsyncSession, type_: str, grant: Grant, **details: Any) -> None:
     """Stores one event of a grant and what must be delivered of it, in the transaction of the change itself."""
+    await announce_all(session, type_, [grant], **details)
+
+
+async def announce_all(session: AsyncSession, type_: str, grants: Iterable[Grant], **details: Any) -> None:
+    """The same event of each of these grants, in two round trips."""
+    await publish(session, [_event(type_, grant, details) for grant in grants])
+
+
+def _event(type_: str, grant: Grant, details: dict[str, Any]) -> Event:
     event_id = new_id()
-    event = Event(
+    return Event(
         id=event_id,
         at=clock.now(),
         type=type_,
@@ -35,4 +45,3 @@ async def announce(session: AsyncSession, type_: str, grant: Grant, **details: A
         },
         payload=None,
     )
-    await publish(session, [event])

@@ -1,6 +1,9 @@
-"""What others do in the transactions in which grants become active and end."""
+"""What others do in the transactions in which grants become active and end, and what they know of a grant's use."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,3 +26,15 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
 
     activated: Hook
     ended: Hook
+
+
+class LastUsed(Protocol):
+    """About when mail was last sent under each of these grants; those that nobody heard of are left out."""
+
+    async def __call__(self, session: AsyncSession, grant_ids: Sequence[UUID], /) -> Mapping[UUID, datetime]: ...
+
+
+class OwnSet(Protocol):
+    """The configuration set that was made for a grant in the delegate's account; None without one."""
+
+    async def __call__(self, session: AsyncSession, grant_id: UUID, /) -> str | None: ...

@@ -153,6 +153,7 @@ class Standing(msgspec.Struct, frozen=True):
     ended_at: datetime | None = None
     stuck_at: datetime | None = None
     drifted: bool = False
+    by_hand: bool = False
 
 
 def paper_at(standing: Standing, now: datetime) -> Paper:
@@ -197,14 +198,20 @@ def state_of(standing: Standing, now: datetime) -> State:
     return _EFFECTS.get(standing.effect, State.ACTIVATING)
 
 
+_UNDER_WAY = frozenset({State.ACTIVATING, *(under_way for under_way, _ in _ENDINGS.values())})
 OVERDUE = timedelta(seconds=10)
 STUCK = timedelta(seconds=60)
 
 
 def flags_of(standing: Standing, now: datetime) -> tuple[str, ...]:
-    """What somebody should look at: `drifted`, `revocation_overdue`, `revocation_stuck`, `suspension_stuck`."""
+    """What somebody should look at: `drifted`, `revocation_overdue`, `revocation_stuck`, `suspension_stuck`.
+
+    Where the owner works by hand nothing of that is for us to do: there is `awaiting_owner` until it says that it has.
+    """
     flags = ["drifted"] if standing.drifted else []
     state = state_of(standing, now)
+    if standing.by_hand:
+        return ("awaiting_owner",) if state in _UNDER_WAY else ()
     if state is State.SUSPENDING and standing.stuck_at is not None:
         flags.append("suspension_stuck")
     if state is State.REVOKING and standing.ended_at is not None:

@@ -61,10 +61,13 @@ async def database_time(session: AsyncSession) -> datetime:
     return now
 
 
-async def wake_identity(session: AsyncSession, identity_id: UUID) -> None:
-    """Makes the identity of a grant due now. It is the owner's row, so the delegate's transactions need a function."""
+async def wake_identity(session: AsyncSession, identity_id: UUID, *, at: datetime | None = None) -> None:
+    """Makes the identity of a grant due now. It is the owner's row, so the delegate's transactions need a function.
+
+    `at`: since when it is due, a moment ago, where several that are woken at once have an order.
+    """
     await session.flush()
-    await session.execute(text("SELECT wake_identity(:id, now())"), {"id": identity_id})
+    await session.execute(text("SELECT wake_identity(:id, coalesce(:at, now()))"), {"id": identity_id, "at": at})
     session.info.setdefault("woken", {}).setdefault("identities", set()).add(identity_id)
 
 

@@ -18,13 +18,13 @@ from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
+from broker.grants.residual import residual
 from broker.grants.sealing import may_seal, next_look, protect
 from broker.grants.stuck import by_hand
 from broker.grants.wanted import Wanted, Work, next_date, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
 from broker.policies.deny import touched
-from broker.policies.residual import still_allowed
 from broker.policies.shares import holds, is_alone, shows
 
 SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
@@ -198,9 +198,7 @@ async def _remove(
         return [gap - (now - grant.removed_at)]
     grant.effect, grant.verified_at, grant.stuck_at, grant.error = Effect.REMOVED, now, None, None
     wanted = next(item for item in work.grants if item.id == grant.id)
-    grant.residual = still_allowed(
-        observed, principals=wanted.terms.principals, actions=wanted.terms.actions, identity_arn=work.arn, now=now
-    )
+    grant.residual = await residual(session, work, wanted, observed=observed, now=now)
     if grant.paper in TAKEN_BACK:
         suspended = grant.paper is Paper.PAUSED
         await _tell(

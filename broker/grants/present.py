@@ -15,6 +15,7 @@ from broker.grants.views import GrantView, OfferView, PartyView
 from broker.policies.changes import verdict
 from broker.policies.diff import diff
 from broker.policies.explain import explain
+from broker.policies.export import export, removal
 from broker.policies.terms import Terms
 
 
@@ -41,6 +42,7 @@ def standing_of(grant: Grant, offer: Offer) -> Standing:
         ended_at=grant.ended_at,
         stuck_at=grant.stuck_at,
         drifted=grant.drifted,
+        by_hand=grant.by_hand,
     )
 
 
@@ -79,12 +81,13 @@ def grant_view(
     """One grant for one of its parties."""
     standing = standing_of(grant, offer)
     is_open = offer_is_open(standing, now)
+    flags = flags_of(standing, now)
     return GrantView(
         id=grant.id,
         state=state_of(standing, now),
         verified=is_verified(grant),
         awaiting=standing.offer_by.other if is_open else None,
-        flags=flags_of(standing, now),
+        flags=flags,
         you_are=party_of(grant, caller.tenant),
         owner=PartyView(grant.owner_id, names.get(grant.owner_id, "")),
         delegate=PartyView(grant.delegate_id, names.get(grant.delegate_id, "")),
@@ -95,6 +98,7 @@ def grant_view(
         latest_offer=grant.latest_offer_id,
         etag=etag(grant.latest_offer_id),
         error=grant.error,
+        commands=_commands(grant, flags) if party_of(grant, caller.tenant) is Party.OWNER else (),
         recipient_hash_key=hash_key.hex() if hash_key and grant.paper is not Paper.OPEN else None,
         created_at=grant.created_at,
         agreed_at=grant.agreed_at,
@@ -106,6 +110,13 @@ def grant_view(
         protected_by=grant.protected_by,
         sealed_at=grant.sealed_at,
     )
+
+
+def _commands(grant: Grant, flags: Sequence[str]) -> tuple[str, ...]:
+    """What an owner that works by hand has to run now, for a removal; what to apply is in the export."""
+    if "awaiting_owner" not in flags or grant.effect is not Effect.REMOVING or grant.terms is None:
+        return ()
+    return (removal(export(terms_of(grant.terms), grant_id=grant.id, identity_arn=grant.identity_arn)),)
 
 
 def offer_views(grant: Grant, offers: Sequence[Offer], caller: Caller) -> list[OfferView]:

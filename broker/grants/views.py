@@ -103,7 +103,8 @@ class GrantView(msgspec.Struct, frozen=True):
 
     `suspended_by` is `owner` or `breaker`, while it is suspended. `protected_by` and `sealed_at` are those of its
     receipt. `verified`: the state is what SES was read to hold; false for one that nobody has read yet, and for the
-    word of an owner who applies policies by hand.
+    word of an owner who applies policies by hand. There the flag `awaiting_owner` says that it is the owner's turn, and
+    `commands` are what it has to run to take access back.
     """
 
     id: UUID
@@ -121,6 +122,7 @@ class GrantView(msgspec.Struct, frozen=True):
     latest_offer: UUID
     etag: str
     error: str | None
+    commands: Sequence[str]
     recipient_hash_key: str | None
     created_at: datetime
     agreed_at: datetime | None
@@ -133,11 +135,44 @@ class GrantView(msgspec.Struct, frozen=True):
     sealed_at: datetime | None
 
 
+class Expected(msgspec.Struct, frozen=True):
+    """By when one grant's policy is gone, and by when that is proven by a second read; from the answer on.
+
+    At the rate that SES gives one account and Region. Null where you remove policies by hand. `last_used_at`: about
+    when we last heard of mail under it.
+    """
+
+    grant_id: UUID
+    identity_arn: str
+    last_used_at: datetime | None
+    removed_within_seconds: int | None
+    revoked_within_seconds: int | None
+
+
+class ExpectedThere(msgspec.Struct, frozen=True):
+    """What it takes in one account and Region: calls of SES, about one a second of each kind, and how long in all."""
+
+    account_id: str
+    region: str
+    by_hand: bool
+    identities: int
+    grants: int
+    creates: int
+    deletes: int
+    reads: int
+    revoked_within_seconds: int | None
+
+
 class Revoked(msgspec.Struct, frozen=True):
-    """The grants that were revoked, or, on a dry run, would be. Each becomes `revoked` by itself."""
+    """The grants that were revoked, or, on a dry run, would be. Each becomes `revoked` by itself.
+
+    All lists are in the order of the work: what was used last goes first.
+    """
 
     dry_run: bool
     grants: Sequence[GrantView]
+    expected: Sequence[Expected]
+    accounts: Sequence[ExpectedThere]
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The commands `broker policy lint` and `explain`: files in, findings or sentences out; no database, no AWS."""
+"""The commands `broker policy lint`, `explain` and `diff`: files in, findings or sentences out; no database, no AWS."""
 
 import json
 import re
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BAD, UNREADABLE = 1, 2
 STDIN = "-"
 MAX_BYTES = 1_048_576  # of one file; 20 policies of 4 KB, written with white space, have a tenth of it
+_EFFECTS = {"widens": "red", "narrows": "green", "alters": "yellow", "neither": None}
 _COLOURS = {"error": "red", "danger": "red", "warning": "yellow", "note": "blue"}
 
 
@@ -92,6 +93,40 @@ def explain(*, files: tuple[str, ...], identity_arn: str, as_json: bool) -> None
     for sign, colour, claims in (("+", "green", said.may), ("-", "red", said.cannot)):
         for claim in claims:
             click.echo(f"{click.style(sign, fg=colour, bold=True)} {claim.sentence}")
+
+
+@click.command(
+    short_help="Say what is different between policies.", epilog="Example: broker policy diff old.json new.json"
+)
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@json_option
+def diff(*, old: str, new: str, as_json: bool) -> None:
+    """Say what NEW permits or refuses beside OLD, by what the policies mean and not by how they are written.
+
+    Each is a file as for `broker policy lint`: one policy document, or names with documents; - is standard input for
+    one of them. The exit code is 0 where both mean the same, 1 where they differ, 2 when a file cannot be read or is no
+    policy.
+    """
+    from broker.policies.changes import Change, verdict
+    from broker.policies.diff_policies import diff_policies
+    from broker.policies.document import DocumentError
+
+    if old == new == "-":
+        _give_up("standard input can be one of the two only.")
+    before, after = (list(_all_documents([file]).values()) for file in (old, new))
+    try:
+        changes = diff_policies(before, after)
+    except DocumentError as error:
+        _give_up(str(error))
+    effect = verdict(Change(each.text, each.effect) for each in changes)
+    if as_json:
+        click.echo(_as_json({"effect": effect, "changes": changes}))
+    else:
+        for each in changes:
+            click.echo(f"{click.style(each.effect, fg=_EFFECTS[each.effect], bold=True)} {each.statement}: {each.text}")
+        click.echo(f"In all: {effect}." if changes else "Both mean the same.")
+    sys.exit(1 if changes else 0)
 
 
 def _all_documents(files: Sequence[str]) -> dict[str, str]:

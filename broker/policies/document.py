@@ -223,15 +223,18 @@ def _principals(raw: object, what: str) -> tuple[tuple[str, str], ...]:
 
 
 def _conditions(raw: object, what: str) -> tuple[Condition, ...]:
+    """A known operator without keys is in the grammar and limits nothing; an unknown one is refused without, too."""
     operators = _object(raw, f"The Condition of {what.lower()}")
     return tuple(
-        _condition(written, key, values)
+        Condition(*operator, key, _values(values, key), written)
         for written, keys in operators.items()
+        for operator in [_operator(written)]
         for key, values in _object(keys, f"{written[:80]!r} in {what.lower()}").items()
     )
 
 
-def _condition(written: str, key: str, raw: object) -> Condition:
+def _operator(written: str) -> tuple[str, str, bool]:
+    """Base name, set operator and IfExists; DocumentError for what is no operator."""
     prefix, colon, rest = written.rpartition(":")
     over = _SETS.get(prefix.lower(), "")
     name = rest.lower()
@@ -239,8 +242,11 @@ def _condition(written: str, key: str, raw: object) -> Condition:
     base = name.removesuffix("ifexists")
     if (colon and not over) or (base not in OPERATORS and (base != NULL or if_exists)):
         raise DocumentError(f"{written[:80]!r} is not a condition operator.")
-    values = tuple(_value(item, key) for item in (raw if isinstance(raw, list) else [raw]))
-    return Condition(base, over, if_exists, key, values, written)
+    return base, over, if_exists
+
+
+def _values(raw: object, key: str) -> tuple[str, ...]:
+    return tuple(_value(item, key) for item in (raw if isinstance(raw, list) else [raw]))
 
 
 def _value(raw: object, key: str) -> str:

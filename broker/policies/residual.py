@@ -57,6 +57,14 @@ def still_allowed(
     return sorted(found)
 
 
+def within(inner: str, outer: str) -> bool:
+    """Whether the identity `inner` is an address or a subdomain of the domain `outer`, upper or lower case."""
+    if "@" in outer:
+        return False
+    name = inner.rpartition("@")[2].lower()
+    return (name == outer.lower() and "@" in inner) or name.endswith(f".{outer.lower()}")
+
+
 def _is_over(statement: Statement, now: datetime) -> bool:
     return any(_has_passed(condition, now) for condition in statement.conditions)
 

@@ -24,7 +24,7 @@ def decide(documents: Iterable[str], action: str, resource: str, *, caller: Call
         for statement in document.statements:
             if (
                 names_action(statement, action)
-                and names_resource(statement, resource, request.single)
+                and names_resource(statement, resource, request.single if document.has_variables else None)
                 and names_caller(statement, caller)
                 and all(holds(each, request, variables=document.has_variables) for each in statement.conditions)
             ):

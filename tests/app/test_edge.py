@@ -23,7 +23,7 @@ PROPOSAL: dict[str, Any] = {
 
 
 # What has a body and changes nothing, so that a key that only reads may call it.
-ONLY_ASK = {"/v1/policies/lint"}
+ONLY_ASK = {"/v1/policies/lint", "/v1/policies/diff"}
 
 
 def routes_of(app: Litestar) -> list[tuple[str, str, bool]]:

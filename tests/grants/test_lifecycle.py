@@ -161,3 +161,15 @@ def test_a_slow_revocation_says_so(seconds: int, expected: tuple[str, ...]) -> N
     revoking = Standing(paper=Paper.REVOKED, effect=Effect.REMOVING, ended_at=NOW, expires_at=NOW + HOUR)
 
     assert expected == flags_of(revoking, NOW + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("seconds", [0, 10, 60, 6_000])
+@pytest.mark.parametrize("paper", [Paper.REVOKED, Paper.PAUSED, Paper.RELINQUISHED, Paper.EXPIRED])
+def test_an_owner_that_works_by_hand_is_awaited_and_nobody_else_is_blamed(paper: Paper, seconds: int) -> None:
+    """However long it takes: nobody but the owner can remove the policy there."""
+    removing = Standing(paper, Effect.REMOVING, expires_at=NOW + 9_999 * HOUR, ended_at=NOW, by_hand=True)
+    removed = Standing(paper, Effect.REMOVED, expires_at=NOW + 9_999 * HOUR, ended_at=NOW, by_hand=True)
+    later = NOW + timedelta(seconds=seconds)
+
+    assert ("awaiting_owner",) == flags_of(removing, later)
+    assert () == flags_of(removed, later)

@@ -1,9 +1,7 @@
 """Negotiation, on a real Postgres."""
 
 from datetime import timedelta
-from typing import Any
 
-import msgspec
 import pytest
 from sqlalchemy import select, text
 
@@ -12,7 +10,7 @@ from broker.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from broker.grants import end, negotiate, service
 from broker.grants.lifecycle import Outcome, Party, State
 from broker.grants.models import Offer
-from broker.grants.views import Counter, GrantView, Matching, Proposal, Reason
+from broker.grants.views import Counter, GrantView, Proposal, Reason
 from broker.ids import new_id
 from broker.policies.changes import Effect
 from broker.policies.findings import Code
@@ -264,44 +262,6 @@ async def test_the_delegate_cannot_revoke_and_the_owner_cannot_relinquish(
     ended = await end.relinquish(db, parties.delegate, grant.id, Reason())
 
     assert State.RELINQUISHING is ended.state
-
-
-@pytest.mark.parametrize("by", ["delegate_id", "account_id", "identity_arn"])
-async def test_all_that_fits_is_revoked_at_once(db: Database, parties: Parties, propose: Propose, by: str) -> None:
-    """A dry run names the grants and changes nothing; what is only proposed is no access, and stays."""
-    live = [await approved(db, parties, propose) for _ in range(2)]
-    await propose()
-    fits: dict[str, Any] = {
-        "delegate_id": parties.delegate.tenant,
-        "account_id": parties.delegate_account,
-        "identity_arn": parties.arn,
-    }
-    wanted = Matching(**{by: fits[by]}, dry_run=True)
-
-    tried = await end.revoke_matching(db, parties.owner, wanted)
-    done = await end.revoke_matching(db, parties.owner, msgspec.structs.replace(wanted, dry_run=False))
-    again = await end.revoke_matching(db, parties.owner, msgspec.structs.replace(wanted, dry_run=False))
-
-    ids = [grant.id for grant in live]
-    assert [(grant_id, State.ACTIVATING) for grant_id in ids] == [(grant.id, grant.state) for grant in tried.grants]
-    assert [(grant_id, State.REVOKING) for grant_id in ids] == [(grant.id, grant.state) for grant in done.grants]
-    assert [] == again.grants
-
-
-async def test_nothing_is_revoked_without_a_filter_or_by_a_filter_that_does_not_fit(
-    db: Database, parties: Parties, propose: Propose
-) -> None:
-    """Nor does the delegate revoke anything with it."""
-    await approved(db, parties, propose)
-
-    with pytest.raises(Invalid):
-        await end.revoke_matching(db, parties.owner, Matching())
-    other = await end.revoke_matching(db, parties.owner, Matching(account_id="123123123123"))
-    mine = await end.revoke_matching(db, parties.delegate, Matching(identity_arn=parties.arn))
-
-    assert ([], []) == (other.grants, mine.grants)
-    (left,) = await service.list_grants(db, parties.owner, identity_arn=None, after=None, limit=9)
-    assert State.ACTIVATING is left.state
 
 
 async def test_a_stranger_cannot_see_or_touch_a_grant(

@@ -1,6 +1,7 @@
 """Sync: what SES holds becomes what the paper says, and only what was read back is believed."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -19,6 +20,7 @@ from broker.grants.lifecycle import State
 from broker.grants.models import Grant
 from broker.grants.sync import Pace
 from broker.grants.views import Counter, GrantView, Proposal, Reason, Receipt
+from broker.ids import new_id
 from broker.policies.compile import document, statements
 from broker.policies.plan import is_ours, parse_name
 from broker.policies.terms import Terms
@@ -532,3 +534,36 @@ async def test_the_other_reasons_of_ses_are_kept_where_the_guard_is_not_to_blame
     failed = await stage.until(grant, State.ACTIVATION_FAILED)
 
     assert "Policy contains an invalid principal." == failed.error
+
+
+async def test_the_receipt_names_what_is_left_above_and_below_the_identity(stage: Stage) -> None:
+    """Of the same account and Region, and of nobody else's: an address's own policies outrank those of its domain (SES
+    Developer Guide, sending-authorization-policies)."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+    left = document(statements(terms_for(stage.parties), grant_id=grant.id, identity_arn="*"))
+    places = [("news@example.com", "eu-west-1"), ("mail.example.com", "eu-west-1"), ("com.example", "eu-west-1")]
+    async with stage.db.begin(stage.parties.owner) as session:
+        for name, region in [*places, ("sub.example.com", "us-east-1")]:
+            await session.execute(
+                text(
+                    "INSERT INTO identities (id, tenant_id, connection_id, account_id, region, name, kind, arn,"
+                    " verified, attributes, policies) SELECT :new, tenant_id, connection_id, account_id, :region,"
+                    " :name, 'domain', :arn, true, '{}', :policies FROM identities WHERE id = :id"
+                ),
+                {
+                    "new": new_id(),
+                    "id": stage.parties.identity_id,
+                    "region": region,
+                    "name": name,
+                    "arn": f"arn:aws:ses:{region}:{stage.parties.account}:identity/{name}",
+                    "policies": json.dumps({"Payroll": left, "delegation-broker-1-1": left}),
+                },
+            )
+
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    await stage.until(grant, State.REVOKED)
+
+    receipt = await stage.receipt(grant)
+    assert ["Payroll on mail.example.com", "Payroll on news@example.com"] == receipt.residual_policies
+    assert "Payroll on news@example.com" in receipt.statement

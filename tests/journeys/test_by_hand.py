@@ -49,10 +49,17 @@ async def test_the_owner_applies_and_removes_by_hand_and_nothing_is_called_verif
     await world.first.send(arn, AGREED)
     await owner.post(f"/v1/grants/{grant_id}/revoke")
     await world.broker.workers.burst()
-    revoking = await world.first.grant(grant_id)
+    revoking, told = await world.first.grant(grant_id), await owner.grant(grant_id)
+    code, said = await tools.run(shell, world.broker.aws.url, owner.aws, text=told["commands"][0] + "\n")
+    assert code == 0, said
+    assert await world.first.refusal(arn, AGREED)
     revoked = await owner.post(f"/v1/grants/{grant_id}/confirm", {"what": "removed"})
 
     assert (None, None) == (identity["read_at"], waiting["error"])
+    assert [["awaiting_owner"], [], ["awaiting_owner"], []] == [
+        each["flags"] for each in (waiting, active, revoking, revoked)
+    ]
+    assert [] == revoking["commands"]  # it is the owner's turn, not the delegate's
     assert ["activating", "active", "revoking", "revoked"] == [
         each["state"] for each in (waiting, active, revoking, revoked)
     ]

@@ -46,3 +46,23 @@ async def test_mail_that_names_the_set_is_heard_by_both_parties_as_the_terms_say
         world.arn, msgspec.structs.replace(AGREED, configuration_set=name)
     )
     assert "" == await world.first.refusal(world.arn, AGREED)
+
+
+async def test_the_sending_kit_names_the_set_that_the_route_has_made(make_world: MakeWorld) -> None:
+    """Another of the delegate's own if it asks for that one, and a placeholder while there is none."""
+    world = await make_world(delegates_role=True)
+    grant_id = await world.activate()
+    kit = f"/v1/grants/{grant_id}/kit"
+    before = await world.first.get(kit)
+
+    path, name = await with_set(world, grant_id)
+    after, asked = await world.first.get(kit), await world.first.get(kit, configuration_set="own")
+    assert 202 == (await world.first.http.delete(path)).status_code
+    removed = await world.first.get(kit)
+
+    assert ["YOUR-CONFIGURATION-SET", name, "own", "YOUR-CONFIGURATION-SET"] == [
+        each["configuration_set"] for each in (before, after, asked, removed)
+    ]
+    (iam,) = [each["text"] for each in after["snippets"] if each["format"] == "iam"]
+    assert f":configuration-set/{name}" in iam
+    assert not [note for note in after["notes"] if "Replace YOUR-CONFIGURATION-SET" in note]

@@ -117,3 +117,32 @@ def test_what_is_no_policy_is_not_explained() -> None:
     done = CliRunner().invoke(main, ["policy", "explain", "-", "--identity", IDENTITY], input='{"Statement": []}')
 
     assert (2, "broker: The document has no statement.\n") == (done.exit_code, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("new", "code", "said"),
+    [
+        (GOOD, 0, "Both mean the same."),
+        (OPEN, 1, "In all: widens."),
+    ],
+)
+def test_two_versions_are_compared(tmp_path: Path, new: dict[str, object], code: int, said: str) -> None:
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({"Policies": {"a": json.dumps(GOOD)}}))
+
+    done = CliRunner().invoke(main, ["policy", "diff", str(old), "-"], input=json.dumps(new))
+    as_json = CliRunner().invoke(main, ["policy", "diff", str(old), "-", "--json"], input=json.dumps(new))
+
+    assert (code, said) == (done.exit_code, done.output.splitlines()[-1]), done.output
+    assert (code, bool(code)) == (as_json.exit_code, bool(json.loads(as_json.stdout)["changes"]))
+
+
+def test_what_cannot_be_compared_ends_with_2(tmp_path: Path) -> None:
+    none = tmp_path / "none.json"
+    none.write_text('{"Statement": [{}]}')
+
+    both = CliRunner().invoke(main, ["policy", "diff", "-", "-"], input="{}")
+    bad = CliRunner().invoke(main, ["policy", "diff", str(none), str(none)])
+
+    assert [2, 2] == [both.exit_code, bad.exit_code]
+    assert "standard input" in both.output

@@ -31,6 +31,9 @@ from tests.policies.examples import policy
         (policy(Condition=[]), "Condition"),
         (policy(Condition={"StringEquals": []}), "StringEquals"),
         (policy(Condition={"StringEquals": {"k": {}}}), "value"),
+        (policy(Condition={"StringMatches": {}}), "condition operator"),
+        (policy(Condition={"ForSomeValues:StringEquals": {}}), "condition operator"),
+        (policy(Condition={"NullIfExists": {}}), "condition operator"),
         (policy(Condition={"StringEquals": {"k": [None]}}), "value"),
         (policy(Condition={"NullIfExists": {"k": "true"}}), "operator"),
         (policy(Condition={"ForSomeValues:StringEquals": {"k": "true"}}), "operator"),
@@ -74,3 +77,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
 
     assert statements
+
+
+def test_a_known_operator_without_keys_limits_nothing() -> None:
+    """IAM User Guide, reference_policies_grammar: the list of keys under an operator may be empty."""
+    document = read(policy(Condition={"StringEquals": {}, "ForAnyValue:StringLikeIfExists": {}}))
+
+    assert () == document.statements[0].conditions

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.policies.residual import still_allowed
+from broker.policies.residual import still_allowed, within
 from broker.policies.terms import Action
 from tests.policies.examples import DELEGATE, IDENTITY, NOW, ROLE, SESSION, STRANGER, USER, Json, conditional, policy
 
@@ -96,3 +96,20 @@ def test_bulk_counts_with_either_of_its_actions() -> None:
 def test_a_role_is_still_let_in_by_its_account_and_by_a_session_of_it() -> None:
     assert found(policy(), principal=ROLE) == ["p0"]
     assert found(policy(Principal={"AWS": SESSION}), principal=ROLE) == ["p0"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "expected"),
+    [
+        ("ann@example.com", "example.com", True),
+        ("mail.example.com", "example.com", True),
+        ("ann@mail.Example.com", "example.COM", True),
+        ("example.com", "example.com", False),
+        ("example.com", "mail.example.com", False),
+        ("badexample.com", "example.com", False),
+        ("ann@example.com", "bob@example.com", False),
+        ("mail.example.com", "ann@example.com", False),
+    ],
+)
+def test_an_address_or_subdomain_is_within_its_domain(inner: str, outer: str, *, expected: bool) -> None:
+    assert expected is within(inner, outer)

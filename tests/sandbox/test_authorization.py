@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from broker.policies.evaluate import Decision
+from broker.sandbox import iam_policy
+from broker.sandbox.call import Principal
 from tests.sandbox.aws import Account, Aws, allow, refusal
 
 TRUST_ANYBODY = allow("sts:AssumeRole", principal={"AWS": "*"})
@@ -178,3 +181,19 @@ def test_a_session_may_be_narrowed_by_managed_policies(owner: Account) -> None:
     client.get_account()
 
     assert refusal(client.list_email_identities)[0] == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(("version", "allowed"), [("2012-10-17", True), ("2008-10-17", False)])
+def test_variables_in_a_resource_are_filled_where_the_version_has_them(version: str, *, allowed: bool) -> None:
+    """IAM User Guide, reference_policies_variables: in an older Version they are ordinary text."""
+    account = "111111111111"
+    arn = f"arn:aws:sqs:eu-west-1:{account}:queue-{account}"
+    statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn[:-12] + "${aws:PrincipalAccount}"}
+    document = json.dumps({"Version": version, "Statement": statement})
+    caller = iam_policy.caller_of(Principal(account, f"arn:aws:iam::{account}:user/ann", "AIDA", "ann", "user", "AKIA"))
+
+    said = iam_policy.decide(
+        [document], "sqs:SendMessage", arn, caller=caller, keys={"aws:principalaccount": (account,)}
+    )
+
+    assert allowed is (said is Decision.allow)

@@ -1,4 +1,4 @@
-"""Policies over HTTP, whoever wrote them: linting."""
+"""Policies over HTTP, whoever wrote them: linting and comparing."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ from broker import clock
 from broker.caller import Scope
 from broker.errors import Flaw, Invalid
 from broker.policies.arns import parse_identity_arn
-from broker.policies.document import DocumentError
+from broker.policies.changes import Change, Effect, verdict
+from broker.policies.diff_policies import Changed, diff_policies
+from broker.policies.document import DocumentError, read_any
 from broker.policies.explain_policies import Explanation, explain_policies
 from broker.policies.findings import Finding
 from broker.policies.lint import is_bad, lint
@@ -37,6 +39,10 @@ POLICIES_EXAMPLE = {
         ],
     }
 }
+
+
+DOCUMENT_EXAMPLE = POLICIES_EXAMPLE["agency"]
+Versions = str | dict[str, Any] | list[str | dict[str, Any]]
 
 
 class Linting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +69,24 @@ class Linted(msgspec.Struct, frozen=True):
     explanation: Explanation | None
 
 
+class Diffing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Two versions of a policy, or of all policies of an identity: one document, or a list; as JSON or as text."""
+
+    old: Annotated[Versions, Meta(description="What was there before", examples=[DOCUMENT_EXAMPLE])]
+    new: Annotated[Versions, Meta(description="What is there now", examples=[DOCUMENT_EXAMPLE])]
+
+
+class Diffed(msgspec.Struct, frozen=True):
+    """What is different, statement by statement, in words; `effect` is what all of it does to the permission to send.
+
+    `widens`: all sends that were allowed still are; `narrows`: no other one is; `neither`: each statement means the
+    same.
+    """
+
+    effect: Effect
+    changes: Sequence[Changed]
+
+
 class PolicyController(Controller):
     """SES sending-authorization policies, ours or anybody's."""
 
@@ -85,6 +109,40 @@ class PolicyController(Controller):
         except ValueError as error:
             raise Invalid(str(error), flaws=(Flaw("/identity_arn", str(error)),)) from error
         return await asyncio.to_thread(_judge, data, clock.now())
+
+    @post("/diff", summary="Compare policies", operation_id="diffPolicies", status_code=200, guards=[needs(Scope.READ)])
+    async def diff(self, data: JSONBody[Diffing]) -> Diffed:
+        """What the new policies permit or refuse beside the old ones, by what they mean and not by their text.
+
+        Nothing is stored, and AWS is not asked.
+        """
+        versions = {"/old": _listed(data.old), "/new": _listed(data.new)}
+        for pointer, documents in versions.items():
+            _check(documents, pointer)
+        return await asyncio.to_thread(_compare, versions["/old"], versions["/new"])
+
+
+def _listed(version: Versions) -> list[str | dict[str, Any]]:
+    return version if isinstance(version, list) else [version]
+
+
+def _check(documents: Sequence[str | dict[str, Any]], pointer: str) -> None:
+    """`Invalid` for more than there can be, and for what cannot be read, with its place."""
+    if len(documents) > MAX_POLICIES:
+        raise Invalid(
+            f"There are {len(documents)} policies; at most {MAX_POLICIES} are looked at.",
+            flaws=(Flaw(pointer, f"Give at most {MAX_POLICIES}; an identity takes 20."),),
+        )
+    for document in documents:
+        try:
+            read_any(document)
+        except DocumentError as error:
+            raise Invalid(str(error), flaws=(Flaw(pointer, str(error)),)) from error
+
+
+def _compare(old: Sequence[str | dict[str, Any]], new: Sequence[str | dict[str, Any]]) -> Diffed:
+    changes = diff_policies(old, new)
+    return Diffed(verdict(Change(each.text, each.effect) for each in changes), changes)
 
 
 def _judge(asked: Linting, now: datetime) -> Linted:

@@ -9,6 +9,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.grants import byhand
+from broker.grants.hooks import OwnSet
 from broker.grants.sending import simulate, takeaway
 from broker.grants.sending.asked import Asked, Puzzle, Simulation
 from broker.grants.sending.published import Resolver
@@ -30,16 +31,17 @@ class KitController(Controller):
         self,
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
+        own_set: NamedDependency[SkipValidation[OwnSet]],
         grant_id: FromPath[UUID],
         configuration_set: FromQuery[str | None] = None,
         format: FromQuery[kit.Format | None] = None,  # noqa: A002 - the parameter's name in the API
     ) -> Response[kit.Kit | str]:
         """Snippets with this grant's ARNs for boto3, the AWS CLI, SMTP and Nodemailer, and the delegate's IAM policy.
 
-        Only calls that the terms permit. `configuration_set` is one of the delegate's own, `format` gives one snippet
-        as plain text.
+        Only calls that the terms permit. `configuration_set` is one of the delegate's own; without it, the set that a
+        route of the grant has made, if there is one. `format` gives one snippet as plain text.
         """
-        whole = await takeaway.kit(db, caller, grant_id, configuration_set=configuration_set)
+        whole = await takeaway.kit(db, caller, grant_id, configuration_set=configuration_set, own_set=own_set)
         if format is None:
             return Response(whole, media_type=MediaType.JSON)
         return Response(takeaway.one(whole, format).text, media_type=MediaType.TEXT)

@@ -6,6 +6,7 @@ from uuid import UUID
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import BadRequest, Conflict
+from broker.grants.hooks import OwnSet
 from broker.grants.lifecycle import Party
 from broker.grants.present import party_of, terms_of
 from broker.grants.service import find
@@ -17,14 +18,18 @@ from broker.policies.kit import kit as made
 _SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # SES API v2, CreateConfigurationSet
 
 
-async def kit(db: Database, caller: Caller, grant_id: UUID, *, configuration_set: str | None) -> Kit:
-    """Snippets for the agreed terms, or for those on the table; `configuration_set` is the delegate's own."""
+async def kit(db: Database, caller: Caller, grant_id: UUID, *, configuration_set: str | None, own_set: OwnSet) -> Kit:
+    """Snippets for the agreed terms, or for those on the table.
+
+    `configuration_set` is the delegate's own; without one it is that of the grant's route, by which feedback is heard.
+    """
     async with db.read(caller) as session:
         grant, offer = await find(session, caller, grant_id)
+        made_set = await own_set(session, grant_id)
     if configuration_set is not None and not _SET_NAME.fullmatch(configuration_set):
         raise BadRequest("configuration_set must be 1 to 64 letters, digits, dashes and underscores.")
     terms = terms_of(grant.terms or offer.terms)
-    return made(terms, identity_arn=grant.identity_arn, configuration_set=configuration_set)
+    return made(terms, identity_arn=grant.identity_arn, configuration_set=configuration_set or made_set)
 
 
 def one(whole: Kit, form: Format) -> Snippet:

@@ -1,0 +1,140 @@
+"""A shell script with which an owner takes access back by itself: AWS CLI calls, whether or not the broker runs."""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+
+import msgspec
+
+from broker.policies.arns import IdentityArn
+from broker.policies.withdraw import Withdrawal, deny_documents
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One identity: the grants that end on it, what has to go, whom a Deny names, and what goes on letting them send.
+
+    `by_hand` are names of the owner's own policies, as the export calls them.
+    """
+
+    identity: IdentityArn
+    grants: tuple[UUID, ...]
+    going: Withdrawal
+    denied: tuple[str, ...] = ()
+    residual: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
+
+
+def revoke_script(targets: Sequence[Target]) -> str:
+    """The script for these identities, in this order; in each account every Deny comes before every removal.
+
+    It is run once with the credentials of each account, and again if it is interrupted or SES was busy.
+    """
+    accounts = list(dict.fromkeys(target.identity.account_id for target in targets))
+    lines = [*_HEAD, f"# Accounts: {', '.join(accounts) or 'none, for there is nothing to take back'}.", *_START]
+    regions = [target.identity.region for target in targets]
+    lines.append(f"account=$({shlex.join((*_WHO, *regions[:1]))}) || exit 1")
+    for account in accounts:
+        own = [target for target in targets if target.identity.account_id == account]
+        lines += ["", f'if [ "$account" = {account} ]; then', "known=yes", *_account(own), "fi"]
+    return "\n".join([*lines, *_END]) + "\n"
+
+
+def deny_name(document: str) -> str:
+    """The name of a Deny that the owner puts in place: one the broker never touches, the same for the same content."""
+    return f"ses-revoke-{hashlib.sha256(document.encode()).hexdigest()[:16]}"
+
+
+_HEAD = (
+    "#!/bin/sh",
+    "# Takes access to SES identities back, with the AWS CLI and without the delegation broker. Run it with the",
+    "# credentials of the account of the identities, once for each account; running it twice does no harm.",
+    "# Revoke the grants at the broker as well, or remove the role you gave it: it puts back what is still agreed.",
+)
+_WHO = ("aws", "sts", "get-caller-identity", "--query", "Account", "--output", "text", "--region")
+_START = (
+    "# SES takes about one such call a second.",
+    "export AWS_RETRY_MODE=standard AWS_MAX_ATTEMPTS=10",
+    "failed=",
+    "known=",
+)
+_END = (
+    "",
+    'if [ -z "$known" ]; then',
+    '    echo "These credentials are of account $account, which has nothing to take back here." >&2',
+    "    exit 1",
+    "fi",
+    'if [ -n "$failed" ]; then',
+    '    echo "Some of it is still there: run this again." >&2',
+    "    exit 1",
+    "fi",
+    'echo "SES shows none of these grants in account $account any more."',
+)
+
+
+def _account(targets: Sequence[Target]) -> Iterator[str]:
+    yield "# 1. Nobody named here sends any more: a Deny wins over every Allow."
+    for target in targets:
+        yield from _denies(target)
+    yield "# 2. What let them send goes; what others hold in the same policy stays."
+    for target in targets:
+        yield from _removals(target)
+    yield "# 3. What SES shows now. AWS gives no bound for its sending hosts; mail that was accepted is not recalled."
+    for target in targets:
+        yield from _look(target)
+    if denies := [line for target in targets for line in _ends_of_denies(target)]:
+        yield "# When this was clean for 20 minutes the Denies may go, and must before anybody named is let in again:"
+        yield from denies
+
+
+def _denies(target: Target) -> Iterator[str]:
+    yield f"# {_of(target)}"
+    documents = deny_documents(target.denied, identity_arn=str(target.identity))
+    if not documents:
+        yield "#   No Deny: it would shut out somebody who is to go on sending. The removal below does it alone."
+    for document in documents:
+        # Refused when it is there already, or when the identity has 20 policies: the look below decides.
+        yield _aws(target, "create-email-identity-policy", deny_name(document), document) + " || :"
+
+
+def _removals(target: Target) -> Iterator[str]:
+    yield f"# {_of(target)}"
+    for name in (*target.going.delete, *target.by_hand):
+        yield _aws(target, "delete-email-identity-policy", name) + " || :"
+    for name, document in target.going.reduce.items():
+        yield _aws(target, "update-email-identity-policy", name, document) + " || :"
+    for name in target.going.unreadable:
+        yield f"#   {name} cannot be read: look at it, and delete it if it is for one of these grants."
+    for name in target.residual:
+        # A name is of letters, digits, - and _ where SES made it; a line end in a comment would be a command.
+        yield f"#   {json.dumps(name)} is not the broker's, and may still let them send: look at it."
+
+
+def _look(target: Target) -> Iterator[str]:
+    identity = target.identity
+    read = ("aws", "sesv2", "get-email-identity-policies", "--region", identity.region, "--email-identity")
+    yield f"held=$({shlex.join((*read, identity.name, '--query', 'Policies', '--output', 'json'))}) || failed=yes"
+    yield f"for grant in {' '.join(grant.hex for grant in target.grants)}; do"
+    yield '    case "$held" in *"$grant"*)'
+    yield f'        echo "Grant $grant is still on "{shlex.quote(str(identity))} >&2'
+    yield "        failed=yes ;;"
+    yield "    esac"
+    yield "done"
+
+
+def _ends_of_denies(target: Target) -> Iterable[str]:
+    for document in deny_documents(target.denied, identity_arn=str(target.identity)):
+        yield f"#   {_aws(target, 'delete-email-identity-policy', deny_name(document))}"
+
+
+def _of(target: Target) -> str:
+    count = "1 grant" if len(target.grants) == 1 else f"{len(target.grants)} grants"
+    return f"{target.identity.name} in {target.identity.region}: {count}"
+
+
+def _aws(target: Target, operation: str, policy: str, document: str | None = None) -> str:
+    identity = target.identity
+    words = ["aws", "sesv2", operation, "--region", identity.region, "--email-identity", identity.name]
+    words += ["--policy-name", policy]
+    return shlex.join(words if document is None else [*words, "--policy", document])
