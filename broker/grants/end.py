@@ -12,7 +12,7 @@ from broker.errors import Invalid
 from broker.grants.events import announce
 from broker.grants.lifecycle import LIVE, MOVES, Effect, Outcome, Verb
 from broker.grants.models import Grant
-from broker.grants.moves import Found, find_for, shown, wake_identity
+from broker.grants.moves import Found, find_for, shown, wake_identity, wake_routes
 from broker.grants.present import terms_of
 from broker.grants.views import GrantView, Matching, Reason, Revoked
 from broker.idempotency import remember
@@ -39,6 +39,7 @@ async def revoke_matching(db: Database, caller: Caller, wanted: Matching) -> Rev
             for each in found:
                 close(each, Verb.REVOKE)
                 await _record(session, caller, "grant.revoke_requested", each.grant, note=wanted.note)
+            await wake_routes(session, [each.grant for each in found])
             for identity_id in sorted({each.grant.identity_id for each in found}):
                 await wake_identity(session, identity_id)
             for each in found:
@@ -85,6 +86,7 @@ async def _end(
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, verb)
         close(found, verb)
+        await wake_routes(session, [found.grant])
         await wake_identity(session, found.grant.identity_id)
         await _record(session, caller, f"grant.{verb.value}_requested", found.grant, note=why.note)
         if event:
