@@ -1,4 +1,4 @@
-"""What the end of a grant does to its feedback: its routes are looked at in the same commit, and its last mail heard."""
+"""What the end of a grant does to its feedback: its routes are looked at in the same commit."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
