@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from datetime import UTC, date
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,15 @@ _EACH_TIME: frozenset[FeedbackKind | None] = frozenset(
 )
 
 
+KEYED_FROM = date(2026, 12, 1)
+"""Mail that was sent on this UTC day or later has keyed digests, so that nobody can try addresses on what is stored.
+
+Mail of before keeps plain ones: what was stored of it is recognised as long as SNS may repeat it. The day is that of
+the mail, and so the same on every route. Where the broker was older than this on that day, mail sent since then is told
+once more if it is repeated after the upgrade.
+"""
+
+
 class Key(msgspec.Struct, frozen=True, order=True):
     """Equal for the same occurrence on every route. `day` is the UTC day on which the mail was sent."""
 
@@ -24,14 +34,14 @@ class Key(msgspec.Struct, frozen=True, order=True):
     digest: bytes
 
 
-def key_of(mail: Mail, occurrence: Occurrence) -> Key:
+def key_of(mail: Mail, occurrence: Occurrence, secret: bytes) -> Key:
     """Identity, account, SES message id, kind and recipient; for what may happen often also its time and link.
 
     A permanent bounce is another than one that is not, which may come first (an out-of-office reply is a transient
     one); and `not-spam` is another than a complaint. Notifications and published events carry both the `bounceType` and
     the `complaintFeedbackType` (SES Developer Guide, notification-contents, event-publishing-retrieving-sns-contents).
     SES's `feedbackId` is left out: nothing says that two routes carry the same one. A kind that we do not know is told
-    apart by all that it says.
+    apart by all that it says. `secret`: the installation's own key for this.
     """
     kind = occurrence.kind
     parts = [mail.source_arn, mail.sending_account, mail.message_id, kind.value if kind else UNKNOWN]
@@ -42,7 +52,7 @@ def key_of(mail: Mail, occurrence: Occurrence) -> Key:
         parts += [occurrence.ses_type, occurrence.told_apart_by]
     elif apart := _apart(occurrence):
         parts.append(apart)
-    return _key(mail, parts)
+    return _key(mail, parts, secret)
 
 
 def _apart(occurrence: Occurrence) -> str | None:
@@ -61,13 +71,24 @@ def _apart(occurrence: Occurrence) -> str | None:
             return None
 
 
-def key_after_end(mail: Mail, grant_id: UUID) -> Key:
+def key_after_end(mail: Mail, grant_id: UUID, secret: bytes) -> Key:
     """Of the news that this mail was sent although the grant was seen to be gone: once, whatever else is said of it."""
-    return _key(mail, ["sent_after_end", str(grant_id), mail.message_id])
+    return _key(mail, ["sent_after_end", str(grant_id), mail.message_id], secret)
 
 
-def _key(mail: Mail, parts: list[str | None]) -> Key:
-    return Key(mail.sent_at.astimezone(UTC).date(), hashlib.sha256(msgspec.json.encode(parts)).digest())
+def _key(mail: Mail, parts: list[str | None], secret: bytes) -> Key:
+    day, told = mail.sent_at.astimezone(UTC).date(), msgspec.json.encode(parts)
+    if day < KEYED_FROM:
+        return Key(day, hashlib.sha256(told).digest())
+    digest = _keyed(secret).copy()
+    digest.update(told)
+    return Key(day, digest.digest())
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: bytes) -> hashlib.blake2b:
+    """BLAKE2b as a keyed hash (RFC 7693, section 2.9); its first block is the key's, and hashed once for all."""
+    return hashlib.blake2b(key=secret, digest_size=32)
 
 
 def recipient_hash(key: bytes, address: str) -> str:
