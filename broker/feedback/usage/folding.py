@@ -43,7 +43,7 @@ async def fold(session: AsyncSession, events: Sequence[Reckoned], *, now: dateti
         return
     grants = {grant.id: grant for grant in await session.scalars(select(Grant).where(Grant.id.in_(ids)))}
     known = [event for event in events if event.grant_id in grants]
-    await _add_days(session, grants, by_day(known))
+    await _add_days(session, grants, by_day(known, now=now))
     resumed = {grant.id: grant.resumed_at for grant in grants.values()}
     await _add_windows(session, grants, by_quarter(known, resumed, now=now), now=now)
     await _ask(session, [grant for grant in grants.values() if grant.paper is Paper.AGREED], now=now)
