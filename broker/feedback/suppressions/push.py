@@ -144,7 +144,7 @@ async def run(db: Database, ses: SuppressionList, keyring: Keyring, *, only: Seq
 
 # Only of grants that this account sends under, only what the delegate may see, and no guesses. What no topic of the
 # broker's said may have been made up. Where the owner's own topics are heard, it may be the owner's word, who has no
-# say in this account and its other clients; it is pushed once the broker's topic says so, too. Else it is the delegate's.
+# say in this account and its other clients; it is pushed once the broker's topic says so. Else it is the delegate's.
 _ENTRIES = text(
     """
     SELECT s.stamp AS id, s.address, s.reason FROM suppressions s JOIN grants g ON g.id = s.grant_id
