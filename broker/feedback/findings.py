@@ -11,7 +11,7 @@ from broker.audit.service import record
 from broker.caller import Caller
 from broker.feedback.handling import Checked, TenantTopic
 from broker.feedback.kinds import KINDS
-from broker.feedback.loading import Loaded
+from broker.feedback.loading import REFUSED, Loaded
 from broker.feedback.models import Route, Topic
 from broker.feedback.states import WORKING, Heard, degrades, shown
 from broker.feedback.topics import lose
@@ -34,8 +34,8 @@ async def write(
     route.topic_id = _serving(route, loaded, found, ids)
     if found.previous is not None:
         route.previous = dict(found.previous)
-    if found.found is not None:
-        route.found = dict(found.found)
+    seen = loaded.work.found if found.found is None else found.found
+    route.found = dict(seen) | ({REFUSED: found.refused} if found.refused else {})
     unknown = sorted(arn for arn, topic_id in ids.items() if topic_id is None)
     if unknown:
         route.found = {**route.found, "unknown": unknown}

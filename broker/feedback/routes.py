@@ -67,7 +67,7 @@ async def _outcome(handlers: Handlers, loaded: Loaded, *, every: timedelta) -> _
         logger.warning("route waits", route_id=str(loaded.work.id), reason=error.detail)
         return _Outcome(failed=True)
     except Refused as error:
-        return _Outcome(Checked(state=RouteState.broken, reason=error.detail), failed=True)
+        return _Outcome(_refused(loaded.work.kind, error), failed=True)
     if found.state is RouteState.removed:
         return _Outcome(found)
     if found.unfinished:
@@ -92,6 +92,18 @@ async def _look(handlers: Handlers, loaded: Loaded) -> Checked:
 def _unknown(kind: RouteKind) -> Checked:
     reason = f"This installation of the broker does not set up routes of the kind {kind.value}."
     return Checked(state=RouteState.broken, reason=reason)
+
+
+def _refused(kind: RouteKind, error: Refused) -> Checked:
+    """AWS's own words name roles, topics and identities of the account: they are for its party alone.
+
+    A refusal without a code is a sentence of ours.
+    """
+    if not error.code:
+        return Checked(state=RouteState.broken, reason=error.detail)
+    inside = KINDS[kind].inside
+    reason = f"AWS refused a call in the {inside}'s account ({error.code}). The {inside} reads in `found` what it said."
+    return Checked(state=RouteState.broken, reason=reason, refused=error.detail)
 
 
 def _left_behind(side: str) -> str:

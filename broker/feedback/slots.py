@@ -147,10 +147,10 @@ def choices(reasons: Iterable[str]) -> tuple[str, ...]:
     return (*first, LEAVE_IT, CLEAR_IT, OTHER_ROUTE)
 
 
-def why_lost(slots: Mapping[str, Sequence[str]], identity: str) -> str:
+def why_lost(slots: Mapping[str, Sequence[str]], identity: str, *, whose: str = "the broker's") -> str:
     """SES drops a topic that it could not publish to (SES Developer Guide, configure-sns-notifications)."""
     return (
-        f"SES no longer sends {listed(slots, identity)} to the broker's topic: it drops a topic that it could not "
+        f"SES no longer sends {listed(slots, identity)} to {whose} topic: it drops a topic that it could not "
         "publish to and sends feedback by e-mail instead, or somebody cleared the setting. It is being set again."
     )
 
@@ -170,8 +170,8 @@ def not_covered(refused: Mapping[str, str], taken: Mapping[str, Mapping[str, str
 def why_empty(lost: Mapping[str, str], identity: str) -> list[str]:
     """What could not be put back, by identity, as both parties may read it."""
     others = len(lost.keys() - {identity})
-    told = f"What {beneath(others, identity)} had before could not be put back, so it is empty."
-    return [text for name, text in lost.items() if name == identity] + [told] * bool(others)
+    whose = [identity] * (identity in lost) + [beneath(others, identity)] * bool(others)
+    return [f"What {each} had before could not be put back, so it is empty." for each in whose]
 
 
 def _capital(sentence: str) -> str:

@@ -95,7 +95,8 @@ async def test_what_cannot_be_put_back_is_cleared_and_said(world: World, setting
     route = await remove(world, ses, settings)
 
     assert ("removed", EMPTY) == (route.state, ses.slots)
-    assert "could not be put back, so it is empty: SNS topic <that topic> does not exist." in (route.reason or "")
+    assert f"What {name_of(world)} had before could not be put back, so it is empty." == route.reason
+    assert f"SNS topic <{OTHER}> does not exist." in route.found["not_put_back"][name_of(world)]
 
 
 async def test_a_route_made_before_children_were_known_is_put_back_too(world: World, settings: Settings) -> None:

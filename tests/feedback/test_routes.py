@@ -27,7 +27,9 @@ async def test_a_route_that_was_heard_is_live(world: World, settings: Settings) 
 async def test_what_ses_refuses_is_the_reason(world: World, settings: Settings) -> None:
     route = await run(world, Ses(error=Refused("Not authorized to publish.", code="InvalidParameterValue")), settings)
 
-    assert ("broken", "Not authorized to publish.", 1) == (route.state, route.reason, route.attempts)
+    said = "AWS refused a call in the owner's account (InvalidParameterValue). The owner reads in `found` what it said."
+    assert ("broken", said, 1) == (route.state, route.reason, route.attempts)
+    assert "Not authorized to publish." == route.found["refused"]
     assert route.due_at is not None
 
 
@@ -80,7 +82,8 @@ async def test_what_cannot_be_put_back_is_told_once_while_it_stays_broken(world:
     ses.error = None
     mended = await run(world, ses, settings)
 
-    assert ("broken", "Not authorized to publish.") == (route.state, route.reason)
+    assert ("broken", "Not authorized to publish.") == (route.state, route.found["refused"])
+    assert "refused" not in mended.found
     assert ["connection.degraded"] == [type_ for type_, _ in await told(world, world.delegate)]
     assert "configured" == mended.state
 
