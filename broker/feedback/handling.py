@@ -61,6 +61,7 @@ class RouteWork(msgspec.Struct, frozen=True, kw_only=True):
     topic once SNS delivers it to us. `ended`: the grant has ended, so nothing is put back that SES drops. `fence`:
     under which the work was claimed; what is written before it is settled is written under this fence only.
     `delegates`: how to act in each of the delegate's accounts that we may act in; `delegate` is the first of them.
+    `connected`: those of its accounts that have a connection left, whether or not we may act in them now.
     """
 
     id: UUID
@@ -84,6 +85,7 @@ class RouteWork(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool
     fence: int
     delegates: tuple[RoleAccess, ...] = ()
+    connected: frozenset[str] = frozenset()
     beside: Beside = Beside()
 
 

@@ -53,13 +53,13 @@ async def load(db: Database, claimed: Claim) -> Loaded:
         beside, broker_topic = await _beside(session, route, identity, topics)
         elsewhere = await _elsewhere(session, route)
     async with db.read(Caller.system(route.delegate_id, job=KIND)) as session:
-        recorded = route.found.get("account_id")
-        accounts = {*grant.accounts, *([recorded] if recorded else [])}
+        recorded = _recorded(route)
+        accounts = {*grant.accounts, *recorded}
         delegates = await _connections(session, route.delegate_id, sorted(accounts))
         topics += await _own_topic(session, route)
     usable = [each for each in delegates if _may_act(each) and "delegate" in each.roles]
     # What was set up in one of several accounts is looked after there.
-    usable.sort(key=lambda each: each.account_id != recorded)
+    usable.sort(key=lambda each: each.account_id not in recorded)
     accesses = list({each.account_id: each.access(identity.region) for each in reversed(usable)}.values())[::-1]
     confirmed = {topic.id: topic.arn for topic in topics if topic.state == "confirmed"}
     serving = broker_topic.id if broker_topic is not None else route.topic_id
@@ -85,6 +85,7 @@ async def load(db: Database, claimed: Claim) -> Loaded:
         ended=grant.ended_at is not None,
         fence=claimed.fence,
         delegates=tuple(accesses),
+        connected=frozenset(each.account_id for each in delegates),
         beside=beside,
     )
     return Loaded(
@@ -205,8 +206,15 @@ def _may_act(connection: Connection) -> bool:
     return connection.role_arn is not None and connection.state in USABLE
 
 
-def _gone(owners: Connection, delegates: Sequence[Connection], recorded: str | None) -> frozenset[Side]:
-    """`recorded`: the delegate's account that it was set up in; another one of the delegate's is of no use there."""
-    left = [each for each in delegates if recorded in {None, each.account_id}]
+def _recorded(route: Route) -> frozenset[str]:
+    """The delegate's accounts in which something of the route was found or made."""
+    made_in = route.found.get("account_id")
+    listed_in = route.found.get("notifications", {}) if route.kind == RouteKind.legacy else {}
+    return frozenset({*listed_in, *([made_in] if made_in else [])})
+
+
+def _gone(owners: Connection, delegates: Sequence[Connection], recorded: frozenset[str]) -> frozenset[Side]:
+    """`recorded`: the delegate's accounts that it was set up in; others of the delegate's are of no use there."""
+    left = [each for each in delegates if not recorded or each.account_id in recorded]
     sides: dict[Side, bool] = {"owner": owners.state == State.REMOVED, "delegate": not left}
     return frozenset(side for side, is_gone in sides.items() if is_gone)

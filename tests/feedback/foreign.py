@@ -167,6 +167,7 @@ class Scene(msgspec.Struct, frozen=True):
             ended=grant.ended_at is not None,
             fence=route.fence,
             delegates=(self.delegate_access,) if by_role else (),
+            connected=frozenset({self.delegate.id}),
             beside=Beside(children=children),
         )
 
