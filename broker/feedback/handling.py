@@ -93,13 +93,15 @@ class TenantTopic(msgspec.Struct, frozen=True, kw_only=True):
     """A topic in a tenant's own account that a route comes through, to be known from now on.
 
     `configuration_set` is that of a delegate's route; None for an owner's topic that its slots led to already.
-    `subscription_arn` None: SNS has yet to confirm it.
+    `subscription_arn` None: SNS has yet to confirm it. `protocol`, `durable`: as in `models.Topic`.
     """
 
     arn: str
     tenant_id: UUID
     configuration_set: str | None = None
     subscription_arn: str | None = None
+    protocol: str = "https"
+    durable: bool = False
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,10 @@ ENCRYPTED = "which is encrypted with the AWS-managed key alias/aws/sns, so SES c
 GONE = "which no longer exists"
 NOT_ADMITTED = "which the owner's role does not let the broker subscribe to"
 ANOTHERS = "which the broker hears already in another way, for a configuration set or for another tenant"
-NO_ADDRESS = "which SNS delivers to the broker over HTTPS only, and the operator has not set BROKER_PUBLIC_URL for that"
+NO_ADDRESS = (
+    "whose policy does not let the broker's account subscribe, so that SNS would deliver it over HTTPS only, and the "
+    "operator has not set BROKER_PUBLIC_URL for that"
+)
 UNCONFIRMED = "which SNS has yet to confirm to the broker"
 
 LEAVE_IT = "Leave it: feedback of this kind does not come through the broker; the grant itself is not affected."
@@ -106,8 +109,16 @@ ADMIT_IT = (
     "then listens to the topic that is there and leaves the setting as it is."
 )
 SET_ADDRESS = (
-    "The operator sets BROKER_PUBLIC_URL, at which SNS delivers the topics of owners: they do not come through the "
-    "broker's queue."
+    "The operator sets BROKER_PUBLIC_URL, at which SNS delivers topics of owners that do not come through the broker's "
+    "queue."
+)
+ADMIT_BROKER = (
+    "The owner lets the broker's AWS account subscribe in the policy of its topic (sns:Subscribe). The broker then "
+    "hears it through its queue, where it has one, and nothing is lost while the broker is away."
+)
+KEEP_ALL = (
+    "Not durable: SNS gives up on what it cannot deliver to the broker within the hour. The operator gives the broker "
+    "a queue in this Region (BROKER_FEEDBACK_QUEUES) or one for dead letters (BROKER_FEEDBACK_DEAD_LETTERS)."
 )
 OTHER_KEY = (
     "The owner turns the topic's encryption off, or uses a key of its own that admits ses.amazonaws.com; the broker "
@@ -143,7 +154,7 @@ def choices(reasons: Iterable[str]) -> tuple[str, ...]:
     if not asked or asked == {UNCONFIRMED}:
         return ()
     first = [ADMIT_IT] * (NOT_ADMITTED in asked) + [OTHER_KEY] * (ENCRYPTED in asked)
-    first += [SET_ADDRESS] * (NO_ADDRESS in asked)
+    first += [SET_ADDRESS, ADMIT_BROKER] * (NO_ADDRESS in asked)
     return (*first, LEAVE_IT, CLEAR_IT, OTHER_ROUTE)
 
 
