@@ -7,6 +7,7 @@ from sqlalchemy import select, text
 
 from broker.connections.models import Connection
 from broker.errors import Refused, Unavailable
+from broker.feedback import routes
 from broker.feedback.handling import Checked, RouteWork, TenantTopic
 from broker.feedback.models import Topic
 from broker.feedback.views import RouteKind, RouteState
@@ -176,3 +177,11 @@ async def test_a_kind_may_end_with_its_grant(world: World, settings: Settings, c
     route = await run_with(world, handlers, settings)
 
     assert ("removed", "The grant has ended.", None) == (route.state, route.reason, route.due_at)
+
+
+def test_routes_are_looked_at_at_times_of_their_own_and_never_later_than_was_said() -> None:
+    every = timedelta(minutes=15)
+    gaps = [routes.spread(new_id(), every) for _ in range(200)]
+
+    assert all(every * 0.75 <= gap <= every for gap in gaps)
+    assert len(set(gaps)) > 100
