@@ -94,15 +94,20 @@ class Parts:
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
         where = partial(topics.over_https, settings)
+        subscribing = Subscribing(self.sns, self._feedback_endpoint, self._dead_letters)
         self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
         self.route_handlers: Mapping[RouteKind, Handler] = {
-            RouteKind.identity_topic: IdentityTopic(self.ses, OwnersTopics(self.ses, where), OtherRoutes(self.worker)),
+            RouteKind.identity_topic: IdentityTopic(
+                self.ses,
+                OwnersTopics(self.ses, where, subscribing, settings.queues.__contains__),
+                OtherRoutes(self.worker),
+            ),
             RouteKind.foreign_topic: ForeignTopic(self.worker, self.notifications),
             RouteKind.legacy: Legacy(self.worker, self.notifications),
             RouteKind.configuration_set: ConfigurationSets(
                 self.sets,
                 TenantTopics(self.aws, self.sts, permissions.session_policy),
-                Subscribing(self.sns, self._feedback_endpoint, self._dead_letters),
+                subscribing,
                 partition=settings.aws_partition,
                 broker_account=settings.aws_account_id,
             ),

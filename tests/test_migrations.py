@@ -59,6 +59,8 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "account_tenants",
         "authenticate",
         "cancel_deliveries",
+        "lanes_with",
+        "recall_lanes",
         "claim_due",
         "count_astray",
         "drop_astray",

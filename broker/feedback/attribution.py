@@ -110,7 +110,7 @@ def attribute(source: Source, standing: Standing, mail: Mail, kind: FeedbackKind
     fitting = [each for each in standing.candidates if _fits(each, source, mail)]
     if not fitting:
         return _of_no_grant(source, standing, mail)
-    chosen = fitting[0] if len(fitting) == 1 else max(fitting, key=lambda each: _rank(each, mail))
+    chosen = fitting[0] if len(fitting) == 1 else max(_of_one(fitting, mail), key=lambda each: _rank(each, mail))
     feedback = chosen.feedback
     return Attributed(
         owner_id=chosen.owner_id,
@@ -163,6 +163,18 @@ def _fits(candidate: Candidate, source: Source, mail: Mail) -> bool:
         and candidate.activated_at - BEFORE_ACTIVATION <= mail.sent_at
         and (ended is None or mail.sent_at <= ended + RECENT)
     )
+
+
+def _of_one(fitting: Sequence[Candidate], mail: Mail) -> Sequence[Candidate]:
+    """The grants of whoever had the sending account then.
+
+    An account changes hands when another tenant proves it after a grant has ended. What the new one sends is never
+    the business of the former, whatever the From address says.
+    """
+    if len({each.delegate_id for each in fitting}) == 1:
+        return fitting
+    holder = max(fitting, key=lambda each: (_in_force(each, mail.sent_at), each.activated_at, each.grant_id))
+    return [each for each in fitting if each.delegate_id == holder.delegate_id]
 
 
 def _rank(candidate: Candidate, mail: Mail) -> tuple[bool, bool, bool, datetime, UUID]:

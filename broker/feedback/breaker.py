@@ -4,6 +4,8 @@ Events of a tenant's own topic may be forged by that tenant, so they can only ma
 twice, and the stricter one counts: of what the broker's topics told alone, whatever a tenant's topic said before or
 besides; and of all that the parties heard, each occurrence once, whoever told of it first. The second says all there is
 where topics of the broker's tell of nothing or of a part, and the same as the first where they tell of everything.
+
+Bounces are only ever taken of mail that was told of. Where nothing tells of sends or deliveries, they say nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,7 @@ CALM_BELOW = Fraction(4, 5)
 
 
 class State(StrEnum):
-    """`off`: the grant is not in force; `unmeasured`: nobody told of any mail; `tripped`: it was suspended."""
+    """`off`: the grant is not in force; `unmeasured`: nobody tells of its mail; `tripped`: it was suspended."""
 
     OFF = "off"
     UNMEASURED = "unmeasured"
@@ -46,11 +48,24 @@ class Counts(msgspec.Struct, frozen=True):
     complained: int = 0
 
 
+class Deliveries(StrEnum):
+    """Who is told of an identity's deliveries: the broker's topic, one of the owner's that it hears, or neither."""
+
+    BROKERS = "brokers"
+    OWNERS = "owners"
+    UNHEARD = "unheard"
+
+
 class Window(msgspec.Struct, frozen=True):
-    """The last 24 hours: as the broker's topics told, and as the parties heard from whoever told of a thing first."""
+    """The last 24 hours: as the broker's topics told, and as the parties heard from whoever told of a thing first.
+
+    `deliveries`: where these are heard, a window of bounces alone means that nothing was delivered. Whoever tells of
+    sends tells of those of mail that bounced as well.
+    """
 
     vouched: Counts = Counts()
     heard: Counts = Counts()
+    deliveries: Deliveries = Deliveries.BROKERS
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -115,6 +130,22 @@ def mail_of(counts: Counts, *, partly: bool = False) -> tuple[int, int] | None:
     return max(counts.sent, counts.delivered + counts.bounced), max(counts.sent, counts.delivered)
 
 
+def why_unmeasured(window: Window) -> str:
+    """For both parties. Of a verdict that is `unmeasured`."""
+    if window.deliveries is not Deliveries.UNHEARD:
+        return NO_MAIL
+    return NOTHING_TO_MEASURE_BY if all_heard(window).bounced else f"{NO_MAIL} {NOT_TOLD}"
+
+
+NO_MAIL = "Nothing was told of the grant's mail in the last 24 hours."
+NOT_TOLD = "The identity's delivery notifications do not come to the broker, and no route tells it of sends."
+NOTHING_TO_MEASURE_BY = (
+    f"{NOT_TOLD} So bounces cannot be set against the mail that was sent, and the breaker is off. The owner clears the "
+    "delivery setting in SES or lets the broker hear its topic, or the delegate makes a route of the kind "
+    "configuration_set."
+)
+
+
 def sends_of(window: Window) -> int:
     """How many sends there were at least, by what tells of the most."""
     return max(max(each.sent, each.delivered + each.bounced) for each in (window.vouched, window.heard))
@@ -144,11 +175,13 @@ def _figures(window: Window, limits: Limits) -> Iterator[Figure]:
 def _sides(window: Window) -> Iterator[tuple[Counts, bool]]:
     """What rates are taken of, and whether that may tell of the sends of a part of the mail.
 
-    Where the parties hear of bounces and not of mail, but topics of the broker's told of mail, that is what there is:
-    else those bounces would be taken of themselves.
+    Bounces of mail that nobody could have told of are left out: they would be taken of themselves. So are those that
+    the parties hear without the mail, where topics of the broker's told of it.
     """
-    yield window.vouched, False
-    if _tells_of_mail(window.heard) or not _tells_of_mail(window.vouched):
+    if _tells_of_mail(window.vouched) or window.deliveries is Deliveries.BROKERS:
+        yield window.vouched, False
+    silent = not _tells_of_mail(window.vouched) and window.deliveries is not Deliveries.UNHEARD
+    if _tells_of_mail(window.heard) or silent:
         yield all_heard(window), True
 
 

@@ -60,9 +60,12 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def events_of(
-    envelope: Envelope, feedback: Feedback, found: Attributed, *, source: str, hash_key: bytes
+    envelope: Envelope, feedback: Feedback, found: Attributed, *, source: str, hash_key: bytes, secret: bytes
 ) -> list[NewEvent]:
-    """One event per recipient, all at the envelope's signed time; the first keeps the payload, which tells of all."""
+    """One event per recipient, all at the envelope's signed time; the first keeps the payload, which tells of all.
+
+    `secret` is that of the keys (`keys.key_of`).
+    """
     at, type_ = envelope.sent_at, EVENT_TYPES[feedback.kind]
     made = []
     for number, occurrence in enumerate(feedback.occurrences):
@@ -71,7 +74,7 @@ def events_of(
         made.append(
             NewEvent(
                 id=event_id,
-                key=key_of(feedback.mail, occurrence),
+                key=key_of(feedback.mail, occurrence, secret),
                 at=at,
                 type=type_,
                 owner_id=found.owner_id,
@@ -88,7 +91,9 @@ def events_of(
     return made
 
 
-def after_end(envelope: Envelope, feedback: Feedback, found: Attributed, *, source: str) -> NewEvent | None:
+def after_end(
+    envelope: Envelope, feedback: Feedback, found: Attributed, *, source: str, secret: bytes
+) -> NewEvent | None:
     """The news that mail still goes out under a grant that is gone, for both parties; None where it does not."""
     mail = feedback.mail
     if found.gone_since is None or found.grant_id is None or found.delegate_id is None:
@@ -108,7 +113,7 @@ def after_end(envelope: Envelope, feedback: Feedback, found: Attributed, *, sour
     )
     return NewEvent(
         id=event_id,
-        key=key_after_end(mail, found.grant_id),
+        key=key_after_end(mail, found.grant_id, secret),
         at=envelope.sent_at,
         type=AFTER_END,
         owner_id=found.owner_id,

@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
 from broker.caller import Caller
+from broker.feedback import slots
 from broker.feedback.handling import Checked, TenantTopic
 from broker.feedback.kinds import KINDS
-from broker.feedback.loading import Loaded
+from broker.feedback.loading import REFUSED, Loaded
 from broker.feedback.models import Route, Topic
 from broker.feedback.states import WORKING, Heard, degrades, shown
 from broker.feedback.topics import lose
@@ -34,12 +35,13 @@ async def write(
     route.topic_id = _serving(route, loaded, found, ids)
     if found.previous is not None:
         route.previous = dict(found.previous)
-    if found.found is not None:
-        route.found = dict(found.found)
+    seen = loaded.work.found if found.found is None else found.found
+    route.found = dict(seen) | ({REFUSED: found.refused} if found.refused else {})
     unknown = sorted(arn for arn, topic_id in ids.items() if topic_id is None)
     if unknown:
         route.found = {**route.found, "unknown": unknown}
-    route.choices = list(found.choices)
+    route.durable, hints = await _durable(session, route, loaded, ids)
+    route.choices = [*found.choices, *(hint for hint in hints if found.state in WORKING)]
     was_set = route.configured_at is not None
     route.configured_at = (route.configured_at or now) if found.state in WORKING else None
     state, why_quiet = found.state, None
@@ -121,6 +123,32 @@ def _serving(route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID |
     return route.topic_id
 
 
+async def _durable(
+    session: AsyncSession, route: Route, loaded: Loaded, ids: dict[str, UUID | None]
+) -> tuple[bool | None, tuple[str, ...]]:
+    """Whether none of its topics loses anything while we are away, and what can be done about those that do.
+
+    As it was, where the topics cannot be seen by whom this is written; None where nothing comes to us this way.
+    """
+    if not KINDS[loaded.work.kind].heard or route.topic_id is None:
+        return None, ()
+    through = {route.topic_id, *ids.values()}
+    identities = route.found.get("identities", {}).values()
+    if loaded.broker_topic_id is not None and any("ours" in each.values() for each in identities):
+        through.add(loaded.broker_topic_id)
+    some = [each for each in through if each is not None]
+    topics = (await session.scalars(select(Topic).where(Topic.id.in_(some)))).all()
+    if not topics:
+        return route.durable, ()
+    losing = [topic for topic in topics if not topic.durable]
+    hints = {slots.ADMIT_BROKER if _is_owners(topic) else slots.KEEP_ALL for topic in losing}
+    return not losing, tuple(sorted(hints))
+
+
+def _is_owners(topic: Topic) -> bool:
+    return topic.source == "tenant_topic" and topic.configuration_set is None
+
+
 async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *, region: str) -> UUID | None:
     """The id of a tenant's topic, None when its ARN is another tenant's already or is known in another role."""
     confirmed = topic.subscription_arn is not None
@@ -134,6 +162,8 @@ async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *
         configuration_set=topic.configuration_set,
         state="confirmed" if confirmed else "pending",
         subscription_arn=topic.subscription_arn,
+        protocol=topic.protocol,
+        durable=topic.durable,
     )
     await session.execute(fresh.on_conflict_do_nothing())
     mine = (Topic.arn == topic.arn, Topic.tenant_id == topic.tenant_id, Topic.source == "tenant_topic")
@@ -144,6 +174,7 @@ async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *
     row = (await session.scalars(select(Topic).where(*mine, same_role).with_for_update())).one_or_none()
     if row is not None and confirmed:
         row.state, row.reason, row.subscription_arn = "confirmed", None, topic.subscription_arn
+        row.protocol, row.durable = topic.protocol, topic.durable
     elif row is not None and row.state == "confirmed":
         await lose(session, caller, row, "SNS no longer has the subscription; it was asked for again.")
     return row.id if row is not None else None

@@ -18,8 +18,8 @@ BYPASSES = (
     "that can be said."
 )
 ASKED = (
-    "The delegate asks that SES tell its topic of the {kinds} notifications of {identity}. It would hear of all mail "
-    "of this identity, whoever sends it, and not only of its own."
+    "The delegate asks that SES tell its topic of {slots}. It would hear of all mail of this identity, whoever sends "
+    "it, and not only of its own."
 )
 APPROVE = "The owner approves: POST /v1/routes/{id}/approve."
 REPLACE = 'The owner approves and lets it take the place of what is set: the same with {{"replace": true}}.'
@@ -28,6 +28,7 @@ ADMIT = (
     "The delegate lets the service principal ses.amazonaws.com publish to its topic (sns:Publish) on behalf of the "
     "owner's account, and does not encrypt it under the AWS-managed key alias/aws/sns."
 )
+NOT_TAKEN = "SES does not take {topic}. What it said is in `found`, for the owner."
 REMOVE = "Either party removes the route: DELETE /v1/routes/{id}."
 _TAKEN = "What is set there was left as it is."
 _GIVEN = "The owner has given the {kinds} notifications to another route; they come back when that one is removed."
@@ -134,7 +135,9 @@ def to_decide(case: Case, look: Look) -> Checked:
     why = holders.conflict(work.identity, held[work.identity])
     beneath = {name: _words(kinds) for name, kinds in held.items() if name != work.identity}
     partial = slots.why_partial({}, {name: kinds for name, kinds in beneath.items() if kinds}, work.identity)
-    reason = ASKED.format(kinds=listed(tuple(case.asked.wanted)), identity=listed(case.names))
+    kinds = tuple(case.asked.wanted)
+    # Both parties read it: the names of identities beneath the grant's are in `found`, for the owner.
+    reason = ASKED.format(slots=slots.listed(dict.fromkeys(case.names, kinds), work.identity))
     some = any(beneath.values())
     offers = [*((APPROVE,) if not why else ()), *((REPLACE,) if why or some else ()), DECLINE]
     return Checked(
@@ -166,7 +169,7 @@ def judged(case: Case, look: Look, refused: Mapping[str, str]) -> Checked:
         state=RouteState.pending if why else RouteState.configured,
         reason=" ".join(filter(None, (why or BYPASSES, partial))),
         choices=named(case.work, *offers) if why or partial else (),
-        found=found_in(case, held) | ({"not_covered": slots.not_covered(refused, beneath)} if partial else {}),
+        found=found_in(case, look) | ({"not_covered": slots.not_covered(refused, beneath)} if partial else {}),
     )
 
 
@@ -190,12 +193,19 @@ def _gone(case: Case, name: str) -> dict[str, str]:
     return dict.fromkeys(sorted(case.away(name)), "since the owner gave them to another route")
 
 
-def found_in(case: Case, held: Mapping[str, Mapping[str, Holder]]) -> dict[str, Any]:
-    """What a look found, naming no topic; kinds that were ours once since the decision are kept in mind."""
+def found_in(case: Case, look: Look) -> dict[str, Any]:
+    """What a look found, naming no topic; kinds that were ours once since the decision are kept in mind.
+
+    `silent`: where forwarding by e-mail is off, as it was asked for.
+    """
+    held = {name: case.held(name, now) for name, now in look.items()}
+    asked_off = case.asked.forwarding is Forwarding.OFF
+    silent = [name for name, now in look.items() if asked_off and (not now.forwarding or case.to_silence(now))]
     ours = {name: {kind for kind, who in kinds.items() if who is Holder.THIS_ROUTE} for name, kinds in held.items()}
     return {
         "identities": _values(held),
         "set": {name: sorted(case.set_already(name) | kinds) for name, kinds in ours.items()},
+        "silent": sorted(silent),
         "decided_at": msgspec.to_builtins(case.asked.decision.at) if case.asked.decision else None,
     }
 

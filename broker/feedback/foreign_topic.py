@@ -10,9 +10,21 @@ from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.db import Database
+from broker.due import Superseded
 from broker.errors import Refused, Unavailable
 from broker.feedback import holders
-from broker.feedback.foreign_rules import ADMIT, REMOVE, Case, Look, found_in, judged, named, to_decide
+from broker.feedback.foreign_drops import dropped
+from broker.feedback.foreign_rules import (
+    ADMIT,
+    NOT_TAKEN,
+    REMOVE,
+    Case,
+    Look,
+    found_in,
+    judged,
+    named,
+    to_decide,
+)
 from broker.feedback.foreign_terms import agreed
 from broker.feedback.handling import Checked, RouteWork, going_on
 from broker.feedback.models import Route
@@ -23,10 +35,10 @@ from broker.feedback.notification_settings import (
     listed,
     notifications_of,
 )
-from broker.feedback.slots import BY_HAND
+from broker.feedback.slots import BY_HAND, beneath
 from broker.feedback.views import RouteState
 
-_NOT_TAKEN = "InvalidParameterValue"
+_CODE = "InvalidParameterValue"
 
 
 class ForeignTopic:
@@ -65,17 +77,19 @@ class ForeignTopic:
         left = case.previous.keys() - set(case.names)
         await self._give_back(case, tuple(left), access)
         before = await self._look(case, case.names, access)
+        if (told := dropped(case, before)) is not None:
+            return told
         todo = {name: case.todo(name, now) for name, now in before.items()}
         previous = await self._remember(case, before, todo)
         refused = await self._set(case, before, todo, access)
         own = case.work.identity
         if own in refused:
-            held = {name: case.held(name, now) for name, now in before.items()}
             return Checked(
                 state=RouteState.broken,
-                reason=f"SES does not take {refused[own]}",
+                reason=NOT_TAKEN.format(topic=refused[own].partition(":")[0]),
                 choices=named(case.work, ADMIT, REMOVE),
-                found=found_in(case, held),
+                found=found_in(case, before),
+                refused=refused[own],
             )
         after = await self._look(case, case.names, access)
         if any(case.free(name, after[name]) for name in after.keys() - refused.keys()):
@@ -100,7 +114,7 @@ class ForeignTopic:
                 except Refused as error:
                     refused[name] = f"the {kind} topic: {error.detail}"
                     if name == case.work.identity:
-                        if error.code != _NOT_TAKEN:
+                        if error.code != _CODE:
                             raise
                         return refused
                     break
@@ -124,7 +138,8 @@ class ForeignTopic:
             with going_on(after=done):
                 gone = await self._put_back(name, before, wanted, access)
             if gone:
-                where = "" if name == case.work.identity else f" on {name}"
+                own = case.work.identity
+                where = "" if name == own else f" on {beneath(1, own)}"
                 lost.append(f"SES no longer takes the {listed(gone)} topic that was there before{where}.")
             done += 1
         after = await self._look(case, names, access)
@@ -158,7 +173,7 @@ class ForeignTopic:
         try:
             await change(self._ses, access, name, kind, before=before, wanted=wanted)
         except Refused as error:
-            if wanted.topic is None or error.code != _NOT_TAKEN:
+            if wanted.topic is None or error.code != _CODE:
                 raise
             left = Slot(before.topic, before.headers and wanted.headers)
             await change(self._ses, access, name, kind, before=left, wanted=Slot())
@@ -174,7 +189,10 @@ class ForeignTopic:
             return known
         caller = Caller.system(work.owner_id, job="routes")
         async with self._db.begin(caller) as session:
-            await session.execute(update(Route).where(Route.id == work.id).values(previous=previous))
+            mine = update(Route).where(Route.id == work.id, Route.fence == work.fence)
+            written = await session.execute(mine.values(previous=previous).returning(Route.id))
+            if written.one_or_none() is None:
+                raise Superseded(f"Route {work.id} was claimed by another worker.")
             replaced = {name: list(kinds) for name, (_, kinds) in records.items() if kinds}
             if replaced:
                 subject = ("route", work.id)

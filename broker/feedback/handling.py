@@ -58,7 +58,10 @@ class RouteWork(msgspec.Struct, frozen=True, kw_only=True):
     `owner` and `delegate` say how to act in the two accounts in the identity's Region, None where we may not (no role,
     or one that cannot be used now). `accounts` are the delegate's. `settings` is what the maker asked for, `previous`
     what was set before we came (None: nothing of ours was set yet), `found` what the last check saw. `topic_arn` is our
-    topic once SNS delivers it to us. `ended`: the grant has ended, so nothing is put back that SES drops.
+    topic once SNS delivers it to us. `ended`: the grant has ended, so nothing is put back that SES drops. `fence`:
+    under which the work was claimed; what is written before it is settled is written under this fence only.
+    `delegates`: how to act in each of the delegate's accounts that we may act in; `delegate` is the first of them.
+    `connected`: those of its accounts that have a connection left, whether or not we may act in them now.
     """
 
     id: UUID
@@ -80,6 +83,9 @@ class RouteWork(msgspec.Struct, frozen=True, kw_only=True):
     topic_arn: str | None
     live_at: datetime | None
     ended: bool
+    fence: int
+    delegates: tuple[RoleAccess, ...] = ()
+    connected: frozenset[str] = frozenset()
     beside: Beside = Beside()
 
 
@@ -87,20 +93,23 @@ class TenantTopic(msgspec.Struct, frozen=True, kw_only=True):
     """A topic in a tenant's own account that a route comes through, to be known from now on.
 
     `configuration_set` is that of a delegate's route; None for an owner's topic that its slots led to already.
-    `subscription_arn` None: SNS has yet to confirm it.
+    `subscription_arn` None: SNS has yet to confirm it. `protocol`, `durable`: as in `models.Topic`.
     """
 
     arn: str
     tenant_id: UUID
     configuration_set: str | None = None
     subscription_arn: str | None = None
+    protocol: str = "https"
+    durable: bool = False
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a check or a removal. `reason` and `choices` are read by both parties and name no foreign topic.
 
     `state`: `configured` becomes `live` or `quiet` by what was heard. `previous` and `found` None: as they were.
-    `more_topics`: further topics to be known. `forget`: ARNs of the owner's topics that no route comes through any
+    `more_topics`: further topics to be known. `refused`: AWS's own words, which name what is in the account that the
+    route is set up in, for its party alone. `forget`: ARNs of the owner's topics that no route comes through any
     more. `unfinished`: stored as it is, and worked on again in a moment, so that what this says is on paper before the
     next step is taken. `again_in`: when to look again, where that is sooner than usual.
     """
@@ -112,6 +121,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     found: Mapping[str, Any] | None = None
     topic: TenantTopic | None = None
     more_topics: tuple[TenantTopic, ...] = ()
+    refused: str | None = None
     forget: tuple[str, ...] = ()
     unfinished: bool = False
     again_in: timedelta | None = None

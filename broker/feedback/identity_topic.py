@@ -166,8 +166,7 @@ class IdentityTopic:
             if before is None:
                 raise
             await self._ses.set_notification_topic(access, name, kind, None)
-            why = error.detail.replace(before, "that topic")  # both parties read it
-            return {name: f"The {kind} topic that {name} had before could not be put back, so it is empty: {why}"}
+            return {name: f"The {kind} topic could not be put back, so it is empty: {error.detail}"}
         return {}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from datetime import UTC, date
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -24,14 +25,14 @@ class Key(msgspec.Struct, frozen=True, order=True):
     digest: bytes
 
 
-def key_of(mail: Mail, occurrence: Occurrence) -> Key:
+def key_of(mail: Mail, occurrence: Occurrence, secret: bytes) -> Key:
     """Identity, account, SES message id, kind and recipient; for what may happen often also its time and link.
 
     A permanent bounce is another than one that is not, which may come first (an out-of-office reply is a transient
     one); and `not-spam` is another than a complaint. Notifications and published events carry both the `bounceType` and
     the `complaintFeedbackType` (SES Developer Guide, notification-contents, event-publishing-retrieving-sns-contents).
     SES's `feedbackId` is left out: nothing says that two routes carry the same one. A kind that we do not know is told
-    apart by all that it says.
+    apart by all that it says. `secret`: the installation's own key, so that nobody can try addresses on what is stored.
     """
     kind = occurrence.kind
     parts = [mail.source_arn, mail.sending_account, mail.message_id, kind.value if kind else UNKNOWN]
@@ -42,16 +43,11 @@ def key_of(mail: Mail, occurrence: Occurrence) -> Key:
         parts += [occurrence.ses_type, occurrence.told_apart_by]
     elif apart := _apart(occurrence):
         parts.append(apart)
-    return _key(mail, parts)
+    return _key(mail, parts, secret)
 
 
 def _apart(occurrence: Occurrence) -> str | None:
-    """What sets this apart from others of its kind.
-
-    Keys that are stored know no such part. So it is on the permanent bounce and not on the others: what was stored of a
-    transient bounce does not hide the permanent one after it. A permanent bounce from before, and a `not-spam`, that is
-    repeated after it may come once more; everything else is recognised.
-    """
+    """What sets this apart from others of its kind."""
     match occurrence.kind:
         case FeedbackKind.bounce if occurrence.bounce_type == "Permanent":
             return "permanent"
@@ -61,13 +57,21 @@ def _apart(occurrence: Occurrence) -> str | None:
             return None
 
 
-def key_after_end(mail: Mail, grant_id: UUID) -> Key:
+def key_after_end(mail: Mail, grant_id: UUID, secret: bytes) -> Key:
     """Of the news that this mail was sent although the grant was seen to be gone: once, whatever else is said of it."""
-    return _key(mail, ["sent_after_end", str(grant_id), mail.message_id])
+    return _key(mail, ["sent_after_end", str(grant_id), mail.message_id], secret)
 
 
-def _key(mail: Mail, parts: list[str | None]) -> Key:
-    return Key(mail.sent_at.astimezone(UTC).date(), hashlib.sha256(msgspec.json.encode(parts)).digest())
+def _key(mail: Mail, parts: list[str | None], secret: bytes) -> Key:
+    digest = _keyed(secret).copy()
+    digest.update(msgspec.json.encode(parts))
+    return Key(mail.sent_at.astimezone(UTC).date(), digest.digest())
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: bytes) -> hashlib.blake2b:
+    """BLAKE2b as a keyed hash (RFC 7693, section 2.9); its first block is the key's, and hashed once for all."""
+    return hashlib.blake2b(key=secret, digest_size=32)
 
 
 def recipient_hash(key: bytes, address: str) -> str:

@@ -3,240 +3,169 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Protocol
-from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, func, select, true
 
 from broker.aws_access import RoleAccess
-from broker.caller import Caller
 from broker.db import Database
 from broker.due import back_off
 from broker.errors import Refused, Unavailable
-from broker.feedback.handling import Checked, RouteWork
-from broker.feedback.legacy_terms import (
-    BOUNCE,
-    NO_NEW,
-    Migration,
-    Progress,
-    command,
-    edited,
-    existing,
-    planned_set,
-    sender_for,
-    stored,
-    would_be_new,
-)
-from broker.feedback.models import Route, Topic
-from broker.feedback.notification_settings import (
-    IdentityNotifications,
-    Slot,
-    change,
-    notifications_of,
-)
+from broker.feedback import legacy_migration as migrating
+from broker.feedback.handling import Checked, RouteWork, going_on
+from broker.feedback.legacy_drops import Held, dropped, gone_for_good, held_before, to_repair
+from broker.feedback.legacy_migration import Sends, Successor
+from broker.feedback.legacy_terms import NO_NEW, Migration, edited_in, existing, stored, would_be_new
+from broker.feedback.notification_settings import IdentityNotifications, Slot, change, notifications_of
 from broker.feedback.views import RouteState
-from broker.webhooks.models import EventRow
 
 NO_ROLE = (
     "Old cross-account notifications can be seen and changed only from the delegate's account, which is not connected "
     "by a role that we may use."
 )
 CONNECT = "The delegate connects its account by a role: POST /v1/connections."
-NOTHING = f"There are no cross-account notifications of this account on {{identity}}. {NO_NEW}"
+NOTHING = f"There are no cross-account notifications of the delegate's connected accounts on {{identity}}. {NO_NEW}"
 BYPASSES = "SES publishes straight to the delegate's topic, so the broker hears nothing of it."
-_READY = frozenset({RouteState.configured.value, RouteState.live.value, RouteState.quiet.value})
+LEFT = "The old notifications of the delegate's account {accounts} were left as they are: {why}."
+NO_CONNECTION = "it is not connected any more"
+OTHER_ACCOUNT = "the new route hears mail of account {account} alone"
+NOT_REACHED = "The delegate's account {accounts} is not connected by a role that we may use now; this is tried again."
+NOT_TAKEN = "SES does not take this change of the {kind} notification. What it said is in `found`, for the delegate."
 SOON, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=15)
-_CLOCKS_APART = timedelta(hours=1)
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
+_CODE = "InvalidParameterValue"
 
 
-class LegacyNotifications(IdentityNotifications, Protocol):
-    """What is needed of SES besides (`broker/gateways/ses_notifications.py`)."""
-
-    async def send_test(
-        self,
-        access: RoleAccess,
-        *,
-        from_address: str,
-        identity_arn: str,
-        recipient: str,
-        configuration_set_arn: str | None = None,
-    ) -> str: ...
-
-
-class _Successor(msgspec.Struct, frozen=True):
-    """The route that takes over: how far it is, and the configuration set that its mail has to name, if any."""
-
-    state: str
-    reason: str | None
-    configuration_set: str | None
-    bounced: bool
-
-    @property
-    def ready(self) -> bool:
-        return self.state in _READY
+class LegacyNotifications(IdentityNotifications, Sends, Protocol):
+    """What is needed of SES (`broker/gateways/ses_notifications.py`)."""
 
 
 class Legacy:
-    """Fits `broker.feedback.handling.Handler`."""
+    """Fits `broker.feedback.handling.Handler`. Looks in each of the delegate's accounts that the grant names."""
 
     def __init__(self, db: Database, ses: LegacyNotifications) -> None:
         self._db = db
         self._ses = ses
 
     async def check(self, work: RouteWork) -> Checked:
-        """Lists what there is, edits it as asked, or goes on with a migration."""
-        asked = stored(work.settings)
-        if work.delegate is None:
+        """Lists what there is, tells first what SES dropped, edits it as asked, or goes on with a migration."""
+        asked, accounts = stored(work.settings), _accounts(work)
+        if not accounts:
             return Checked(state=RouteState.pending, reason=NO_ROLE, choices=(CONNECT,))
-        there = await self._read(work, work.delegate)
+        there = await self._read(work, accounts)
+        if (told := dropped(work, there)) is not None:
+            return told
+        if await self._repair(work, there, accounts):
+            there = await self._read(work, accounts)
         if asked.migration is not None:
-            return await self._migrate(work, asked.migration, there, work.delegate)
-        if not there:
+            return await self._migrate(work, asked.migration, there, accounts)
+        if not any(there.values()):
             reason = NOTHING.format(identity=work.identity)
-            return Checked(state=RouteState.broken, reason=reason, found={"notifications": {}})
-        return await self._edit(work, there, work.delegate)
+            return Checked(state=RouteState.broken, reason=reason, found=_listed(there))
+        return gone_for_good(work, await self._edit(work, there, accounts), there)
 
     async def remove(self, work: RouteWork) -> Checked:
         """Gives every existing type a null topic. That takes no right to send away (Developer Guide)."""
-        if work.delegate is None:
+        accounts = _accounts(work)
+        unreached = [each for each in held_before(work) if each not in accounts]
+        if not accounts and not (unreached and work.connected.isdisjoint(unreached)):
             return Checked(state=RouteState.broken, reason=NO_ROLE, choices=(CONNECT,))
-        there = await self._read(work, work.delegate)
-        for kind in there:
-            await self._ses.set_topic(work.delegate, work.identity_arn, kind, None)
-        if there and await self._read(work, work.delegate):
-            raise Unavailable("SES still shows the cross-account notifications that were just removed.")
-        return Checked(state=RouteState.removed)
+        await self._clear(work, await self._read(work, accounts), accounts)
+        if waiting := sorted(work.connected.intersection(unreached)):
+            reason = NOT_REACHED.format(accounts=", ".join(waiting))
+            return Checked(state=RouteState.broken, reason=reason, choices=(CONNECT,))
+        left = LEFT.format(accounts=", ".join(sorted(unreached)), why=NO_CONNECTION) if unreached else None
+        return Checked(state=RouteState.removed, reason=left)
 
-    async def _edit(self, work: RouteWork, there: Mapping[str, Slot], access: RoleAccess) -> Checked:
+    async def _clear(self, work: RouteWork, there: Held, accounts: Mapping[str, RoleAccess]) -> None:
+        todo = [(accounts[account], kind) for account, kinds in there.items() for kind in kinds]
+        for done, (access, kind) in enumerate(todo):
+            with going_on(after=done):
+                await self._ses.set_topic(access, work.identity_arn, kind, None)
+        if todo and any((await self._read(work, {each: accounts[each] for each in there})).values()):
+            raise Unavailable("SES still shows the cross-account notifications that were just removed.")
+
+    async def _repair(self, work: RouteWork, there: Held, accounts: Mapping[str, RoleAccess]) -> bool:
+        """Whether something that SES dropped was to be put back; it may not take it."""
+        todo = to_repair(work, there)
+        for account, kind, slot in todo:
+            try:
+                await change(self._ses, accounts[account], work.identity_arn, kind, before=Slot(), wanted=slot)
+            except Refused as error:
+                if error.code != _CODE:
+                    raise
+        return bool(todo)
+
+    async def _edit(self, work: RouteWork, there: Held, accounts: Mapping[str, RoleAccess]) -> Checked:
         edits = stored(work.settings).edits
-        wanted = edited(there, edits)
-        try:
-            for kind, slot in wanted.items():
-                await change(self._ses, access, work.identity_arn, kind, before=there[kind], wanted=slot)
-        except Refused as error:
-            if error.code != "InvalidParameterValue":
-                raise
-            return Checked(
-                state=RouteState.broken,
-                reason=f"SES does not take this change of the {kind} notification: {error.detail}",
-                found=_listed(await self._read(work, access)),
-            )
-        after = await self._read(work, access) if wanted != there else there
-        if after != wanted:
+        wanted = edited_in(there, edits)
+        todo = [(a, kind) for a, kinds in wanted.items() for kind, slot in kinds.items() if slot != there[a][kind]]
+        for done, (account, kind) in enumerate(todo):
+            before, after = there[account][kind], wanted[account][kind]
+            try:
+                with going_on(after=done):
+                    await change(self._ses, accounts[account], work.identity_arn, kind, before=before, wanted=after)
+            except Refused as error:
+                if error.code != _CODE:
+                    raise
+                found = _listed(await self._read(work, accounts))
+                reason = NOT_TAKEN.format(kind=kind)
+                return Checked(state=RouteState.broken, reason=reason, found=found, refused=error.detail)
+        shown = await self._read(work, accounts) if todo else there
+        if shown != wanted:
             raise Unavailable("SES does not show the cross-account notifications as they were just set.")
-        why = would_be_new(tuple(after), edits)
-        return Checked(
-            state=RouteState.broken if why else RouteState.configured, reason=why or BYPASSES, found=_listed(after)
-        )
+        why = would_be_new(tuple(kind for kinds in shown.values() for kind in kinds), edits)
+        state = RouteState.broken if why else RouteState.configured
+        return Checked(state=state, reason=why or BYPASSES, found=_listed(shown))
 
     async def _migrate(
-        self, work: RouteWork, migration: Migration, there: Mapping[str, Slot], access: RoleAccess
+        self, work: RouteWork, migration: Migration, there: Held, accounts: Mapping[str, RoleAccess]
     ) -> Checked:
         """The old notifications go only after a bounce came through the new route; until then both are there."""
-        successor = await self._successor(work, migration)
-        told = self._told(work, migration, successor)
+        to = await migrating.successor(self._db, work, migration)
+        told = dict(migrating.told(work, migration, to))
         found = {**_listed(there), "migration": told}
         again_in = back_off(told["looks"], first=SOON, most=LONGEST_WAIT)
-        if successor.bounced:
-            removed = await self.remove(work)
-            return msgspec.structs.replace(removed, found=found)
-        if not successor.ready:
-            why = f" {successor.reason}" if successor.reason else ""
-            reason = f"{BYPASSES} The new route of the kind {migration.to.value} is {successor.state}.{why}"
+        if to.bounced:
+            return await self._moved(work, to, there, found=found)
+        if not to.ready:
+            why = f" {to.reason}" if to.reason else ""
+            reason = f"{BYPASSES} The new route of the kind {migration.to.value} is {to.state}.{why}"
             return Checked(state=RouteState.configured, reason=reason, found=found, again_in=again_in)
-        sent = await self._send(work, migration, successor, access)
-        found["migration"] |= sent
+        access = accounts.get(to.account_id or "") or next(iter(accounts.values()))
+        sent = await migrating.send(self._ses, work, migration, to, access)
+        told |= sent
         by = "We have sent one" if sent["test"] else "Send one by `found.migration.command`"
         reason = f"{BYPASSES} It is removed once a test bounce has come through the new route. {by}."
         return Checked(state=RouteState.configured, reason=reason, found=found, again_in=again_in)
 
-    async def _send(
-        self, work: RouteWork, migration: Migration, successor: _Successor, access: RoleAccess
-    ) -> dict[str, Any]:
-        """Sends the test where the delegate's role lets us, once for each time that the migration was asked for."""
-        before = work.found.get("migration", {})
-        if before.get("asked") == migration.asked and before.get("state") == Progress.WAITING_FOR_BOUNCE.value:
-            return {"test": before.get("test")}
-        in_set = successor.configuration_set
-        partition, account = work.identity_arn.split(":")[1], access.account_id
-        set_arn = f"arn:{partition}:ses:{work.region}:{account}:configuration-set/{in_set}" if in_set else None
-        try:
-            message_id = await self._ses.send_test(
-                access,
-                from_address=sender_for(work.identity, work.from_addresses),
-                identity_arn=work.identity_arn,
-                recipient=BOUNCE,
-                configuration_set_arn=set_arn,
-            )
-        except Refused as error:
-            return {"test": None, "refused": None if error.code in _DENIED else error.detail}
-        return {"test": message_id}
+    async def _moved(self, work: RouteWork, to: Successor, there: Held, *, found: dict[str, Any]) -> Checked:
+        """What the new route does not hear of keeps its old notifications, so that there is no gap."""
+        accounts = _accounts(work)
+        others = {each: kinds for each, kinds in there.items() if kinds and to.account_id not in {None, each}}
+        if not others:
+            return msgspec.structs.replace(await self.remove(work), found=found)
+        await self._clear(work, {each: kinds for each, kinds in there.items() if each not in others}, accounts)
+        why = OTHER_ACCOUNT.format(account=to.account_id)
+        reason = f"{BYPASSES} {LEFT.format(accounts=', '.join(sorted(others)), why=why)}"
+        return Checked(state=RouteState.configured, reason=reason, found=found | _listed(others))
 
-    def _told(self, work: RouteWork, migration: Migration, successor: _Successor) -> dict[str, Any]:
-        waiting = Progress.WAITING_FOR_BOUNCE if successor.ready else Progress.WAITING_FOR_ROUTE
-        line = command(
-            sender=sender_for(work.identity, work.from_addresses),
-            identity_arn=work.identity_arn,
-            region=work.region,
-            configuration_set=successor.configuration_set,
-        )
-        before, state = work.found.get("migration", {}), Progress.DONE if successor.bounced else waiting
-        same = before.get("state") == state.value and before.get("asked") == migration.asked
+    async def _read(self, work: RouteWork, accounts: Mapping[str, RoleAccess]) -> dict[str, dict[str, Slot]]:
+        """By account, one that has none as well."""
         return {
-            "to": migration.to.value,
-            "route_id": str(migration.route_id),
-            "state": state.value,
-            "looks": before.get("looks", 0) + 1 if same else 1,
-            "command": line,
-            "asked": migration.asked,
+            account: existing(notifications_of(await self._ses.notification_settings(access, work.identity_arn)))
+            for account, access in accounts.items()
         }
 
-    async def _read(self, work: RouteWork, access: RoleAccess) -> dict[str, Slot]:
-        return existing(notifications_of(await self._ses.notification_settings(access, work.identity_arn)))
 
-    async def _successor(self, work: RouteWork, migration: Migration) -> _Successor:
-        """Read as the delegate: a party to the route, and it sees its own topic and its own events."""
-        query = (
-            select(Route, Topic.configuration_set)
-            .outerjoin(Topic, (Topic.id == Route.topic_id) & (Topic.tenant_id == work.delegate_id))
-            .where(Route.id == migration.route_id)
-        )
-        async with self._db.read(Caller.system(work.delegate_id, job="routes")) as session:
-            route, named = (await session.execute(query)).one()
-            in_set = named or planned_set(migration.to, work.grant_id)
-            heard = max((at for at in (route.live_at, route.heard_at) if at is not None), default=None)
-            counts = in_set is not None and heard is not None and heard >= migration.began_at
-            came = through(work, migration, in_set, any_way=counts)
-            bounced = route.state in _READY and (await session.execute(came)).first() is not None
-        return _Successor(route.state, route.reason, in_set, bounced)
+def _accounts(work: RouteWork) -> dict[str, RoleAccess]:
+    """Those that the grant names and that we may act in."""
+    return {each.account_id: each for each in work.delegates if each.account_id in work.accounts}
 
 
-def _listed(there: Mapping[str, Slot]) -> dict[str, Any]:
-    return {"notifications": {kind: msgspec.to_builtins(slot) for kind, slot in there.items()}}
-
-
-def through(work: RouteWork, migration: Migration, in_set: str | None, *, any_way: bool) -> Select[UUID]:
-    """A bounce of the test that the delegate's account sent, stored since the migration began.
-
-    Old notifications never come to us, so what we have came by another route: with the name of its configuration set
-    by that one, without any by the identity's topic. Of two ways that bring the same bounce the later one is stored
-    only where it alone is the broker's; `any_way`: the new one, which has a single destination for all kinds, was heard
-    since as well.
-    """
-    set_named = EventRow.data["configuration_set"].astext
-    way = set_named.is_(None) if in_set is None else set_named == in_set
-    return (
-        select(EventRow.id)
-        .where(
-            EventRow.delegate_id == work.delegate_id,
-            EventRow.type == "email.bounced",
-            EventRow.at >= migration.began_at - _CLOCKS_APART,
-            EventRow.created_at >= migration.began_at,
-            func.lower(EventRow.data["recipient"].astext) == BOUNCE,
-            EventRow.data["sending_account"].astext.in_(work.accounts),
-            EventRow.data["identity"].astext == work.identity_arn,
-        )
-        .where(true() if any_way else way)
-        .limit(1)
-    )
+def _listed(there: Held) -> dict[str, Any]:
+    """For the route's `found`: by account and kind."""
+    listed = {
+        account: {kind: msgspec.to_builtins(slot) for kind, slot in kinds.items()}
+        for account, kinds in there.items()
+        if kinds
+    }
+    return {"notifications": listed}

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from broker.feedback.foreign_terms import account_of
 from broker.feedback.notification_settings import Notifications, Slot, listed
 from broker.feedback.set_rules import set_name
 from broker.feedback.slots import KINDS
@@ -34,7 +35,8 @@ class LegacyEdit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Annotated[
             str,
             msgspec.Meta(
-                description="Another topic of yours",
+                description="Another topic of yours; where several of your accounts have the notification, it is set "
+                "for the topic's own account, or for all of them if that has none",
                 max_length=512,
                 examples=["arn:aws:sns:eu-west-1:222222222222:agency-feedback"],
             ),
@@ -108,6 +110,20 @@ def edited(there: Mapping[str, Slot], edits: Mapping[str, LegacyEdit]) -> dict[s
         headers = slot.headers if edit.include_headers is None else edit.include_headers
         found[kind] = Slot(edit.topic_arn or slot.topic, headers)
     return found
+
+
+def edited_in(there: Mapping[str, Mapping[str, Slot]], edits: Mapping[str, LegacyEdit]) -> dict[str, dict[str, Slot]]:
+    """The same by account: a topic of an account that has the notification is for that account alone."""
+    found = {}
+    for account, slots in there.items():
+        mine = {kind: edit for kind, edit in edits.items() if _is_for(account, kind, edit, there)}
+        found[account] = edited(slots, mine)
+    return found
+
+
+def _is_for(account: str, kind: str, edit: LegacyEdit, there: Mapping[str, Mapping[str, Slot]]) -> bool:
+    owner = account_of(edit.topic_arn) if edit.topic_arn else account
+    return owner == account or kind not in there.get(owner, {})
 
 
 def would_be_new(there: Sequence[str], edits: Mapping[str, LegacyEdit]) -> str | None:

@@ -24,6 +24,8 @@ from broker.policies.terms import Side
 
 KIND = "routes"
 USABLE = frozenset({State.VERIFIED, State.DEGRADED})
+REFUSED = "refused"
+"""Where a route's `found` keeps what AWS said when it refused the last check."""
 STILL_HEARD = timedelta(days=30)  # the bounces of a grant's last mail come in for a while after its end
 
 
@@ -51,12 +53,14 @@ async def load(db: Database, claimed: Claim) -> Loaded:
         beside, broker_topic = await _beside(session, route, identity, topics)
         elsewhere = await _elsewhere(session, route)
     async with db.read(Caller.system(route.delegate_id, job=KIND)) as session:
-        delegates = await _connections(session, route.delegate_id, grant.accounts)
+        recorded = _recorded(route)
+        accounts = {*grant.accounts, *recorded}
+        delegates = await _connections(session, route.delegate_id, sorted(accounts))
         topics += await _own_topic(session, route)
     usable = [each for each in delegates if _may_act(each) and "delegate" in each.roles]
     # What was set up in one of several accounts is looked after there.
-    usable.sort(key=lambda each: each.account_id != route.found.get("account_id"))
-    accesses = [each.access(identity.region) for each in usable]
+    usable.sort(key=lambda each: each.account_id not in recorded)
+    accesses = list({each.account_id: each.access(identity.region) for each in reversed(usable)}.values())[::-1]
     confirmed = {topic.id: topic.arn for topic in topics if topic.state == "confirmed"}
     serving = broker_topic.id if broker_topic is not None else route.topic_id
     work = RouteWork(
@@ -75,17 +79,20 @@ async def load(db: Database, claimed: Claim) -> Loaded:
         delegate=accesses[0] if accesses else None,
         settings=route.settings,
         previous=route.previous,
-        found=route.found,
+        found={key: value for key, value in route.found.items() if key != REFUSED},
         topic_arn=confirmed.get(serving) if serving else None,
         live_at=route.live_at,
         ended=grant.ended_at is not None,
+        fence=claimed.fence,
+        delegates=tuple(accesses),
+        connected=frozenset(each.account_id for each in delegates),
         beside=beside,
     )
     return Loaded(
         work=work,
         wanted=route.wanted,
         state=RouteState(route.state),
-        gone=_gone(connection, delegates),
+        gone=_gone(connection, delegates, recorded),
         broker_topic_id=broker_topic.id if broker_topic is not None else None,
         elsewhere=elsewhere,
     )
@@ -199,6 +206,15 @@ def _may_act(connection: Connection) -> bool:
     return connection.role_arn is not None and connection.state in USABLE
 
 
-def _gone(owners: Connection, delegates: Sequence[Connection]) -> frozenset[Side]:
-    sides: dict[Side, bool] = {"owner": owners.state == State.REMOVED, "delegate": not delegates}
+def _recorded(route: Route) -> frozenset[str]:
+    """The delegate's accounts in which something of the route was found or made."""
+    made_in = route.found.get("account_id")
+    listed_in = route.found.get("notifications", {}) if route.kind == RouteKind.legacy else {}
+    return frozenset({*listed_in, *([made_in] if made_in else [])})
+
+
+def _gone(owners: Connection, delegates: Sequence[Connection], recorded: frozenset[str]) -> frozenset[Side]:
+    """`recorded`: the delegate's accounts that it was set up in; others of the delegate's are of no use there."""
+    left = [each for each in delegates if not recorded or each.account_id in recorded]
+    sides: dict[Side, bool] = {"owner": owners.state == State.REMOVED, "delegate": not left}
     return frozenset(side for side, is_gone in sides.items() if is_gone)

@@ -65,7 +65,7 @@ def told(
     }
     taken = {name: kinds for name, kinds in why.items() if kinds}
     if work.identity in refused:
-        raise Refused(refused[work.identity])
+        raise Refused(refused[work.identity], code="InvalidParameterValue")
     own = {work.identity: taken.pop(work.identity)} if work.identity in taken else {}
     partial = slots.why_partial(refused, taken, work.identity) if refused or taken else None
     reasons = [slots.why_taken(own, work.identity)] * bool(own) + [partial] * bool(partial)

@@ -66,7 +66,8 @@ async def edit(db: Database, caller: Caller, route_id: UUID, wanted: LegacySetti
     async with db.begin(caller) as session:
         route = await _own(session, caller, route_id)
         there = route.found.get("notifications")
-        if there is not None and (why := would_be_new(tuple(there), wanted.edits)):
+        kinds = tuple(kind for each in (there or {}).values() for kind in each)
+        if there is not None and (why := would_be_new(kinds, wanted.edits)):
             raise Conflict(why)
         before = stored(route.settings)
         edits = {kind: wanted.edits.get(kind, before.edits.get(kind)) for kind in before.edits | wanted.edits}

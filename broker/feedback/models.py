@@ -55,7 +55,8 @@ class Route(Due, Base):
 
     `settings` is what its maker asked for, `found` what the last check saw, `choices` what can be done about `reason`.
     `wanted` false: it is being removed. `configured_at` is since when it is set up without a break. `live_at` is when
-    the first event of the delegate's account came through, `heard_at` about when the last one did.
+    the first event of the delegate's account came through, `heard_at` about when the last one did. `durable`: none of
+    its topics loses anything while we are away; None: nothing comes to us this way, or that is not known yet.
     """
 
     __tablename__ = "routes"
@@ -90,6 +91,7 @@ class Route(Due, Base):
     made_by: Mapped[str] = mapped_column(server_default="owner", default="owner")
     heard_at: Mapped[datetime | None]
     configured_at: Mapped[datetime | None]
+    durable: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

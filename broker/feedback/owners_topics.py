@@ -1,6 +1,6 @@
 """Topics of an owner's own that hold a slot already: we subscribe to them and leave the setting as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -9,6 +9,8 @@ from broker.aws_access import RoleAccess
 from broker.errors import Refused
 from broker.feedback import slots
 from broker.feedback.handling import RouteWork, TenantTopic
+from broker.feedback.set_answers import subscribed
+from broker.feedback.set_gateways import Subscriber, Subscription
 
 AWS_MANAGED_KEY = "alias/aws/sns"
 
@@ -21,7 +23,7 @@ class OwnersSns(Protocol):
         ...
 
     async def subscribe(self, access: RoleAccess, topic_arn: str, protocol: str, endpoint: str) -> str | None:
-        """The subscription's ARN once it is confirmed, None while it waits."""
+        """The subscription's ARN once it is confirmed, None while it waits. By HTTPS with our retry policy."""
         ...
 
     async def unsubscribe(self, access: RoleAccess, subscription_arn: str) -> None:
@@ -44,11 +46,20 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class OwnersTopics:
-    """Subscribes with the owner's role; what that role or the topic does not allow is a reason, not an error."""
+    """Subscribes as the broker, through its queue where there is one, if the topic's policy lets it.
 
-    def __init__(self, sns: OwnersSns, listening: Listening) -> None:
+    Else with the owner's role over HTTPS: whoever subscribes owns the subscription, so no dead-letter queue of ours can
+    be set there (SNS Developer Guide, sns-dead-letter-queues: of the same account). What neither the topic nor that
+    role allows is a reason, not an error. `queued`: whether the broker has a queue in this Region.
+    """
+
+    def __init__(
+        self, sns: OwnersSns, listening: Listening, subscriber: Subscriber, queued: Callable[[str], bool]
+    ) -> None:
         self._sns = sns
         self._listening = listening
+        self._subscriber = subscriber
+        self._queued = queued
 
     async def listen(self, work: RouteWork, access: RoleAccess, topics: Sequence[str]) -> Heard:
         """Subscribes to each of these topics that can be; one that is new waits for the next run to be known first.
@@ -59,20 +70,20 @@ class OwnersTopics:
         known: list[TenantTopic] = []
         fresh = False
         unknown = frozenset(work.found.get("unknown", ()))
-        where = self._listening(access.region)
+        reached = self._listening(access.region) is not None or self._queued(access.region)
         for arn in topics:
             reason = await self._why_not(access, arn)
-            if reason is None and where is None:
+            if reason is None and not reached:
                 reason = slots.NO_ADDRESS
-            elif reason is None and where is not None:
-                subscription = None
+            elif reason is None:
+                topic = TenantTopic(arn=arn, tenant_id=work.owner_id)
                 if arn in work.beside.owner_topics:
-                    reason, subscription = await self._subscribe(access, arn, where)
+                    reason, topic = await self._subscribe(work, access, topic)
                 elif arn in unknown:
                     reason = slots.ANOTHERS
                 else:
                     fresh, reason = True, slots.UNCONFIRMED
-                known.append(TenantTopic(arn=arn, tenant_id=work.owner_id, subscription_arn=subscription))
+                known.append(topic)
             if reason is not None:
                 why_not[arn] = reason
         return Heard(why_not, tuple(known), fresh)
@@ -87,13 +98,27 @@ class OwnersTopics:
             return slots.GONE if error.code.startswith("NotFound") else slots.NOT_ADMITTED
         return slots.ENCRYPTED if attributes.get("KmsMasterKeyId", "").endswith(AWS_MANAGED_KEY) else None
 
-    async def _subscribe(self, access: RoleAccess, arn: str, where: tuple[str, str]) -> tuple[str | None, str | None]:
-        """Why it does not reach us, and the subscription's ARN."""
+    async def _subscribe(
+        self, work: RouteWork, access: RoleAccess, topic: TenantTopic
+    ) -> tuple[str | None, TenantTopic]:
+        """Why it does not reach us, and the topic as it does."""
+        where, before = self._listening(access.region), work.beside.subscriptions.get(topic.arn)
         try:
-            subscription = await self._sns.subscribe(access, arn, *where)
+            made = await self._subscriber.subscribe(topic.arn)
         except Refused:
-            return slots.NOT_ADMITTED, None
-        return (slots.UNCONFIRMED if subscription is None else None), subscription
+            if where is None:
+                return slots.NO_ADDRESS, topic
+            try:
+                arn = await self._sns.subscribe(access, topic.arn, *where)
+            except Refused:
+                return slots.NOT_ADMITTED, topic
+            made = Subscription(arn=arn, protocol="https", durable=False)
+        if made.arn is None:
+            return slots.UNCONFIRMED, topic
+        if before not in {None, made.arn}:
+            # Both would bring everything twice.
+            await self.leave(work, access, topic.arn)
+        return None, subscribed(topic, made)
 
     async def leave(self, work: RouteWork, access: RoleAccess, arn: str) -> list[str]:
         """Ends our subscription to a topic; what is to be said of it."""

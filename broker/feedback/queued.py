@@ -15,13 +15,31 @@ from broker.feedback.envelope import Envelope, MessageType, decode
 from broker.feedback.payloads import Feedback, parse
 
 SES = "aws.ses"
+DETAIL_TYPES = (
+    "Email Sent",
+    "Email Rejected",
+    "Email Bounced",
+    "Email Complaint Received",
+    "Email Delivered",
+    "Email Opened",
+    "Email Clicked",
+    "Email Rendering Failed",
+    "Email Delivery Delayed",
+    "Email Subscribed",
+)
+"""The events about a mail that SES sends to EventBridge (EventBridge Events Reference, events-ref-ses), at best effort.
+
+Under the same source come others that are about no mail: the advisor's, the sending status, and calls of the SES API by
+way of CloudTrail. What one of them says is not read by its name but by its `detail`, as SNS would bring it.
+"""
 _SET = re.compile(re.escape(PREFIX) + r"[0-9a-f]{32}")  # of a configuration_set route; its topic has the same name
 
 
 class Event(msgspec.Struct, frozen=True, rename="kebab"):
     """An event as EventBridge hands it on. `account` and `source` are EventBridge's word, `detail` is SES's record.
 
-    Nobody but AWS may put events whose source begins with `aws.` (EventBridge API Reference, PutEvents). A rule that
+    Nobody but AWS may put events whose source begins with `aws.`: PutEvents answers NotAuthorizedForSourceException
+    (EventBridge API Reference, PutEventsResultEntry; seen in aws-samples/serverless-patterns#3089). A rule that
     forwards one to the bus of another account cannot change it (PutTargets: no InputTransformer there), and it still
     tells the account that it is of (PutPermission, Principal: a rule with an account matches no other's events).
     """

@@ -76,5 +76,6 @@ def _view(route: Route, topic_arn: str | None, caller: Caller) -> RouteView:
         previous=route.previous if sees_inside else None,
         live_at=route.live_at,
         heard_at=route.heard_at,
+        durable=route.durable,
         created_at=route.created_at,
     )

@@ -42,7 +42,7 @@ def noted(here: Here) -> Checked:
         previous={"configuration_set": None, "topic": None} if work.previous is None else None,
         found=_place(here),
         unfinished=True,
-        topic=_topic(here, None),
+        topic=_topic(here),
     )
 
 
@@ -64,7 +64,7 @@ def told(here: Here, held: Sequence[Mapping[str, Any]], subscription: Subscripti
         choices=rules.how_to_send(here.names.name, here.access, work.accounts),
         found=_found(here, held, subscription),
         unfinished=anew,
-        topic=_topic(here, arn),
+        topic=_topic(here, subscription),
     )
 
 
@@ -84,13 +84,14 @@ def unreachable(work: RouteWork) -> Checked:
     return Checked(state=RouteState.broken, reason=reason)
 
 
-def _topic(here: Here, subscription_arn: str | None) -> TenantTopic:
-    return TenantTopic(
-        arn=here.names.topic_arn,
-        tenant_id=here.work.delegate_id,
-        configuration_set=here.names.name,
-        subscription_arn=subscription_arn,
-    )
+def _topic(here: Here, subscription: Subscription | None = None) -> TenantTopic:
+    known = TenantTopic(arn=here.names.topic_arn, tenant_id=here.work.delegate_id, configuration_set=here.names.name)
+    return known if subscription is None else subscribed(known, subscription)
+
+
+def subscribed(topic: TenantTopic, to: Subscription) -> TenantTopic:
+    """The topic as it is heard by this subscription."""
+    return msgspec.structs.replace(topic, subscription_arn=to.arn, protocol=to.protocol, durable=to.durable)
 
 
 def _place(here: Here) -> dict[str, Any]:

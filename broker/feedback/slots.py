@@ -95,7 +95,10 @@ ENCRYPTED = "which is encrypted with the AWS-managed key alias/aws/sns, so SES c
 GONE = "which no longer exists"
 NOT_ADMITTED = "which the owner's role does not let the broker subscribe to"
 ANOTHERS = "which the broker hears already in another way, for a configuration set or for another tenant"
-NO_ADDRESS = "which SNS delivers to the broker over HTTPS only, and the operator has not set BROKER_PUBLIC_URL for that"
+NO_ADDRESS = (
+    "whose policy does not let the broker's account subscribe, so that SNS would deliver it over HTTPS only, and the "
+    "operator has not set BROKER_PUBLIC_URL for that"
+)
 UNCONFIRMED = "which SNS has yet to confirm to the broker"
 
 LEAVE_IT = "Leave it: feedback of this kind does not come through the broker; the grant itself is not affected."
@@ -106,8 +109,16 @@ ADMIT_IT = (
     "then listens to the topic that is there and leaves the setting as it is."
 )
 SET_ADDRESS = (
-    "The operator sets BROKER_PUBLIC_URL, at which SNS delivers the topics of owners: they do not come through the "
-    "broker's queue."
+    "The operator sets BROKER_PUBLIC_URL, at which SNS delivers topics of owners that do not come through the broker's "
+    "queue."
+)
+ADMIT_BROKER = (
+    "The owner lets the broker's AWS account subscribe in the policy of its topic (sns:Subscribe). The broker then "
+    "hears it through its queue, where it has one, and nothing is lost while the broker is away."
+)
+KEEP_ALL = (
+    "Not durable: SNS gives up on what it cannot deliver to the broker within the hour. The operator gives the broker "
+    "a queue in this Region (BROKER_FEEDBACK_QUEUES) or one for dead letters (BROKER_FEEDBACK_DEAD_LETTERS)."
 )
 OTHER_KEY = (
     "The owner turns the topic's encryption off, or uses a key of its own that admits ses.amazonaws.com; the broker "
@@ -143,14 +154,14 @@ def choices(reasons: Iterable[str]) -> tuple[str, ...]:
     if not asked or asked == {UNCONFIRMED}:
         return ()
     first = [ADMIT_IT] * (NOT_ADMITTED in asked) + [OTHER_KEY] * (ENCRYPTED in asked)
-    first += [SET_ADDRESS] * (NO_ADDRESS in asked)
+    first += [SET_ADDRESS, ADMIT_BROKER] * (NO_ADDRESS in asked)
     return (*first, LEAVE_IT, CLEAR_IT, OTHER_ROUTE)
 
 
-def why_lost(slots: Mapping[str, Sequence[str]], identity: str) -> str:
+def why_lost(slots: Mapping[str, Sequence[str]], identity: str, *, whose: str = "the broker's") -> str:
     """SES drops a topic that it could not publish to (SES Developer Guide, configure-sns-notifications)."""
     return (
-        f"SES no longer sends {listed(slots, identity)} to the broker's topic: it drops a topic that it could not "
+        f"SES no longer sends {listed(slots, identity)} to {whose} topic: it drops a topic that it could not "
         "publish to and sends feedback by e-mail instead, or somebody cleared the setting. It is being set again."
     )
 
@@ -170,8 +181,8 @@ def not_covered(refused: Mapping[str, str], taken: Mapping[str, Mapping[str, str
 def why_empty(lost: Mapping[str, str], identity: str) -> list[str]:
     """What could not be put back, by identity, as both parties may read it."""
     others = len(lost.keys() - {identity})
-    told = f"What {beneath(others, identity)} had before could not be put back, so it is empty."
-    return [text for name, text in lost.items() if name == identity] + [told] * bool(others)
+    whose = [identity] * (identity in lost) + [beneath(others, identity)] * bool(others)
+    return [f"What {each} had before could not be put back, so it is empty." for each in whose]
 
 
 def _capital(sentence: str) -> str:

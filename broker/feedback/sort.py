@@ -130,15 +130,16 @@ def _events(read: Read, known: Known, found: Attributed, keyring: Keyring) -> li
     if not isinstance(read.parsed, Feedback):
         return []
     source = known.sources[read.envelope.topic_arn].source
+    secret = keyring.derive("event-keys", "")
     made: list[NewEvent] = []
     heard = found.owner_view is not None or found.delegate_view is not None
     if heard or found.counted:
         hash_key = keyring.derive("recipient-hash", str(found.grant_id or found.owner_id))
-        made += events_of(read.envelope, read.parsed, found, source=source, hash_key=hash_key)
+        made += events_of(read.envelope, read.parsed, found, source=source, hash_key=hash_key, secret=secret)
     if not heard:
         made = [_of_nobody(event) for event in made]
     if found.gone_since is not None:
-        news = after_end(read.envelope, read.parsed, found, source=source)
+        news = after_end(read.envelope, read.parsed, found, source=source, secret=secret)
         made += [news] if news is not None else []
     return made
 

@@ -101,6 +101,14 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
         datetime | None,
         msgspec.Meta(description="About when the last one did", examples=["2026-01-06T10:00:00Z"]),
     ]
+    durable: Annotated[
+        bool | None,
+        msgspec.Meta(
+            description="Whether nothing is lost while the broker is away: all comes through its queue, or over HTTPS "
+            "with its retry policy and a dead-letter queue; null where nothing comes to the broker, or not yet",
+            examples=[True],
+        ),
+    ]
     created_at: Annotated[datetime, msgspec.Meta(examples=["2026-01-05T09:00:00Z"])]
 
 

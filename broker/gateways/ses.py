@@ -1,12 +1,17 @@
 """SES in tenants' accounts: identities, their policies, notification topics, and listening to topics set before."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from broker import log
 from broker.aws_access import RoleAccess
 from broker.errors import Refused
 from broker.gateways.aws import Aws, SessionEnded
+from broker.gateways.sns import RETRIES
 from broker.gateways.sts import StsGateway
+
+logger = log.get(__name__)
 
 READ = (
     "ListEmailIdentities",
@@ -130,10 +135,20 @@ class SesGateway:
     async def subscribe(self, access: RoleAccess, topic_arn: str, protocol: str, endpoint: str) -> str | None:
         """Subscribes us to a topic of the account; the subscription's ARN once it is confirmed, None while it waits.
 
-        Asking again has SNS send the confirmation message again; what is confirmed stays as it is.
+        Asking again has SNS send the confirmation message again; what is confirmed stays as it is. HTTPS gets our retry
+        policy; where somebody has set another one, SNS says that the subscription exists with other attributes
+        (InvalidParameter), and it is left so.
         """
         given = {"TopicArn": topic_arn, "Protocol": protocol, "Endpoint": endpoint}
-        answer = await self._topic(access, "subscribe", topic_arn, **given)
+        retries = json.dumps({"healthyRetryPolicy": RETRIES}, sort_keys=True)
+        policy = {} if protocol == "sqs" else {"Attributes": {"DeliveryPolicy": retries}}
+        try:
+            answer = await self._topic(access, "subscribe", topic_arn, **given, **policy)
+        except Refused as error:
+            if not policy or not error.code.startswith("InvalidParameter"):
+                raise
+            logger.warning("subscription keeps another retry policy", topic_arn=topic_arn, reason=error.detail)
+            answer = await self._topic(access, "subscribe", topic_arn, **given)
         arn = str(answer.get("SubscriptionArn", ""))
         return arn if arn.startswith("arn:") else None
 

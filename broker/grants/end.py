@@ -10,7 +10,7 @@ from broker.db import Database
 from broker.grants.events import announce
 from broker.grants.lifecycle import MOVES, Effect, Outcome, Verb
 from broker.grants.models import Grant
-from broker.grants.moves import Found, find_for, shown, wake_identity
+from broker.grants.moves import Found, find_for, shown, wake_identity, wake_routes
 from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember
 from broker.policies.deny import ProtectedBy
@@ -43,6 +43,7 @@ async def _end(
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, verb)
         close(found, verb)
+        await wake_routes(session, [found.grant])
         await wake_identity(session, found.grant.identity_id)
         await _record(session, caller, f"grant.{verb.value}_requested", found.grant, note=why.note)
         if event:

@@ -20,8 +20,10 @@ class Hook(Protocol):
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """What feedback does with its routes.
 
-    `activated`: once for each grant that has become active. `ended`: when its policy is first seen to be gone after
-    its end, or cannot be taken away; maybe again, when the policy shows up once more.
+    `activated`: once for each grant that has become active. Its end itself makes the routes due, in the transaction
+    that ends it (`broker.grants.moves.wake_routes`). `ended`: when its policy is first seen to be gone after that, or
+    cannot be taken away; maybe again, when the policy shows up once more: what SES would not give back then is tried
+    again at once.
     """
 
     activated: Hook

@@ -1,5 +1,6 @@
 """What every move of a grant shares: locking it, asking the table, waking its identity, telling both parties."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -69,6 +70,27 @@ async def wake_identity(session: AsyncSession, identity_id: UUID, *, at: datetim
     await session.flush()
     await session.execute(text("SELECT wake_identity(:id, coalesce(:at, now()))"), {"id": identity_id, "at": at})
     session.info.setdefault("woken", {}).setdefault("identities", set()).add(identity_id)
+
+
+# One round trip for any number of grants; in the order of ids, as whoever else locks several routes.
+_WAKE_ROUTES = text(
+    """
+    WITH there AS (
+      SELECT id FROM routes WHERE grant_id = ANY (:ids) AND state <> 'removed' ORDER BY id FOR UPDATE
+    )
+    UPDATE routes r SET due_at = now() FROM there WHERE r.id = there.id RETURNING r.id
+    """
+)
+
+
+async def wake_routes(session: AsyncSession, grants: Sequence[Grant]) -> None:
+    """Makes the feedback routes of grants that end due now: what tells somebody of all the identity's mail has to go.
+
+    Before the identity is woken and before anybody is told: grants, routes, identity, lanes. A route that only brings
+    its parties the bounces of their last mail stays (`broker.feedback.handling.Handler.check`).
+    """
+    woken = await session.scalars(_WAKE_ROUTES, {"ids": [grant.id for grant in grants]})
+    session.info.setdefault("woken", {}).setdefault("routes", set()).update(woken)
 
 
 async def watch_identity(session: AsyncSession, identity_id: UUID, *, until: datetime) -> None:

@@ -19,7 +19,7 @@ from broker.grants.events import announce_all
 from broker.grants.hooks import LastUsed
 from broker.grants.lifecycle import ENDED, LIVE, Effect, Outcome, Verb, offer_is_open
 from broker.grants.models import Grant, Offer
-from broker.grants.moves import Found, database_time, wake_identity
+from broker.grants.moves import Found, database_time, wake_identity, wake_routes
 from broker.grants.present import grant_view, names_of, party_of, standing_of, terms_of
 from broker.grants.views import Expected, ExpectedThere, Matching, Revoked
 from broker.idempotency import remember
@@ -47,6 +47,7 @@ async def revoke_matching(
         if not wanted.dry_run:
             found = [Found(each, offers[each.id], party_of(each, caller.tenant), now) for each in ordered]
             await _revoke(session, caller, found, note=wanted.note)
+            await wake_routes(session, ordered)
             await _wake(session, identities, now=now)
             await announce_all(session, "grant.revocation_requested", ordered, note=wanted.note)
         names = await names_of(session, {party for each in ordered for party in (each.owner_id, each.delegate_id)})

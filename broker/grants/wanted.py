@@ -21,6 +21,7 @@ from broker.grants.denies import NO_DENY, Deny, prepare
 from broker.grants.events import announce
 from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Outcome, Paper
 from broker.grants.models import Grant, Offer
+from broker.grants.moves import wake_routes
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
 from broker.identities.models import Identity
@@ -216,6 +217,7 @@ async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
         .where(Offer.grant_id == grant.id, Offer.outcome.is_(None))
         .values(outcome=Outcome.VOIDED, decided_at=func.now())
     )
+    await wake_routes(session, [grant])
     await record(session, caller, "grant.ended_by_date", subject=("grant", grant.id), counterpart_id=grant.delegate_id)
 
 

@@ -23,10 +23,13 @@ def subscribe(cloud: Cloud, call: Call) -> dict[str, Any]:
     endpoint = _endpoint(call, protocol)
     known = sns_topics.subscriptions(topic_arn)
     found = next((each for each in known if (each.endpoint, each.protocol) == (endpoint, protocol)), None)
+    given = call.params.get("Attributes", {})
     if found is None:
         found = _new(cloud, call, topic, endpoint)
-    for name, value in call.params.get("Attributes", {}).items():
-        found.attributes[name] = value
+        found.attributes.update(given)
+    elif any(found.attributes.get(name) != value for name, value in given.items()):
+        reason = "Attributes Reason: Subscription already exists with different attributes"
+        raise AwsError("InvalidParameter", f"Invalid parameter: {reason}")
     if not found.confirmed:
         _ask(cloud, found)
     shown = found.arn if found.confirmed or call.params.get("ReturnSubscriptionArn") else PENDING

@@ -57,11 +57,12 @@ class Lines:
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A lane that a pump has claimed."""
+    """A lane that a pump has claimed; `recalls`: how often it had been recalled by then."""
 
     id: UUID
     tenant_id: UUID
     fence: int
+    recalls: int = 0
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -121,7 +122,7 @@ _CLAIM = """
       ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
     )
     UPDATE lanes SET owner = $2, fence = lanes.fence + 1, claimed_until = now() + $3
-    FROM free WHERE lanes.id = free.id RETURNING lanes.id, lanes.tenant_id, lanes.fence
+    FROM free WHERE lanes.id = free.id RETURNING lanes.id, lanes.tenant_id, lanes.fence, lanes.recalls
 """
 
 # Lanes are locked in the order of their ids, here as everywhere: a finish of the same lanes may run beside it.
@@ -132,7 +133,7 @@ _RENEW = """
         SELECT l.id FROM lanes l WHERE l.id = f.id AND l.fence = f.fence AND l.owner = $4 FOR NO KEY UPDATE
       ) l
     )
-    UPDATE lanes SET claimed_until = now() + $3 FROM held WHERE lanes.id = held.id RETURNING lanes.id
+    UPDATE lanes SET claimed_until = now() + $3 FROM held WHERE lanes.id = held.id RETURNING lanes.id, lanes.recalls
 """
 
 _RELEASE = """
@@ -167,13 +168,13 @@ async def find_due(line: Line, *, only: Sequence[UUID] | None = None) -> dict[UU
 async def claim(line: Line, ids: Collection[UUID], *, pump: int, lease: timedelta) -> list[Held]:
     """Claims those of these lanes that are free and may be sent to."""
     rows = await line.fetch(_CLAIM, list(ids), pump, lease)
-    return [Held(row["id"], row["tenant_id"], row["fence"]) for row in rows]
+    return [Held(row["id"], row["tenant_id"], row["fence"], row["recalls"]) for row in rows]
 
 
-async def renew(line: Line, lanes: Sequence[Held], *, pump: int, lease: timedelta) -> set[UUID]:
-    """Prolongs leases; the ids of those lanes that are still this pump's."""
+async def renew(line: Line, lanes: Sequence[Held], *, pump: int, lease: timedelta) -> dict[UUID, int]:
+    """Prolongs leases; those lanes that are still this pump's, and how often each was recalled."""
     rows = await line.fetch(_RENEW, [lane.id for lane in lanes], [lane.fence for lane in lanes], lease, pump)
-    return {row["id"] for row in rows}
+    return {row["id"]: row["recalls"] for row in rows}
 
 
 async def release(line: Line, lanes: Sequence[Held], *, pump: int) -> None:

@@ -45,6 +45,8 @@ class Lane:
         self._written: list[UUID] = []
         self._popped = 0
         self._behind = False
+        self._recalls = held.recalls
+        self._valid_from = 0.0  # what was read before may tell of somebody who is to be forgotten
 
     @property
     def wants(self) -> bool:
@@ -106,6 +108,9 @@ class Lane:
 
         What is known already is left out: a snapshot may be older than the statement that finished a delivery.
         """
+        if any(self._is_recalled(parcel) for parcel in parcels):
+            self.rewind()
+            return
         counts = [0] * PRIORITIES
         self._behind = self._behind or any(wish.after.next_at > BEGINNING for wish in wishes)
         for parcel in parcels:
@@ -124,6 +129,16 @@ class Lane:
         self._read = [Position()] * PRIORITIES
         self._behind = False
         self.look_again()
+
+    def heed(self, recalls: int, *, now: float) -> None:
+        """Where it was recalled since, forgets what waits, and what is being read in this moment: it is read again."""
+        if recalls != self._recalls:
+            self._recalls, self._valid_from = recalls, now
+            self.drop_waiting()
+            self.rewind()
+
+    def _is_recalled(self, parcel: Parcel) -> bool:
+        return parcel.read_at < self._valid_from
 
     def look_again(self) -> None:
         """There may be something new, also when a reading is under way: it may have begun before."""
@@ -146,7 +161,7 @@ class Lane:
 
     def put_back(self, parcel: Parcel) -> None:
         """This one was not sent after all."""
-        if self.stopped:
+        if self.stopped or self._is_recalled(parcel):
             self._known.discard(parcel.event_id)
         else:
             self._waiting[parcel.priority].appendleft(parcel)

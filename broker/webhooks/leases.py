@@ -78,7 +78,7 @@ class Leases:
         return {held.id for held in claimed}
 
     async def renew(self) -> None:
-        """Prolongs all leases; what another pump has taken over is dropped."""
+        """Prolongs all leases; what another pump has taken over is dropped, and what was recalled is read again."""
         lanes = list(self.lanes.values())
         until = _now() + LEASE.total_seconds() - MARGIN
         held = [lane.held for lane in lanes]
@@ -86,6 +86,7 @@ class Leases:
         for lane in lanes:
             if lane.held.id in ours:
                 lane.until = until
+                lane.heed(ours[lane.held.id], now=_now())
             else:
                 self.lose(lane)
 

@@ -86,7 +86,8 @@ class SecretRow(Base):
 class LaneRow(Base):
     """Who delivers for an endpoint, under the endpoint's id: the pump `owner`, until `claimed_until`, under `fence`.
 
-    What is due are its deliveries; nothing is sent before `quiet_until`. `due_at` and `attempts` are no longer read;
+    What is due are its deliveries; nothing is sent before `quiet_until`. `recalls`: how often whoever holds it was
+    asked to forget what it has in memory, and to read it again. `due_at` and `attempts` are no longer read;
     the columns go with a later migration.
     """
 
@@ -98,6 +99,7 @@ class LaneRow(Base):
     claimed_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     quiet_until: Mapped[datetime | None]
+    recalls: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     due_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
 

@@ -165,6 +165,9 @@ class Scene(msgspec.Struct, frozen=True):
             topic_arn=None,
             live_at=route.live_at,
             ended=grant.ended_at is not None,
+            fence=route.fence,
+            delegates=(self.delegate_access,) if by_role else (),
+            connected=frozenset({self.delegate.id}),
             beside=Beside(children=children),
         )
 

@@ -15,6 +15,7 @@ from broker.feedback.identity_topic import IdentityTopic
 from broker.feedback.models import Route, Topic
 from broker.feedback.other_routes import OtherRoutes
 from broker.feedback.owners_topics import OwnersTopics
+from broker.feedback.set_gateways import Subscription
 from broker.feedback.views import RouteKind
 from broker.identities.models import Identity
 from broker.ids import new_id
@@ -31,7 +32,8 @@ class Ses:
     """An identity's slots and an owner's topics, as the gateway shows them.
 
     `slots`: of the grant's identity; `others`: of further identities, by name. `topics`: attributes of the owner's
-    topics. `confirmed`: whether SNS has confirmed our subscriptions.
+    topics. `confirmed`: whether SNS has confirmed our subscriptions. `queue`: what comes of the broker's subscribing
+    itself; None: the topics do not let it.
     """
 
     def __init__(self, slots: Mapping[str, str | None] = EMPTY, *, error: Exception | None = None) -> None:
@@ -45,6 +47,7 @@ class Ses:
         self.asked: list[tuple[RoleAccess, str]] = []
         self.subscribed: list[tuple[str, str, str]] = []
         self.unsubscribed: list[str] = []
+        self.queue: Subscription | None = None
 
     def of(self, identity: str) -> dict[str, str | None]:
         return self.others.get(identity, self.slots)
@@ -75,6 +78,18 @@ class Ses:
         self.unsubscribed.append(subscription_arn)
 
 
+class AsBroker:
+    """Subscribes with the broker's own credentials."""
+
+    def __init__(self, ses: Ses) -> None:
+        self._ses = ses
+
+    async def subscribe(self, topic_arn: str) -> Subscription:
+        if self._ses.queue is None:
+            raise Refused("Not authorized to perform sns:Subscribe.", code="AuthorizationError")
+        return self._ses.queue
+
+
 async def run(world: World, ses: Ses, settings: Settings) -> Route:
     """Makes the first grant's route due, works on it until there is nothing more to do at once, and shows it."""
     return await run_with(world, handlers_of(world, ses), settings)
@@ -84,7 +99,7 @@ def handlers_of(
     world: World, ses: Ses, *, where: tuple[str, str] | None = ("https", PUBLIC)
 ) -> Mapping[RouteKind, Handler]:
     """The handlers of a broker that is reached at `where`, as SNS names it."""
-    topics = OwnersTopics(ses, lambda _region: where)
+    topics = OwnersTopics(ses, lambda _region: where, AsBroker(ses), lambda _region: ses.queue is not None)
     return {RouteKind.identity_topic: IdentityTopic(ses, topics, OtherRoutes(world.db.as_role(Role.WORKER)))}
 
 

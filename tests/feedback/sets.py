@@ -73,6 +73,7 @@ def work_for(access: RoleAccess | None, **changes: Any) -> RouteWork:
         "topic_arn": None,
         "live_at": None,
         "ended": False,
+        "fence": 0,
     }
     return RouteWork(**(given | changes))
 

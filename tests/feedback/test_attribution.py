@@ -46,6 +46,27 @@ def sent(**changes: Any) -> Mail:
     return msgspec.structs.replace(MAIL, **changes)
 
 
+@pytest.mark.parametrize(
+    ("at", "heard_by"),
+    [(timedelta(hours=-3), STRANGER), (timedelta(hours=-2), STRANGER), (timedelta(0), DELEGATE)],
+)
+def test_an_account_that_changed_hands_tells_nothing_to_who_had_it_before(at: timedelta, heard_by: UUID) -> None:
+    """Also where the From address fits the terms of the former alone; its own last mail is still its own."""
+    former = grant(
+        grant_id=UUID(int=9),
+        delegate_id=STRANGER,
+        activated_at=NOW - timedelta(days=2),
+        ended_at=NOW - timedelta(hours=2),
+        verified_at=NOW - timedelta(hours=2),
+    )
+    later = grant(activated_at=NOW - timedelta(hours=1), from_addresses=("news@example.com",))
+    for candidates in ([former, later], [later, former]):
+        found = attribute(SOURCE, Standing(candidates), sent(sent_at=NOW + at, from_address="bounce@x.example"), BOUNCE)
+
+        assert isinstance(found, Attributed)
+        assert heard_by == found.delegate_id
+
+
 def test_mail_of_the_delegates_account_is_the_grants() -> None:
     expected = Attributed(
         owner_id=OWNER,

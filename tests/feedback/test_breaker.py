@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.feedback.breaker import Counts, State, Window, judge, sends_of
+from broker.feedback.breaker import (
+    NO_MAIL,
+    NOTHING_TO_MEASURE_BY,
+    Counts,
+    Deliveries,
+    State,
+    Window,
+    judge,
+    sends_of,
+    why_unmeasured,
+)
 from broker.policies.terms import Limits
 
 DEFAULT = Limits()
@@ -144,7 +154,34 @@ def test_where_nothing_else_is_known_a_tenants_own_topic_is_measured() -> None:
     assert State.OK is state(Counts(), Counts(sent=1000, bounced=10))
 
 
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (Window(Counts(bounced=600), deliveries=Deliveries.UNHEARD), State.UNMEASURED),
+        (Window(Counts(bounced=600), Counts(bounced=600), Deliveries.UNHEARD), State.UNMEASURED),
+        (Window(Counts(bounced=600), Counts(bounced=600), Deliveries.OWNERS), State.TRIPPED),
+        (Window(Counts(bounced=600), Counts(bounced=600, delivered=100_000), Deliveries.OWNERS), State.OK),
+        (Window(Counts(bounced=600), Counts(bounced=600, delivered=5_400), Deliveries.OWNERS), State.TRIPPED),
+        (Window(Counts(bounced=600), Counts(bounced=600, sent=100_000), Deliveries.UNHEARD), State.OK),
+        (Window(Counts(bounced=600, delivered=5_400), Counts(), Deliveries.UNHEARD), State.TRIPPED),
+        (Window(Counts(bounced=600), Counts(sent=10), Deliveries.BROKERS), State.TRIPPED),
+    ],
+)
+def test_bounces_are_only_taken_of_mail_that_somebody_could_have_told_of(window: Window, expected: State) -> None:
+    """The delivery setting may hold a topic that the broker cannot hear, or one of the owner's that it hears."""
+    assert expected is judge(window, DEFAULT).state
+
+
+def test_why_nothing_is_measured_is_said() -> None:
+    unheard = Window(Counts(bounced=3), deliveries=Deliveries.UNHEARD)
+
+    assert NOTHING_TO_MEASURE_BY == why_unmeasured(unheard)
+    assert NO_MAIL == why_unmeasured(Window())
+    assert why_unmeasured(Window(deliveries=Deliveries.UNHEARD)).startswith(NO_MAIL + " The identity's delivery")
+
+
 number = st.integers(min_value=0, max_value=3000)
+deliveries = st.sampled_from(Deliveries)
 counts = st.builds(Counts, sent=number, delivered=number, bounced=number, complained=number)
 limits = st.builds(
     Limits,
@@ -155,9 +192,14 @@ limits = st.builds(
 )
 
 
-@given(vouched=counts, heard=counts, terms=limits)
-def test_nothing_that_a_tenants_own_topic_says_makes_it_milder(vouched: Counts, heard: Counts, terms: Limits) -> None:
-    assert severity(Window(vouched), terms) <= severity(Window(vouched, heard), terms)
+@given(vouched=counts, heard=counts, terms=limits, told=st.sampled_from([Deliveries.BROKERS, Deliveries.UNHEARD]))
+def test_nothing_that_a_tenants_own_topic_says_makes_it_milder(
+    vouched: Counts, heard: Counts, terms: Limits, told: Deliveries
+) -> None:
+    """Where the deliveries are the owner's own topic's to tell, it is also the owner's to tell them."""
+    before, after = Window(vouched, deliveries=told), Window(vouched, heard, told)
+
+    assert severity(before, terms) <= severity(after, terms)
 
 
 @given(
@@ -166,18 +208,19 @@ def test_nothing_that_a_tenants_own_topic_says_makes_it_milder(vouched: Counts, 
     terms=limits,
     more=number,
     by_tenant=st.booleans(),
+    told=deliveries,
     what=st.sampled_from(["bounced", "complained"]),
 )
 def test_more_bounces_or_complaints_never_make_it_milder(
-    *, vouched: Counts, heard: Counts, terms: Limits, more: int, by_tenant: bool, what: str
+    *, vouched: Counts, heard: Counts, terms: Limits, more: int, by_tenant: bool, what: str, told: Deliveries
 ) -> None:
     """Also not by making complaints rarer among all mail."""
     changed = msgspec.structs.replace(
         heard if by_tenant else vouched, **{what: getattr(heard if by_tenant else vouched, what) + more}
     )
-    after = Window(vouched, changed) if by_tenant else Window(changed, heard)
+    after = Window(vouched, changed, told) if by_tenant else Window(changed, heard, told)
 
-    assert severity(Window(vouched, heard), terms) <= severity(after, terms)
+    assert severity(Window(vouched, heard, told), terms) <= severity(after, terms)
 
 
 @given(vouched=counts, heard=counts, terms=limits)

@@ -45,7 +45,7 @@ def event(kind: FeedbackKind, **changes: Any) -> Reckoned:
 
 def counted(*events: Reckoned) -> dict[str, int]:
     """By name, on whatever day."""
-    return {name: number for (_, _, name), number in by_day(events).items()}
+    return {name: number for (_, _, name), number in by_day(events, now=NOW).items()}
 
 
 def measured(*events: Reckoned, since: datetime | None = None) -> list[dict[str, int]]:
@@ -114,10 +114,22 @@ def test_what_is_no_complaint_does_not_count_as_one() -> None:
 
 
 def test_days_are_those_on_which_it_happened() -> None:
-    late = event(FeedbackKind.delivery, occurred_at=datetime(2026, 11, 25, 0, 30, tzinfo=UTC) - timedelta(hours=1))
-    abroad = event(FeedbackKind.delivery, occurred_at=datetime.fromisoformat("2026-11-25T01:00:00+02:00"))
+    sent_at = NOW - timedelta(days=2)
+    at = datetime(2026, 11, 25, 0, 30, tzinfo=UTC) - timedelta(hours=1)
+    late = event(FeedbackKind.delivery, occurred_at=at, sent_at=sent_at)
+    abroad = event(
+        FeedbackKind.delivery, occurred_at=datetime.fromisoformat("2026-11-25T01:00:00+02:00"), sent_at=sent_at
+    )
 
-    assert {(GRANT, date(2026, 11, 24), "email.delivered"): 2} == by_day([late, abroad])
+    assert {(GRANT, date(2026, 11, 24), "email.delivered"): 2} == by_day([late, abroad], now=NOW)
+
+
+@pytest.mark.parametrize(("year", "expected"), [(1, date(2026, 11, 23)), (9999, date(2026, 11, 25))])
+def test_nothing_happens_before_its_mail_was_sent_or_later_than_now(year: int, expected: date) -> None:
+    """A topic of a tenant's own may say so."""
+    made_up = event(FeedbackKind.open, occurred_at=datetime(year, 6, 1, tzinfo=UTC), sent_at=NOW - timedelta(days=2))
+
+    assert {(GRANT, expected, "email.opened"): 1} == by_day([made_up], now=NOW)
 
 
 def test_the_owners_own_mail_is_no_grants() -> None:

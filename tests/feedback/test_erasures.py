@@ -21,6 +21,7 @@ from broker.db import Database, Role
 from broker.errors import NotFound
 from broker.feedback import recipients, reckoning
 from broker.feedback.erasures import service, work
+from broker.feedback.erasures.in_flight import GRACE
 from broker.feedback.erasures.models import State
 from broker.feedback.erasures.traces import Traces
 from broker.feedback.erasures.views import ErasureView, Recipient
@@ -93,8 +94,9 @@ async def look(world: World, keyring: Keyring, caller: Caller, erasure_id: UUID)
     """One, as if the time for it had come."""
     worker = world.db.as_role(Role.WORKER)
     async with worker.begin(caller) as session:
-        due = "UPDATE erasures SET due_at = now() WHERE state = 'running' AND claimed_until IS NULL"
-        await session.execute(text(due))
+        due = "UPDATE erasures SET due_at = now(), recalled_at = recalled_at - CAST(:grace AS interval)"
+        waiting = " WHERE state = 'running' AND claimed_until IS NULL"
+        await session.execute(text(due + waiting), {"grace": GRACE})
     await work.run(worker, keyring, only=[erasure_id])
 
 

@@ -176,7 +176,9 @@ async def test_a_migration_answers_with_both_routes_and_the_command(world: World
 
 
 async def test_an_edit_is_refused_for_what_is_not_there(world: World, http: httpx.AsyncClient) -> None:
-    route_id = await make_route(world, "legacy", {}, state="configured", found={"notifications": {"bounce": {}}})
+    route_id = await make_route(
+        world, "legacy", {}, state="configured", found={"notifications": {DELEGATE_ACCOUNT: {"bounce": {}}}}
+    )
     path, me = f"/v1/routes/{route_id}/legacy", as_tenant(world.delegate)
 
     refused = await http.patch(path, headers=me, json={"delivery": {"topic_arn": TOPIC}})

@@ -55,7 +55,8 @@ async def test_a_verified_sub_domain_is_set_heard_and_put_back_too(scene: Scene,
     gone = await scene.turn(handler, route_id)
 
     assert "owner" == (asked.found or {})["identities"][child]["bounce"]
-    assert f"notifications of {scene.name} and {child}" in (asked.reason or "")
+    assert f"the bounce and complaint notifications of one identity beneath {scene.name}" in (asked.reason or "")
+    assert child not in (asked.reason or "")
     assert (RouteState.configured, BYPASSES) == (checked.state, checked.reason)
     assert (bounces, False) == (held["BounceTopic"], held["ForwardingEnabled"])
     assert ["Bounce"] == [each["notificationType"] for each in heard]

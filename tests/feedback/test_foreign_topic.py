@@ -9,6 +9,7 @@ import pytest_asyncio
 from sqlalchemy import update
 
 from broker.db import Database
+from broker.due import Superseded
 from broker.errors import Conflict, Unavailable
 from broker.feedback import decide
 from broker.feedback.decide import Approval
@@ -200,10 +201,53 @@ async def test_a_topic_that_ses_dropped_is_set_again_and_forwarding_is_off_again
     identity.topics.pop("Bounce")
     identity.forwarding = True
 
+    told = await scene.turn(handler, route_id)
+    untouched = scene.settings_in_ses()
     checked = await scene.turn(handler, route_id)
 
     held = scene.settings_in_ses()
+    assert (RouteState.broken, True) == (told.state, told.unfinished)
+    assert f"SES no longer sends the bounce notifications of {scene.name} to the delegate's topic" in (
+        told.reason or ""
+    )
+    assert "BounceTopic" not in untouched
     assert (RouteState.configured, bounces, False) == (checked.state, held["BounceTopic"], held["ForwardingEnabled"])
+    assert "lost" not in (checked.found or {})
+
+
+async def test_forwarding_that_was_turned_on_is_told_before_it_is_off_again(
+    scene: Scene, handler: ForeignTopic
+) -> None:
+    settings = asking(bounce=scene.topic("b"), complaint=scene.topic("c"), forwarding="off")
+    route_id = await scene.make_route(RouteKind.foreign_topic, settings)
+    await approved(scene, handler, route_id)
+    scene.owner.client("ses").set_identity_feedback_forwarding_enabled(Identity=scene.name, ForwardingEnabled=True)
+
+    told = await scene.turn(handler, route_id)
+    checked = await scene.turn(handler, route_id)
+
+    assert (RouteState.broken, True) == (told.state, told.unfinished)
+    assert f"SES sends the bounces and complaints of {scene.name} by e-mail again" in (told.reason or "")
+    assert RouteState.configured == checked.state
+    assert not scene.settings_in_ses()["ForwardingEnabled"]
+
+
+async def test_a_late_worker_neither_writes_nor_replaces_anything(scene: Scene, handler: ForeignTopic) -> None:
+    """Another worker has claimed the route meanwhile, which raises its fence."""
+    own = scene.topic("own", scene.owner)
+    scene.set_topic("Bounce", own)
+    route_id = await scene.make_route(RouteKind.foreign_topic, asking(bounce=scene.topic("mine")))
+    await scene.turn(handler, route_id)
+    await decide.approve(scene.world.db, scene.world.owner, route_id, Approval(replace=True))
+    late = await scene.work(route_id)
+    kept = {scene.name: {"bounce": "arn:aws:sns:eu-west-1:111111111111:kept"}}
+    await scene.change_route(route_id, fence=late.fence + 1, previous=kept)
+
+    with pytest.raises(Superseded):
+        await handler.check(late)
+
+    assert kept == (await scene.route(route_id)).previous
+    assert own == scene.settings_in_ses()["BounceTopic"]
 
 
 async def test_a_topic_that_ses_cannot_publish_to_is_said_with_the_way_out(scene: Scene, handler: ForeignTopic) -> None:
@@ -215,7 +259,8 @@ async def test_a_topic_that_ses_cannot_publish_to_is_said_with_the_way_out(scene
     again = await scene.turn(handler, route_id)
 
     assert RouteState.broken == checked.state
-    assert (checked.reason or "").startswith("SES does not take the bounce topic: Unable to publish")
+    assert "SES does not take the bounce topic. What it said is in `found`, for the owner." == checked.reason
+    assert "Unable to publish" in (checked.refused or "")
     assert "sns:Publish" in checked.choices[0]
     assert RouteState.configured == again.state
 

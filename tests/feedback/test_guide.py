@@ -33,6 +33,37 @@ def test_an_example_is_read_as_what_it_says(name: str) -> None:
     assert payload["mail"].get("sourceArn") == found.mail.source_arn
 
 
+# By section. What is published to Firehose has the same ten (event-publishing-retrieving-firehose-examples).
+PAGES = {
+    "notification-examples": [
+        "N bounce with a DSN",
+        "N bounce without a DSN",
+        "N complaint with a report",
+        "N complaint without a report",
+        "N delivery",
+    ],
+    "event-publishing-retrieving-sns-examples": [
+        "E bounce",
+        "E complaint",
+        "E delivery",
+        "E send",
+        "E reject",
+        "E open",
+        "E click",
+        "E rendering failure",
+        "E delivery delay",
+        "E subscription",
+    ],
+}
+
+
+def test_no_example_of_the_two_pages_of_examples_is_missing() -> None:
+    """SES Developer Guide, in the order of each page's sections."""
+    told = [name for name in EXAMPLES if name[0] in "NE"]
+
+    assert [name for names in PAGES.values() for name in names] == told
+
+
 def test_the_examples_are_of_every_kind_in_both_shapes() -> None:
     notified = {kind for payload, kind, _, _ in EXAMPLES.values() if "notificationType" in payload}
     published = {kind for payload, kind, _, _ in EXAMPLES.values() if "eventType" in payload}

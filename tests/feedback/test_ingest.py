@@ -466,7 +466,7 @@ async def test_a_connection_that_dies_before_the_commit_leaves_nothing_behind(
     envelope = world.envelope(notified("Bounce", bounce()))
     parsed = parse(envelope.message)
     assert isinstance(parsed, Feedback)
-    key = key_of(parsed.mail, parsed.occurrences[0])
+    key = key_of(parsed.mail, parsed.occurrences[0], keyring.derive("event-keys", ""))
     blocking = insert(EventKey).values(day=key.day, key=key.digest, event_id=new_id())
     async with ingest_role(committed_db).read(NOBODY) as never_committed:
         await never_committed.execute(blocking)

@@ -6,13 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import pytest_asyncio
 from sqlalchemy import insert, select, update
 
+from broker.aws_access import RoleAccess
+from broker.connections.permissions import Role as PartyRole
+from broker.connections.permissions import role_policy, trust_policy
 from broker.db import Database, Role
 from broker.errors import Conflict
 from broker.feedback import migrate
+from broker.feedback.handling import Checked
 from broker.feedback.legacy import Legacy
 from broker.feedback.legacy_terms import BOUNCE, LegacyEdit, LegacySettings, Target, sender_for
 from broker.feedback.migrate import Migrating, MigrationView
@@ -24,8 +29,9 @@ from broker.grants.models import Grant
 from broker.ids import new_id
 from broker.policies.wildcards import matches
 from broker.webhooks.models import EventRow
+from tests.connections.aws import EXTERNAL_ID
 from tests.feedback.foreign import Scene, local, make_scene, ses  # noqa: F401 â€” fixtures
-from tests.sandbox.aws import Account
+from tests.sandbox.aws import REGION, Account, simple
 from tests.sandbox.aws import Aws as LocalAws
 
 
@@ -41,14 +47,19 @@ def handler(db: Database, ses: NotificationsGateway) -> Legacy:  # noqa: F811 â€
 
 def attach(scene: Scene, **topics: str) -> None:
     """What the delegate did years ago."""
-    body = {"account_id": scene.delegate.id, "identity_arn": scene.world.identity_arn, "topics": topics}
+    attach_in(scene, scene.delegate, **topics)
+
+
+def attach_in(scene: Scene, account: Account, **topics: str) -> None:
+    """The same in another account of its."""
+    body = {"account_id": account.id, "identity_arn": scene.world.identity_arn, "topics": topics}
     scene.local.control("POST", "legacy", body)
 
 
-def held(scene: Scene) -> dict[str, Any]:
+def held(scene: Scene, account: Account | None = None) -> dict[str, Any]:
     """As the delegate sees them."""
     arn = scene.world.identity_arn
-    found = scene.delegate.client("ses").get_identity_notification_attributes(Identities=[arn])
+    found = (account or scene.delegate).client("ses").get_identity_notification_attributes(Identities=[arn])
     return {key: value for key, value in found["NotificationAttributes"].get(arn, {}).items() if "Topic" in key}
 
 
@@ -80,7 +91,8 @@ async def test_old_notifications_are_found_and_still_come(scene: Scene, handler:
     )
 
     assert RouteState.configured == checked.state
-    assert {"notifications": {"bounce": {"topic": bounces, "headers": False}}} == checked.found
+    bounce = {"topic": bounces, "headers": False}
+    assert {"notifications": {scene.delegate.id: {"bounce": bounce}}} == checked.found
     assert ["Bounce"] == [record["notificationType"] for record in queue.feedback()]
 
 
@@ -100,7 +112,7 @@ async def test_topic_and_headers_of_existing_ones_are_edited(scene: Scene, handl
     checked = await scene.turn(handler, route_id)
 
     assert RouteState.configured == checked.state
-    assert {"notifications": {"bounce": {"topic": other, "headers": True}}} == checked.found
+    assert {"notifications": {scene.delegate.id: {"bounce": {"topic": other, "headers": True}}}} == checked.found
     assert {"BounceTopic": other} == held(scene)
 
 
@@ -136,6 +148,104 @@ async def test_without_the_delegate_s_role_nothing_can_be_seen(scene: Scene, han
 
     assert RouteState.pending == checked.state
     assert "not connected by a role" in (checked.reason or "")
+
+
+async def test_what_ses_dropped_is_told_then_tried_again_then_said_to_be_gone(scene: Scene, handler: Legacy) -> None:
+    """New ones cannot be made (sending-authorization); here one that was dropped is not taken again either."""
+    topics = {"Bounce": own_topic(scene, "bounces"), "Complaint": own_topic(scene, "complaints")}
+    route_id = await listed(scene, handler, **topics)
+    scene.delegate.client("sns").delete_topic(TopicArn=topics["Bounce"])
+    mail = simple(f"news@{scene.name}", BOUNCE)
+    scene.delegate.client("sesv2").send_email(**mail, FromEmailAddressIdentityArn=scene.world.identity_arn)
+
+    told, after, later = [await scene.turn(handler, route_id) for _ in range(3)]
+
+    assert (RouteState.broken, True) == (told.state, told.unfinished)
+    assert f"SES no longer sends the bounce notifications of {scene.name}" in (told.reason or "")
+    for checked in (after, later):
+        assert (RouteState.configured, False) == (checked.state, checked.unfinished)
+        assert "SES dropped the bounce notifications and does not take them again" in (checked.reason or "")
+        assert {"complaint"} == (checked.found or {})["notifications"][scene.delegate.id].keys()
+    assert "lost" not in (later.found or {})
+
+
+async def test_each_of_the_delegate_s_connected_accounts_of_the_grant_is_looked_in(
+    scene: Scene, handler: Legacy
+) -> None:
+    """Topics are edited where they belong, and all are removed."""
+    second, third = with_role(scene), with_role(scene)
+    route_id = await scene.make_route(RouteKind.legacy, {})
+    bounces = [own_topic(scene, "b"), scene.topic("b", second[0], for_account=second[0].id)]
+    attach(scene, Bounce=bounces[0])
+    attach_in(scene, second[0], Bounce=bounces[1])
+    attach_in(scene, third[0], Bounce=scene.topic("b", third[0], for_account=third[0].id))
+    other = scene.topic("other", second[0], for_account=second[0].id)
+    edit = msgspec.to_builtins(LegacySettings(bounce=LegacyEdit(topic_arn=other)))
+    work = msgspec.structs.replace(
+        await scene.work(route_id),
+        accounts=(scene.delegate.id, second[0].id),
+        delegates=(scene.delegate_access, second[1], third[1]),
+    )
+
+    found = await handler.check(work)
+    edited = await handler.check(msgspec.structs.replace(work, settings=edit))
+    removed = await handler.remove(work)
+
+    both = {scene.delegate.id: bounces[0], second[0].id: bounces[1]}
+    assert both == topics_in(found)
+    assert both | {second[0].id: other} == topics_in(edited)
+    assert RouteState.removed == removed.state
+    assert [{}, {}, True] == [held(scene), held(scene, second[0]), bool(held(scene, third[0]))]
+
+
+async def test_an_account_that_cannot_be_reached_now_keeps_the_removal_waiting(scene: Scene, handler: Legacy) -> None:
+    """One that has no connection any more does not: it is said instead."""
+    route_id = await listed(scene, handler, Bounce=own_topic(scene, "b"))
+    found = {"notifications": {"555555555555": {"bounce": {"topic": "arn:aws:sns:eu-west-1:555555555555:b"}}}}
+    work = msgspec.structs.replace(await scene.work(route_id), found=found)
+
+    waiting = await handler.remove(msgspec.structs.replace(work, connected=frozenset({"555555555555"})))
+    left = await handler.remove(work)
+
+    assert RouteState.broken == waiting.state
+    assert "account 555555555555 is not connected by a role that we may use now" in (waiting.reason or "")
+    assert RouteState.removed == left.state
+    assert "account 555555555555 were left as they are: it is not connected any more" in (left.reason or "")
+
+
+async def test_a_set_of_one_account_does_not_take_over_for_another(scene: Scene, handler: Legacy) -> None:
+    """There would be a gap: the set hears mail of its own account only."""
+    second, access = with_role(scene)
+    route_id = await listed(scene, handler, Bounce=own_topic(scene, "b"))
+    attach_in(scene, second, Bounce=scene.topic("b", second, for_account=second.id))
+    view = await begin(scene, route_id, Target.CONFIGURATION_SET)
+    await has_set(scene, view.new_route.id, "delegation-broker-x")
+    await bounced(scene, configuration_set="delegation-broker-x")
+    work = msgspec.structs.replace(
+        await scene.work(route_id),
+        accounts=(second.id, scene.delegate.id),
+        delegates=(access, scene.delegate_access),
+    )
+
+    checked = await handler.check(work)
+
+    assert RouteState.configured == checked.state
+    assert f"account {second.id} were left as they are" in (checked.reason or "")
+    assert ({}, True) == (held(scene), bool(held(scene, second)))
+
+
+def topics_in(checked: Checked) -> dict[str, str]:
+    """Of bounces, by account."""
+    return {account: each["bounce"]["topic"] for account, each in (checked.found or {})["notifications"].items()}
+
+
+def with_role(scene: Scene) -> tuple[Account, RoleAccess]:
+    """Another account of the delegate's, with our role in it."""
+    account = scene.local.account()
+    account.leave_sandbox()
+    policy = role_policy(PartyRole.DELEGATE, account.id, "aws")
+    role = account.make_role("SesDelegationBroker", trust_policy("999999999999", "aws", EXTERNAL_ID), policy=policy)
+    return account, RoleAccess(scene.world.delegate.tenant, account.id, role, EXTERNAL_ID, REGION)
 
 
 async def begin(scene: Scene, route_id: UUID, to: Target = Target.IDENTITY_TOPIC) -> MigrationView:

@@ -10,19 +10,19 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from sqlalchemy import make_url, select, text
+from sqlalchemy import func, make_url, select, text, update
 
 from broker import clock
 from broker.caller import NOBODY
 from broker.db import Database, Role
 from broker.direct import Direct
-from broker.feedback import depths, queued, topics
+from broker.feedback import depths, queued, routes, topics
 from broker.feedback import poller as pollers
 from broker.feedback.envelope import Arrival
 from broker.feedback.flusher import Flusher
 from broker.feedback.ingest import Ingest
 from broker.feedback.known import KnownTopics
-from broker.feedback.models import QuarantinedMessage, Topic
+from broker.feedback.models import QuarantinedMessage, Route, Topic
 from broker.feedback.poller import Poller
 from broker.feedback.reasons import Reason
 from broker.feedback.receive import Receiver
@@ -35,7 +35,8 @@ from broker.sandbox.server import start_in_thread
 from broker.settings import Settings
 from broker.webhooks.ledger.ledger import Count, Ledger
 from broker.webhooks.ledger.metrics import Metrics
-from tests.feedback.conftest import World, make_world
+from tests.connections.aws import EXTERNAL_ID, make_role
+from tests.feedback.conftest import World, make_world, route_of
 from tests.feedback.cut import Cable, cable
 from tests.feedback.examples import DELEGATE_ACCOUNT, bounce, mail
 from tests.feedback.queues import Place, placed
@@ -139,9 +140,52 @@ async def test_a_bounce_comes_all_the_way(
     assert [] == await quarantined(place)
 
 
+async def test_an_owners_topic_that_admits_the_broker_comes_through_the_queue(
+    cloud: LocalAws, place: Place, committed_db: Database
+) -> None:
+    """The queue's owner subscribes, so nothing is confirmed (SNS, sns-send-message-to-sqs-cross-account)."""
+    owner, delegate = cloud.account(), cloud.account()
+    for account in (owner, delegate):
+        account.leave_sandbox()
+    make_role(owner, EXTERNAL_ID)
+    world = await delegated(committed_db, owner, delegate)
+    await topics.run(place.parts.worker, place.parts.sns, place.settings, only=[world.topic_id])
+    name, own = world.identity_arn.rpartition("/")[2], owner.make_topic("own-bounces")
+    policy = allow("sns:Publish", own, principal={"Service": "ses.amazonaws.com"})
+    policy["Statement"] += allow("sns:Subscribe", own, principal={"AWS": place.settings.aws_account_id})["Statement"]
+    owner.client("sns").set_topic_attributes(TopicArn=own, AttributeName="Policy", AttributeValue=json.dumps(policy))
+    owner.client("ses").set_identity_notification_topic(Identity=name, NotificationType="Bounce", SnsTopic=own)
+
+    route = await worked_on(place, world)
+    sent = simple(f"news@{name}", "bounce@simulator.amazonses.com")
+    delegate.client("sesv2").send_email(**sent, FromEmailAddressIdentityArn=world.identity_arn)
+    cloud.settle()
+    async with polling(place):
+        await emptied(place)
+
+    assert ("configured", None, True, []) == (route.state, route.reason, route.durable, route.choices)
+    assert own == owner.client("ses").get_identity_notification_attributes(Identities=[name])["NotificationAttributes"][
+        name
+    ].get("BounceTopic")
+    told = [event.type for event in await world.events(world.delegate)]
+    assert ["email.bounced"] == [each for each in told if each.startswith("email.")]
+    assert "live" == (await worked_on(place, world)).state
+
+
+async def worked_on(place: Place, world: World) -> Route:
+    """The route of the first grant, after what there was to do at once."""
+    for _ in range(4):
+        async with world.db.begin(world.owner) as session:
+            mine = (Route.grant_id == world.grant_id, Route.kind == "identity_topic")
+            await session.execute(update(Route).where(*mine).values(due_at=func.now()))
+        route = await route_of(world, world.grant_id)
+        await routes.run(place.parts.worker, place.parts.route_handlers, place.settings, only=[route.id])
+    return await route_of(world, world.grant_id)
+
+
 async def delegated(db: Database, owner: Account, delegate: Account) -> World:
     """A world with real accounts, whose topic is still to be made."""
-    world = await make_world(db, owner_account=owner.id, delegate_account=delegate.id)
+    world = await make_world(db, owner_account=owner.id, delegate_account=delegate.id, external_id=EXTERNAL_ID)
     name = world.identity_arn.rpartition("/")[2]
     owner.verify(name)
     policy = allow(["ses:SendEmail"], world.identity_arn, principal={"AWS": delegate.id})

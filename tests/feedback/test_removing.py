@@ -9,10 +9,13 @@ from broker.connections.models import Connection
 from broker.db import Role
 from broker.errors import Refused
 from broker.feedback import routes
+from broker.feedback.handling import Checked, RouteWork
 from broker.feedback.models import Route
+from broker.feedback.views import RouteKind, RouteState
 from broker.ids import new_id
 from broker.settings import Settings
 from tests.feedback.conftest import World, route_of
+from tests.feedback.examples import DELEGATE_ACCOUNT
 from tests.feedback.owners import (
     EMPTY,
     OTHER,
@@ -26,6 +29,7 @@ from tests.feedback.owners import (
     now_of,
     remove,
     run,
+    run_with,
     topics_of,
 )
 
@@ -95,7 +99,8 @@ async def test_what_cannot_be_put_back_is_cleared_and_said(world: World, setting
     route = await remove(world, ses, settings)
 
     assert ("removed", EMPTY) == (route.state, ses.slots)
-    assert "could not be put back, so it is empty: SNS topic <that topic> does not exist." in (route.reason or "")
+    assert f"What {name_of(world)} had before could not be put back, so it is empty." == route.reason
+    assert f"SNS topic <{OTHER}> does not exist." in route.found["not_put_back"][name_of(world)]
 
 
 async def test_a_route_made_before_children_were_known_is_put_back_too(world: World, settings: Settings) -> None:
@@ -273,3 +278,39 @@ async def test_what_cannot_be_put_back_beneath_is_named_to_the_owner_alone(world
     expected = f"What one identity beneath {name_of(world)} had before could not be put back, so it is empty."
     assert ("removed", expected, EMPTY) == (route.state, route.reason, ses.others[boss])
     assert boss in route.found["not_put_back"]
+
+
+async def test_another_account_of_the_delegates_is_of_no_use_where_it_was_not_set_up(
+    world: World, settings: Settings
+) -> None:
+    """The recorded account has no connection left, so nobody could undo it: that is said, and the route ends."""
+    async with world.db.begin(world.delegate) as session:
+        session.add(
+            Connection(
+                id=new_id(),
+                tenant_id=world.delegate.tenant,
+                kind="role",
+                account_id=DELEGATE_ACCOUNT,
+                regions=["eu-west-1"],
+                external_id="external",
+                role_arn=f"arn:aws:iam::{DELEGATE_ACCOUNT}:role/SesDelegationBroker",
+                state="lost",
+            )
+        )
+    asked: list[str] = []
+
+    class Waiting:
+        async def check(self, work: RouteWork) -> Checked:
+            asked.append(work.found["account_id"])
+            return Checked(state=RouteState.broken, reason="Not now.")
+
+        remove = check
+
+    routes_ = []
+    for account in (DELEGATE_ACCOUNT, "555555555555"):
+        await change_route(world, kind="configuration_set", found={"account_id": account}, wanted=False)
+        routes_.append(await run_with(world, {RouteKind.configuration_set: Waiting()}, settings))
+
+    assert [DELEGATE_ACCOUNT] == asked
+    assert ["broken", "removed"] == [route.state for route in routes_]
+    assert "The delegate's connection was removed before the route was" in (routes_[1].reason or "")

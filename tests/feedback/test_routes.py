@@ -7,6 +7,7 @@ from sqlalchemy import select, text
 
 from broker.connections.models import Connection
 from broker.errors import Refused, Unavailable
+from broker.feedback import routes
 from broker.feedback.handling import Checked, RouteWork, TenantTopic
 from broker.feedback.models import Topic
 from broker.feedback.views import RouteKind, RouteState
@@ -27,7 +28,9 @@ async def test_a_route_that_was_heard_is_live(world: World, settings: Settings) 
 async def test_what_ses_refuses_is_the_reason(world: World, settings: Settings) -> None:
     route = await run(world, Ses(error=Refused("Not authorized to publish.", code="InvalidParameterValue")), settings)
 
-    assert ("broken", "Not authorized to publish.", 1) == (route.state, route.reason, route.attempts)
+    said = "AWS refused a call in the owner's account (InvalidParameterValue). The owner reads in `found` what it said."
+    assert ("broken", said, 1) == (route.state, route.reason, route.attempts)
+    assert "Not authorized to publish." == route.found["refused"]
     assert route.due_at is not None
 
 
@@ -80,7 +83,8 @@ async def test_what_cannot_be_put_back_is_told_once_while_it_stays_broken(world:
     ses.error = None
     mended = await run(world, ses, settings)
 
-    assert ("broken", "Not authorized to publish.") == (route.state, route.reason)
+    assert ("broken", "Not authorized to publish.") == (route.state, route.found["refused"])
+    assert "refused" not in mended.found
     assert ["connection.degraded"] == [type_ for type_, _ in await told(world, world.delegate)]
     assert "configured" == mended.state
 
@@ -173,3 +177,11 @@ async def test_a_kind_may_end_with_its_grant(world: World, settings: Settings, c
     route = await run_with(world, handlers, settings)
 
     assert ("removed", "The grant has ended.", None) == (route.state, route.reason, route.due_at)
+
+
+def test_routes_are_looked_at_at_times_of_their_own_and_never_later_than_was_said() -> None:
+    every = timedelta(minutes=15)
+    gaps = [routes.spread(new_id(), every) for _ in range(200)]
+
+    assert all(every * 0.75 <= gap <= every for gap in gaps)
+    assert len(set(gaps)) > 100

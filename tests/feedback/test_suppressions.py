@@ -22,6 +22,7 @@ from broker.connections.models import Connection
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.errors import BrokerError, Conflict, NotFound, Refused, Unavailable
+from broker.feedback.models import Route
 from broker.feedback.suppressions import push
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.suppressions.views import Push, PushView
@@ -405,6 +406,59 @@ async def test_a_guess_that_becomes_sure_is_pushed(suppressed: World, keyring: K
     await work(suppressed, keyring, account, switched)
 
     assert [(DELEGATE_ACCOUNT, guess, "COMPLAINT")] == [each for each in account.put if each[1] == guess]
+
+
+async def owners_topic_is_heard(world: World) -> None:
+    """It holds a slot of the identity."""
+    async with world.db.begin(world.owner) as session:
+        found = {"identities": {"example.com": {"bounce": "owners_topic", "email_forwarding": False}}}
+        await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(found=found))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_an_owner_cannot_make_up_what_is_pushed_into_the_delegates_account(
+    suppressed: World, keyring: Keyring, switched: PushView, heard: bool
+) -> None:
+    """By a topic of its own that is heard; what a delegate's own topic says is the delegate's word."""
+    account, victim = Account(), "victim@example.org"
+    if heard:
+        await owners_topic_is_heard(suppressed)
+    await fold(suppressed, keyring, [reckoned(suppressed, keyring, recipient=victim, source="tenant_topic")])
+    await fold(suppressed, keyring, [reckoned(suppressed, keyring, recipient="later@example.org")])
+    await work(suppressed, keyring, account, switched)
+
+    pushed = [address for _, address, _ in account.put]
+    assert heard is (victim not in pushed)
+    assert "later@example.org" in pushed
+
+
+async def test_what_the_brokers_topic_says_later_is_pushed_then(
+    suppressed: World, keyring: Keyring, switched: PushView
+) -> None:
+    account, both = Account(), "both@example.org"
+    await owners_topic_is_heard(suppressed)
+    await fold(suppressed, keyring, [reckoned(suppressed, keyring, recipient=both, source="tenant_topic")])
+    await work(suppressed, keyring, account, switched)
+    before = [address for _, address, _ in account.put]
+    await fold(suppressed, keyring, [reckoned(suppressed, keyring, recipient=both)])
+    await work(suppressed, keyring, account, switched)
+
+    assert both not in before
+    assert (DELEGATE_ACCOUNT, both, "BOUNCE") in account.put
+
+
+async def test_a_tenants_own_topic_makes_no_guess_of_the_brokers_sure(
+    suppressed: World, keyring: Keyring, switched: PushView
+) -> None:
+    account, guess = Account(), "guess@example.org"
+    for source, recipients in (("broker_topic", 2), ("tenant_topic", 1)):
+        made = reckoned(
+            suppressed, keyring, FeedbackKind.complaint, recipient=guess, recipients=recipients, source=source
+        )
+        await fold(suppressed, keyring, [made])
+    await work(suppressed, keyring, account, switched)
+
+    assert guess not in {address for _, address, _ in account.put}
 
 
 async def test_nothing_is_pushed_unless_it_is_switched_on(

@@ -10,7 +10,9 @@ from broker.db import Role
 from broker.feedback import routes
 from broker.feedback.handling import Checked, RouteWork
 from broker.feedback.models import Topic
+from broker.feedback.set_gateways import Subscription
 from broker.feedback.slots import (
+    ADMIT_BROKER,
     ADMIT_IT,
     ANOTHERS,
     CLEAR_IT,
@@ -76,7 +78,8 @@ async def test_an_owners_own_topic_is_subscribed_to_and_left_where_it_is(world: 
     ses.confirmed = True
     route = await run(world, ses, settings)
 
-    assert ("configured", None, []) == (route.state, route.reason, route.choices)
+    assert ("configured", None, False) == (route.state, route.reason, route.durable)
+    assert [ADMIT_BROKER] == route.choices
     assert {TAKEN: "confirmed"} == await topics_of(world)
     assert taken == ses.slots
     assert (
@@ -189,4 +192,46 @@ async def test_without_an_address_for_https_the_reason_is_true_and_there_are_cho
 
     assert ("pending", [], {}) == (route.state, ses.subscribed, await topics_of(world))
     assert NO_ADDRESS in (route.reason or "")
-    assert [SET_ADDRESS, LEAVE_IT, CLEAR_IT, OTHER_ROUTE] == route.choices
+    assert [SET_ADDRESS, ADMIT_BROKER, LEAVE_IT, CLEAR_IT, OTHER_ROUTE] == route.choices
+
+
+@pytest.mark.parametrize("where", [None, ("https", PUBLIC)])
+async def test_a_topic_that_admits_the_broker_is_heard_through_its_queue(
+    world: World, settings: Settings, where: tuple[str, str] | None
+) -> None:
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.queue = {TAKEN: {}}, Subscription(arn=f"{TAKEN}:2", protocol="sqs", durable=True)
+    route = await run_with(world, handlers_of(world, ses, where=where), settings)
+
+    assert ("configured", None, [], True) == (route.state, route.reason, route.choices, route.durable)
+    assert [] == ses.subscribed
+    async with world.db.read(world.owner) as session:
+        kept = await session.execute(
+            select(Topic.state, Topic.subscription_arn, Topic.protocol, Topic.durable).where(Topic.arn == TAKEN)
+        )
+        assert ("confirmed", f"{TAKEN}:2", "sqs", True) == tuple(kept.one())
+
+
+async def test_a_topic_that_comes_to_admit_the_broker_leaves_https(world: World, settings: Settings) -> None:
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    before = await run(world, ses, settings)
+    ses.queue = Subscription(arn=f"{TAKEN}:2", protocol="sqs", durable=True)
+    after = await run(world, ses, settings)
+
+    assert [False, True] == [before.durable, after.durable]
+    assert [f"{TAKEN}:1"] == ses.unsubscribed
+
+
+async def test_one_slot_that_may_lose_something_makes_the_whole_route_not_durable(
+    world: World, settings: Settings
+) -> None:
+    async with world.db.begin(world.owner) as session:
+        await session.execute(update(Topic).where(Topic.id == world.topic_id).values(durable=True))
+    ses = Ses({"bounce": TAKEN, "complaint": None, "delivery": None})
+    ses.topics, ses.confirmed = {TAKEN: {}}, True
+    mixed = await run(world, ses, settings)
+    ses.queue = Subscription(arn=f"{TAKEN}:2", protocol="sqs", durable=True)
+    whole = await run(world, ses, settings)
+
+    assert [(False, [ADMIT_BROKER]), (True, [])] == [(each.durable, each.choices) for each in (mixed, whole)]

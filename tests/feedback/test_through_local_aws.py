@@ -27,6 +27,7 @@ from broker.feedback.other_routes import OtherRoutes
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.receive import Receiver
 from broker.feedback.signature import Certificates, Verifier
+from broker.feedback.subscribing import Subscribing
 from broker.feedback.views import RouteKind
 from broker.gateways.aws import Aws, Credentials
 from broker.gateways.http import HttpFetcher
@@ -71,7 +72,10 @@ class Here(msgspec.Struct, frozen=True):
 
     @property
     def handlers(self) -> dict[RouteKind, Handler]:
-        topics_of_owners = OwnersTopics(self.ses, partial(topics.over_https, self.settings))
+        where = self.settings.public_url + topics.FEEDBACK_PATH
+        subscribing = Subscribing(self.sns, lambda _region: where, lambda _region: None)
+        https = partial(topics.over_https, self.settings)
+        topics_of_owners = OwnersTopics(self.ses, https, subscribing, lambda _region: False)
         return {RouteKind.identity_topic: IdentityTopic(self.ses, topics_of_owners, self.others)}
 
     async def take(self, wanted: int) -> None:

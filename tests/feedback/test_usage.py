@@ -17,8 +17,9 @@ from broker.db import Database, Role
 from broker.direct import Direct
 from broker.errors import BadRequest, NotFound
 from broker.feedback import recipients, store
-from broker.feedback.breaker import State
+from broker.feedback.breaker import NOTHING_TO_MEASURE_BY, State
 from broker.feedback.events import EVENT_TYPES
+from broker.feedback.models import Route
 from broker.feedback.usage import folding, service
 from broker.feedback.usage.views import GrantUsage
 from broker.grants import suspend
@@ -196,12 +197,51 @@ async def test_a_grant_without_word_of_mail_is_unmeasured(counting: Counting) ->
     assert Paper.AGREED is await paper(counting)
 
 
-async def test_mail_of_which_nothing_but_bounces_is_told_trips(counting: Counting) -> None:
+async def deliveries_go_to(counting: Counting, word: str) -> None:
+    """What the last look at the identity found of its delivery notifications."""
+    world = counting.world
+    name = world.identity_arn.rpartition("/")[2]
+    async with world.db.begin(world.owner) as session:
+        found = {"identities": {name: {"bounce": "ours", "complaint": "ours", "delivery": word}}}
+        await session.execute(update(Route).where(Route.grant_id == world.grant_id).values(found=found))
+
+
+@pytest.mark.parametrize("word", ["ours", "owners_topic"])
+async def test_mail_of_which_nothing_was_delivered_trips(counting: Counting, word: str) -> None:
+    """Deliveries would have been heard."""
+    await deliveries_go_to(counting, word)
     await counting.bounced(600)
     await reckon(counting)
 
     assert State.TRIPPED is (await usage(counting)).breaker.state
     assert Paper.PAUSED is await paper(counting)
+
+
+@pytest.mark.parametrize("word", ["another_topic", "empty"])
+async def test_where_deliveries_go_elsewhere_bounces_are_not_taken_of_themselves(counting: Counting, word: str) -> None:
+    """Five hundred a day would suspend whoever delivers a million; both can see why nothing is measured."""
+    await deliveries_go_to(counting, word)
+    await counting.bounced(600)
+    await reckon(counting)
+
+    world = counting.world
+    for caller in (world.owner, world.delegate):
+        breaker = (await usage(counting, caller)).breaker
+        assert (State.UNMEASURED, (), NOTHING_TO_MEASURE_BY) == (
+            breaker.state, tuple(breaker.figures), breaker.reason
+        )  # fmt: skip
+    assert Paper.AGREED is await paper(counting)
+
+
+async def test_deliveries_that_are_heard_all_the_same_are_measured(counting: Counting) -> None:
+    """By a setting that was changed since the last look, or on an identity beneath."""
+    await deliveries_go_to(counting, "another_topic")
+    await counting.delivered(950)
+    await counting.bounced(50)
+    await reckon(counting)
+
+    breaker = (await usage(counting)).breaker
+    assert (State.TRIPPED, None) == (breaker.state, breaker.reason)
 
 
 async def test_a_warning_is_told_once(counting: Counting) -> None:

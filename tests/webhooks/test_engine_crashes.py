@@ -92,7 +92,7 @@ async def test_a_pump_that_hangs_loses_its_lane_when_the_lease_is_over(
     await holding.release(lines.leases, [held], pump=lines.number)
 
     (lane,) = await rows(committed_db, tenant, "SELECT owner, fence FROM lanes")
-    assert set() == kept
+    assert {} == kept
     assert (other_lines.number, taken.fence) == (lane.owner, lane.fence)
 
 
@@ -135,7 +135,7 @@ async def test_lanes_are_renewed_and_finished_side_by_side(
 
     await asyncio.gather(renew(), finish())
 
-    assert {one.id for one in held} == await holding.renew(lines.leases, held, pump=lines.number, lease=LEASE)
+    assert {one.id: 0 for one in held} == await holding.renew(lines.leases, held, pump=lines.number, lease=LEASE)
 
 
 # What a crash costs.

@@ -106,6 +106,51 @@ def read(lane: Lane, table: Table) -> int:
     raise AssertionError("The lane reads for ever.")
 
 
+def test_what_was_recalled_is_forgotten_and_read_again(lane: Lane, table: Table) -> None:
+    """An erasure may have blanked it meanwhile; what is under way goes on, and is not begun twice."""
+    for at in range(5):
+        table.add(at)
+    read(lane, table)
+    begun = fly(lane, most=2)
+    lane.heed(1, now=10.0)
+    forgotten = lane.waiting
+    table.rows = {event_id: msgspec.structs.replace(row, read_at=11.0) for event_id, row in table.rows.items()}
+    read(lane, table)
+
+    assert (0, 3) == (forgotten, lane.waiting)
+    assert not {*fly(lane)} & {*begun}
+
+
+def test_a_reading_that_began_before_the_recall_is_not_taken(lane: Lane, table: Table) -> None:
+    """Its snapshot may be older than what was blanked."""
+    table.add(0)
+    wishes = lane.wishes()
+    late = table.read(wishes)
+    lane.heed(1, now=10.0)
+    lane.receive(wishes, late)
+
+    assert (0, True) == (lane.waiting, lane.wants)
+
+
+def test_what_was_not_sent_after_all_is_not_put_back_after_a_recall(lane: Lane, table: Table) -> None:
+    table.add(0)
+    read(lane, table)
+    parcel = lane.pop()
+    assert parcel is not None
+    lane.heed(1, now=10.0)
+    lane.put_back(parcel)
+
+    assert 0 == lane.waiting
+
+
+def test_a_lease_that_was_prolonged_without_a_recall_changes_nothing(lane: Lane, table: Table) -> None:
+    table.add(0)
+    read(lane, table)
+    lane.heed(0, now=10.0)
+
+    assert 1 == lane.waiting
+
+
 def fly(lane: Lane, *, most: int = 10_000) -> list[UUID]:
     """Begins what waits."""
     begun: list[UUID] = []

@@ -37,7 +37,8 @@ class ErasureController(Controller):
 
         Events, for both their parties; pending and dead deliveries; answers of receivers; messages in quarantine;
         stored answers of this API; the recipient's state. Ids and counts stay, and suppressions as keyed hashes with
-        their reasons. What arrives later is new. What is on its way to a receiver at that moment still arrives.
+        their reasons. What arrives later is new. What is on its way to a receiver at that moment may still arrive;
+        once this is `done`, nothing of it does.
         """
         return await service.erase(db, caller, data, keyring=keyring)
 

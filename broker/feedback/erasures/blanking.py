@@ -23,14 +23,17 @@ class Blank(msgspec.Struct, frozen=True):
 class Done(msgspec.Struct, frozen=True):
     """How many deliveries were cancelled and answers of receivers blanked.
 
+    `lanes`: those that had a delivery of any of the events; whoever holds one may have it in memory.
     `busy`: no event was blanked, since a delivery of one was being finished; try again.
     """
 
     cancelled: int
     answers: int
+    lanes: frozenset[UUID] = frozenset()
     busy: bool = False
 
 
+_LANES = text("SELECT lanes_with(:ids, :ats)")
 # One row; the definer function sees only events of the caller's tenant, and works for both parties.
 _CANCEL = text("SELECT busy, cancelled, blanked FROM cancel_deliveries(:ids, :ats)")
 _BLANK = text(
@@ -45,24 +48,25 @@ _BLANK = text(
 
 
 async def blank(session: AsyncSession, events: Sequence[Blank]) -> Done:
-    """Two round trips for any number.
+    """Three round trips for any number.
 
-    What an attempt that is under way still has in its memory goes out; nothing is read from the events again.
+    What a pump has in its memory already is not touched: see `in_flight`.
     """
     if not events:
         return Done(0, 0)
+    every = {"ids": [each.id for each in events], "ats": [each.at for each in events]}
+    lanes = frozenset(await session.scalars(_LANES, every))
     gone = [each for each in events if each.is_gone]
     named = {"ids": [each.id for each in gone], "ats": [each.at for each in gone]}
     found = (await session.execute(_CANCEL, named)).one()
     if found.busy:
-        return Done(found.cancelled, found.blanked, busy=True)
+        return Done(found.cancelled, found.blanked, lanes=lanes, busy=True)
     await session.execute(
         _BLANK,
         {
-            "ids": [each.id for each in events],
-            "ats": [each.at for each in events],
+            **every,
             "datas": [msgspec.json.encode(each.data).decode() for each in events],
             "gone": [each.is_gone for each in events],
         },
     )
-    return Done(found.cancelled, found.blanked)
+    return Done(found.cancelled, found.blanked, lanes=lanes)

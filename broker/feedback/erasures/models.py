@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.db import Base, EnumText
@@ -23,10 +24,14 @@ class State(StrEnum):
 
 
 class Stage(StrEnum):
-    """What an erasure goes through, in this order: events as owner, as delegate, attempts, and the rest."""
+    """What an erasure goes through, in this order: events as owner, as delegate, attempts, and the rest.
+
+    `in_flight`: waits until nothing of it can be on its way to a receiver any more.
+    """
 
     OWNED = "owned"
     LENT = "lent"
+    IN_FLIGHT = "in_flight"
     ATTEMPTS = "attempts"
     QUARANTINE = "quarantine"
     ANSWERS = "answers"
@@ -38,12 +43,16 @@ class ErasureRow(Due, Base):
 
     The position within the stage: (`after_xact`, `after_id`) among events, (`after_endpoint`, `after_id`) among
     attempts, `after_id` alone otherwise. Events of transactions from `until_xact` on are new facts, and not its own.
+
+    `lanes`: those that had a delivery of what was blanked; `recalled_at`: when whoever held them was told.
     """
 
     __tablename__ = "erasures"
     __table_args__ = (
         CheckConstraint("state IN ('running', 'done')", name="state"),
-        CheckConstraint("stage IN ('owned', 'lent', 'attempts', 'quarantine', 'answers', 'recipients')", name="stage"),
+        CheckConstraint(
+            "stage IN ('owned', 'lent', 'in_flight', 'attempts', 'quarantine', 'answers', 'recipients')", name="stage"
+        ),
         CheckConstraint("(address IS NULL) = (state = 'done')", name="address"),
         Index("erasures_due_at_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("erasures_tenant_id_idx", "tenant_id", "id"),
@@ -65,6 +74,8 @@ class ErasureRow(Due, Base):
     after_endpoint: Mapped[UUID] = mapped_column(server_default=_NIL, default=NIL)
     after_id: Mapped[UUID] = mapped_column(server_default=_NIL, default=NIL)
     until_xact: Mapped[int | None] = mapped_column(BigInteger)
+    lanes: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID(as_uuid=True)), server_default=text("'{}'"), default=list)
+    recalled_at: Mapped[datetime | None]
     erased: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     key_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

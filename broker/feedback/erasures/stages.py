@@ -5,6 +5,7 @@ every form of it; whether a row holds the address is decided by `traces`.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -21,14 +22,15 @@ from broker.feedback.keys import recipient_hash
 from broker.webhooks.replays import batches
 
 EVENTS_AT_ONCE = 1000
+WAIT = timedelta(seconds=1)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one look came to. `ended`: nothing is left of the stage; `waits`: look again a bit later."""
+    """What one look came to. `ended`: nothing is left of the stage; `waits`: look again after that."""
 
     ended: bool
     erased: Mapping[str, int] = {}
-    waits: bool = False
+    waits: timedelta | None = None
 
 
 _XMIN = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
@@ -79,11 +81,12 @@ async def events(session: AsyncSession, caller: Caller, job: ErasureRow, traces:
     # What is blank tells the reckoning of no recipient: so it goes first, and suppresses who must not be mailed again.
     # Asked after the look: all that it found is asked about.
     if (await session.execute(_UNRECKONED, {"until": job.until_xact})).scalar_one():
-        return Step(ended=False, waits=True)
+        return Step(ended=False, waits=WAIT)
     found = [each for row in rows if row.id is not None and (each := _blank(row, traces))]
     done = await blank(session, found)
+    job.lanes = sorted({*(job.lanes or ()), *done.lanes})
     if done.busy:
-        return Step(ended=False, waits=True, erased={"deliveries": done.cancelled, "answers": done.answers})
+        return Step(ended=False, waits=WAIT, erased={"deliveries": done.cancelled, "answers": done.answers})
     await _tell_the_others(session, caller, job, [row for row in rows if row.id in {each.id for each in found}])
     first = rows[0]
     if first.looked_at:
@@ -92,7 +95,7 @@ async def events(session: AsyncSession, caller: Caller, job: ErasureRow, traces:
     gone = sum(each.is_gone for each in found)
     return Step(
         ended=at_the_end and first.settled,
-        waits=at_the_end and not first.settled,
+        waits=WAIT if at_the_end and not first.settled else None,
         erased={
             "events": gone,
             "mentions": len(found) - gone,

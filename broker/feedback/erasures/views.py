@@ -42,7 +42,13 @@ class ErasureView(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     state: Annotated[State, Meta(examples=["running"])]
-    stage: Annotated[Stage | None, Meta(description="What is being gone through; null: done", examples=["owned"])]
+    stage: Annotated[
+        Stage | None,
+        Meta(
+            description="What is being gone through; `in_flight`: what is on its way is waited for; null: done",
+            examples=["owned"],
+        ),
+    ]
     erased: Erased
     key_id: Annotated[UUID | None, Meta(description="The API key that asked for it")]
     created_at: datetime

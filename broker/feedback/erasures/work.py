@@ -13,7 +13,7 @@ from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.due import Claim, Superseded
-from broker.feedback.erasures import elsewhere, stages
+from broker.feedback.erasures import elsewhere, in_flight, stages
 from broker.feedback.erasures.models import ErasureRow, Stage, State
 from broker.feedback.erasures.stages import Step
 from broker.feedback.erasures.traces import Traces
@@ -21,7 +21,6 @@ from broker.feedback.erasures.traces import Traces
 KIND = "erasures"
 LEASE = timedelta(seconds=60)
 AT_ONCE = 2
-WAIT = timedelta(seconds=1)
 
 
 async def run(db: Database, keyring: Keyring, *, only: Sequence[UUID] | None = None) -> int:
@@ -50,7 +49,7 @@ async def _advance(session: AsyncSession, caller: Caller, job: ErasureRow, keyri
     found = await _look(session, caller, job, keyring)
     job.erased = _added(job.erased, found.erased)
     if found.waits:
-        return WAIT
+        return found.waits
     if not found.ended:
         return timedelta(0)
     following = _after(job.stage)
@@ -68,6 +67,8 @@ async def _look(session: AsyncSession, caller: Caller, job: ErasureRow, keyring:
     match job.stage:
         case Stage.OWNED | Stage.LENT:
             return await stages.events(session, caller, job, traces, keyring)
+        case Stage.IN_FLIGHT:
+            return await in_flight.wait(session, job)
         case Stage.ATTEMPTS:
             return await elsewhere.attempts(session, caller, job, traces)
         case Stage.QUARANTINE:

@@ -25,7 +25,8 @@ def merged() -> Insert:
     """Of rows that are there, the widest view that a party was given stays, with the grant that gives it.
 
     Events of a tenant's own topic may be forged: they change nothing of what a topic of the broker's said, but for an
-    opt-out. A sure complaint makes a guessed one sure. What may newly be pushed gets the stamp of now.
+    opt-out. A sure complaint makes a guessed one sure. What may newly be pushed, or was not vouched for before, gets
+    the stamp of now.
     """
     new = from_arrays(Base.metadata.tables["suppressions"], COLUMNS)
     said, old = new.excluded, SuppressionRow
@@ -36,7 +37,7 @@ def merged() -> Insert:
     return new.on_conflict_do_update(
         constraint="suppressions_pair_key",
         set_={
-            "guessed": and_(old.guessed, said.guessed),
+            "guessed": case((trusted, and_(old.guessed, said.guessed)), else_=old.guessed),
             "since": case((trusted, func.least(old.since, said.since)), else_=old.since),
             "vouched": or_(old.vouched, said.vouched),
             "delegate_view": case(
@@ -59,7 +60,8 @@ def _tells_more(said: Any, later: ColumnElement[bool]) -> ColumnElement[bool]:
 def _is_new_to_push(said: Any, trusted: ColumnElement[bool], later: ColumnElement[bool]) -> ColumnElement[bool]:
     old = SuppressionRow
     return or_(
-        and_(old.guessed, ~said.guessed),
+        and_(trusted, old.guessed, ~said.guessed),
+        and_(said.vouched, ~old.vouched),
         and_(trusted, old.delegate_view.is_(None), said.delegate_view.is_not(None)),
         and_(later, ~old.active, said.active),
     )

@@ -142,12 +142,17 @@ async def run(db: Database, ses: SuppressionList, keyring: Keyring, *, only: Seq
     return await due.work(db, KIND, do, most=AT_ONCE, lease=LEASE, only=only)
 
 
-# Only of grants that this account sends under, only what the delegate may see, and no guesses.
+# Only of grants that this account sends under, only what the delegate may see, and no guesses. What no topic of the
+# broker's said may have been made up. Where the owner's own topics are heard, it may be the owner's word, who has no
+# say in this account and its other clients; it is pushed once the broker's topic says so. Else it is the delegate's.
 _ENTRIES = text(
     """
     SELECT s.stamp AS id, s.address, s.reason FROM suppressions s JOIN grants g ON g.id = s.grant_id
     WHERE s.delegate_id = :me AND s.stamp > :after AND s.stamp < :before AND s.active AND NOT s.guessed
       AND s.delegate_view = 'full' AND s.address IS NOT NULL AND s.reason IN ('complaint', 'hard_bounce')
+      AND (s.vouched OR NOT EXISTS (
+        SELECT FROM routes r WHERE r.tenant_id = s.owner_id AND r.delegate_id = :me AND r.kind = 'identity_topic'
+          AND jsonb_path_exists(r.found, '$.identities.*.* ? (@ == "owners_topic")')))
       AND split_part(s.identity_arn, ':', 4) = :region AND :account = ANY (g.accounts)
     ORDER BY s.stamp LIMIT :most
     """

@@ -1,8 +1,10 @@
 """What each event counts as: by grant, day and name for people, by quarter of an hour for rates. Rules only.
 
 A day is the UTC day on which it happened (`occurred_at`): a complaint about last week's mail is today's complaint, and
-what was counted for a day long past does not change. Rates go by the same time, or by now for what is said to happen
-later: so mail that was sent and bounced within the window is on both sides of the rate.
+what was counted for a day long past does not change. What is said to happen before its mail was sent, or later than
+now, happened then: whoever can make events up has no other days than those of its grant. Rates go by the same time, or
+by now for what is said to happen later: so mail that was sent and bounced within the window is on both sides of the
+rate.
 """
 
 from collections import Counter
@@ -36,12 +38,12 @@ Bucket = tuple[UUID, datetime, bool]
 _Guess = tuple[UUID | None, str, datetime, int]
 
 
-def by_day(events: Sequence[Reckoned]) -> Counter[Day]:
+def by_day(events: Sequence[Reckoned], *, now: datetime) -> Counter[Day]:
     """How many of each name each grant had on each day, as the parties heard."""
     counted: Counter[Day] = Counter()
     for event, names in _named([event for event in events if event.heard]):
         if event.grant_id is not None:
-            day = event.occurred_at.astimezone(UTC).date()
+            day = min(max(event.occurred_at, event.sent_at), now).astimezone(UTC).date()
             counted.update((event.grant_id, day, name) for name in names)
     return counted
 

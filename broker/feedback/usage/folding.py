@@ -15,6 +15,7 @@ from broker.audit.service import record
 from broker.caller import Caller
 from broker.feedback.breaker import WINDOW, Counts, Figure, State, Verdict, Window, judge
 from broker.feedback.reckoned import Reckoned
+from broker.feedback.usage.by_route import deliveries_of
 from broker.feedback.usage.counting import Bucket, Day, by_day, by_quarter
 from broker.feedback.usage.models import BreakerRow, UsageDayRow, UsageWindowRow
 from broker.grants.events import announce
@@ -42,7 +43,7 @@ async def fold(session: AsyncSession, events: Sequence[Reckoned], *, now: dateti
         return
     grants = {grant.id: grant for grant in await session.scalars(select(Grant).where(Grant.id.in_(ids)))}
     known = [event for event in events if event.grant_id in grants]
-    await _add_days(session, grants, by_day(known))
+    await _add_days(session, grants, by_day(known, now=now))
     resumed = {grant.id: grant.resumed_at for grant in grants.values()}
     await _add_windows(session, grants, by_quarter(known, resumed, now=now), now=now)
     await _ask(session, [grant for grant in grants.values() if grant.paper is Paper.AGREED], now=now)
@@ -85,7 +86,7 @@ async def _ask(session: AsyncSession, grants: Sequence[Grant], *, now: datetime)
     judged = []
     for grant in grants:
         before = before_of(grant, said.get(grant.id))
-        judged.append(Judged(grant, before, judge(windows.get(grant.id, Window()), limits_of(grant), before=before)))
+        judged.append(Judged(grant, before, judge(windows[grant.id], limits_of(grant), before=before)))
     tripped = [each for each in judged if each.verdict.state is State.TRIPPED]
     suspended = {grant.id for grant in await _suspend(session, tripped)}
     for each in judged:
@@ -152,7 +153,7 @@ async def last_said(session: AsyncSession, grant_ids: Sequence[UUID]) -> dict[UU
 
 
 async def windows_of(session: AsyncSession, grants: Sequence[Grant], *, now: datetime) -> dict[UUID, Window]:
-    """What rates are taken of, by grant: the last 24 hours, to the quarter, and nothing before it was resumed."""
+    """What rates are taken of, by each grant: the last 24 hours, to the quarter, and nothing before it was resumed."""
     sums = [func.sum(getattr(UsageWindowRow, name)) for name in _MEASURES]
     query = (
         select(UsageWindowRow.grant_id, UsageWindowRow.vouched, *sums)
@@ -164,9 +165,12 @@ async def windows_of(session: AsyncSession, grants: Sequence[Grant], *, now: dat
     found: dict[UUID, dict[bool, Counts]] = {}
     for grant_id, vouched, *totals in await session.execute(query):
         found.setdefault(grant_id, {})[vouched] = Counts(*(int(total) for total in totals))
-    nothing = Counts()
+    deliveries = await deliveries_of(session, grants)
+    nothing: dict[bool, Counts] = {}
     return {
-        grant_id: Window(counts.get(True, nothing), counts.get(False, nothing)) for grant_id, counts in found.items()
+        grant.id: Window(counts.get(True, Counts()), counts.get(False, Counts()), deliveries[grant.id])
+        for grant in grants
+        for counts in [found.get(grant.id, nothing)]
     }
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import BadRequest, NotFound
-from broker.feedback.breaker import WINDOW, State, Window, judge
+from broker.feedback.breaker import WINDOW, State, judge, why_unmeasured
 from broker.feedback.events import EVENT_TYPES
 from broker.feedback.usage.folding import before_of, last_said, limits_of, windows_of
 from broker.feedback.usage.models import UsageDayRow
@@ -67,10 +67,13 @@ async def _breaker(session: AsyncSession, grant: Grant, *, now: datetime) -> Bre
     windows = await windows_of(session, [grant], now=now)
     said = (await last_said(session, [grant.id])).get(grant.id)
     before = before_of(grant, said)
-    verdict = judge(windows.get(grant.id, Window()), limits_of(grant), before=before)
+    window = windows[grant.id]
+    verdict = judge(window, limits_of(grant), before=before)
+    state = _state(grant, before, verdict.state)
     since = now - WINDOW
     return Breaker(
-        state=_state(grant, before, verdict.state),
+        state=state,
+        reason=why_unmeasured(window) if state is State.UNMEASURED else None,
         figures=verdict.figures,
         since=max(since, grant.resumed_at) if grant.resumed_at else since,
         changed_at=said.changed_at if said else None,

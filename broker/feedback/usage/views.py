@@ -27,12 +27,13 @@ class GrantUsageDay(msgspec.Struct, frozen=True, kw_only=True):
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     """What the last 24 hours come to, as the broker counts, and what the terms make of it.
 
-    `off`: the grant is not in force. `unmeasured`: nobody told of sends, deliveries or final
-    bounces, so there are no rates. `warned` and
-    `tripped`: for both parties the same. `since`: what happened before does not count any more.
+    `off`: the grant is not in force. `unmeasured`: nobody tells of sends or deliveries, so there are no rates, and
+    `reason` says why. `warned` and `tripped`: for both parties the same. `since`: what happened before does not count
+    any more.
     """
 
     state: State
+    reason: Annotated[str | None, Meta(description="Why nothing is measured", examples=[None])]
     figures: Sequence[Figure]
     since: datetime
     changed_at: datetime | None
