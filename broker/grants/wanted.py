@@ -1,24 +1,21 @@
 """What an identity should hold right now, read from the paper: the first transaction of a sync."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Function, Interval, func, select, type_coerce, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
-from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
-from broker.grants.events import announce
-from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Outcome, Paper
-from broker.grants.models import Grant, Offer
+from broker.grants.dates import expire, lapse
+from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
+from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
 from broker.identities.models import Identity
@@ -85,7 +82,7 @@ async def load(db: Database, claim: Claim) -> Work:
         identity, connection, now, written_lately = await _identity(session, claim.id)
         grants = await _lock(session, identity.id)
         if any(grant.paper in NEGOTIABLE for grant in grants):
-            await _lapse(session, caller, identity.id, now)
+            await lapse(session, caller, identity.id, now)
         grants = [grant for grant in grants if grant.paper in LIVE | ENDED]
         for grant in grants:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
@@ -114,38 +111,6 @@ async def load(db: Database, claim: Claim) -> Work:
         )
 
 
-async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timedelta) -> timedelta | None:
-    """How long until the clock or a routine check asks for the next sync; None when nothing is left to watch."""
-    grants = (
-        await session.execute(
-            select(
-                func.count(),
-                _from_now(_soonest(Grant.expires_at)),
-                _from_now(_soonest(Grant.not_before).filter(Grant.not_before > func.now())),
-            ).where(Grant.identity_id == identity_id, Grant.paper.in_(LIVE))
-        )
-    ).one()
-    lapse = (
-        await session.execute(
-            select(_from_now(_soonest(Offer.lapses_at)))
-            .join(Grant, Grant.id == Offer.grant_id)
-            .where(Grant.identity_id == identity_id, Offer.outcome.is_(None))
-        )
-    ).scalar_one()
-    dates = [date for date in (grants[1], grants[2], lapse) if date is not None]
-    if grants[0]:
-        dates.append(at_most)
-    return max(timedelta(0), min(dates)) if dates else None
-
-
-def _soonest(column: InstrumentedAttribute[Any]) -> Function[Any]:
-    return func.min(column)
-
-
-def _from_now(date: ColumnElement[Any]) -> ColumnElement[timedelta | None]:
-    return type_coerce(date - func.now(), Interval())
-
-
 async def _identity(
     session: AsyncSession, identity_id: UUID
 ) -> tuple[Identity, Connection, datetime, Mapping[str, str]]:
@@ -172,36 +137,6 @@ async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
         .with_for_update(key_share=True)
     )
     return list(rows)
-
-
-async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
-    rows = (
-        await session.execute(
-            select(Grant, Offer)
-            .join(Offer, Offer.id == Grant.latest_offer_id)
-            .where(Grant.identity_id == identity_id, Offer.outcome.is_(None), Offer.lapses_at <= now)
-            .with_for_update(key_share=True)
-        )
-    ).all()
-    for grant, offer in rows:
-        offer.outcome, offer.decided_at = Outcome.LAPSED, offer.lapses_at
-        if grant.paper is Paper.OPEN:
-            grant.paper = Paper.LAPSED
-        grant.version += 1
-        await _note(session, caller, "grant.lapsed", grant)
-
-
-async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
-    """Ends the paper of a grant whose date has come."""
-    grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
-    grant.removed_at = grant.verified_at = grant.stuck_at = None
-    grant.version += 1
-    await session.execute(
-        update(Offer)
-        .where(Offer.grant_id == grant.id, Offer.outcome.is_(None))
-        .values(outcome=Outcome.VOIDED, decided_at=func.now())
-    )
-    await record(session, caller, "grant.ended_by_date", subject=("grant", grant.id), counterpart_id=grant.delegate_id)
 
 
 async def _house(session: AsyncSession, identity: Identity, grants: Sequence[Grant]) -> None:
@@ -255,8 +190,3 @@ def _wanted(grant: Grant, now: datetime) -> Wanted:
 
 def _compiled(grant: Grant, terms: Terms, *, null_guard: bool) -> tuple[Statement, ...]:
     return tuple(statements(terms, grant_id=grant.id, identity_arn=grant.identity_arn, null_guard=null_guard))
-
-
-async def _note(session: AsyncSession, caller: Caller, what: str, grant: Grant) -> None:
-    await record(session, caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id)
-    await announce(session, what, grant)
