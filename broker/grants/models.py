@@ -24,6 +24,7 @@ class Grant(Base):
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
     `slot` says which policy of the identity it is in, maybe beside others; None where the owner applies it by hand.
+    `size` is what the agreed terms take there, in bytes.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
     when one ended last.
@@ -65,6 +66,7 @@ class Grant(Base):
     not_before: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     slot: Mapped[int | None]
+    size: Mapped[int | None]
     drifted: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     residual: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -22,8 +22,8 @@ from broker.identities.models import Identity
 from broker.identities.room import ground
 from broker.identities.service import access
 from broker.policies.compile import Statement, statements
-from broker.policies.pack import place
-from broker.policies.plan import is_ours
+from broker.policies.pack import place, size_of
+from broker.policies.plan import MAX_POLICIES, is_ours, parse_name
 from broker.policies.shares import Tenancy, going, is_alone, shows
 from broker.policies.terms import Terms
 
@@ -87,6 +87,8 @@ async def load(db: Database, claim: Claim) -> Work:
         for grant in grants:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
                 await expire(session, caller, grant)
+            if grant.size is None:
+                grant.size = size_of(terms_of(grant.terms or {}), identity_arn=grant.identity_arn)
         by_hand = connection.kind == Kind.MANUAL and connection.state != State.REMOVED
         if not by_hand:  # a slot is a place for a policy of ours
             await _house(session, identity, grants)
@@ -140,18 +142,38 @@ async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
 
 
 async def _house(session: AsyncSession, identity: Identity, grants: Sequence[Grant]) -> None:
-    """A slot for live grants that have none; they were agreed while their owner applied policies by hand."""
-    homeless = {grant.id: grant for grant in grants if grant.slot is None and grant.paper in LIVE}
+    """A slot for live grants that have none, since their owner applied policies by hand when they were agreed.
+
+    And another one for those that SES had no place for, where now only a policy of others has room.
+    """
+    homeless = {grant.id: grant for grant in grants if grant.paper in LIVE and grant.slot is None}
+    homeless |= {grant.id: grant for grant in _crowded_out(identity, grants)}
     if not homeless:
         return
+    for grant in homeless.values():
+        grant.slot = None
     await session.flush()
-    found = await ground(session, identity.id, arn=identity.arn)
+    found = await ground(session, identity.id)
     if found is None:
         return
     for grant_id, slot in place(found).items():
-        if grant_id in homeless:
-            # Where there is no room SES says so, and both parties are told.
-            homeless[grant_id].slot = slot or 1 + max(found.highest, *(each.slot or 0 for each in homeless.values()))
+        if slot is not None and grant_id in homeless:
+            grant = homeless[grant_id]
+            grant.slot = slot
+            grant.effect = Effect.APPLYING if grant.effect is Effect.FAILED else grant.effect
+    last = max(found.highest, *(grant.slot or 0 for grant in homeless.values()))
+    for number, grant in enumerate([each for each in homeless.values() if each.slot is None], last + 1):
+        grant.slot = number  # where there is no room SES says so, and both parties are told
+
+
+def _crowded_out(identity: Identity, grants: Sequence[Grant]) -> list[Grant]:
+    """Those that SES refused while it held all that it takes: foreign policies came after the agreement."""
+    if len(identity.policies) < MAX_POLICIES:
+        return []
+    held = {parsed.slot for name in identity.policies if (parsed := parse_name(name))}
+    return [
+        grant for grant in grants if grant.paper in LIVE and grant.effect is Effect.FAILED and grant.slot not in held
+    ]
 
 
 async def _known(
