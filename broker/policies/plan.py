@@ -107,6 +107,9 @@ def plan(desired: Mapping[int, str], observed: Mapping[str, str]) -> Plan:
     first = set(grants) - set(keep.values()) - set(left) - {name for change in changes for name in change.old}
     order = _order(changes)
     while (rounds := _rounds(order, left, MAX_POLICIES - len(observed) + len(first))) is None:
+        if not any(each.old for each in order):
+            first, left = first | set(left), {}
+            continue
         given_up = min((each for each in order if each.old), key=lambda each: (len(each.document), each.slot))
         first |= set(given_up.old)
         order = [*(each for each in order if each is not given_up), given_up._replace(old=())]
@@ -164,7 +167,7 @@ def _rounds(order: Sequence[_Change], left: Mapping[str, Collection[UUID]], free
     rounds: list[Round] = []
     rest, waiting, arrived = list(order), dict(left), set[UUID]()
     while rest:
-        if free < 1 and any(change.old for change in rest):
+        if free < 1 and (waiting or any(change.old for change in rest)):
             return None
         now, rest = (rest[:free], rest[free:]) if free > 0 else (rest, [])
         arrived.update(*(change.wants for change in now))

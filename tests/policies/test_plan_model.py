@@ -90,7 +90,9 @@ observations = st.dictionaries(st.tuples(st.sampled_from(SLOTS), st.integers(1, 
 
 def has_room(made: Plan, held: Mapping[str, str], desired: Mapping[int, str]) -> bool:
     """Whether SES has a place for all that is new beside the old, or for one swap after the other."""
-    places = MAX_POLICIES - len(held) + len([name for name in made.delete_first if _is_stray(name, desired)])
+    wanted = {grant for text in desired.values() for grant in parts(text)}
+    strays = [name for name in made.delete_first if _slot(name) not in desired and not wanted & set(parts(held[name]))]
+    places = MAX_POLICIES - len(held) + len(strays)
     homes: dict[UUID, set[int]] = {}
     for name, text in [*held.items(), *((policy_name(slot, 0), text) for slot, text in desired.items())]:
         for grant in parts(text):
@@ -104,10 +106,6 @@ def has_room(made: Plan, held: Mapping[str, str], desired: Mapping[int, str]) ->
 def _slot(name: str) -> int | None:
     parsed = parse_name(name)
     return parsed.slot if parsed else None
-
-
-def _is_stray(name: str, desired: Mapping[int, str]) -> bool:
-    return _slot(name) not in desired
 
 
 @settings(max_examples=300, deadline=None)
