@@ -23,8 +23,8 @@ class Grant(Base):
     `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`,
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
-    `slot` says which policy of the identity it is in, maybe beside others. `by_hand`: its owner applies and removes the
-    policy itself, and says so.
+    `slot` says which policy of the identity it is in, maybe beside others; None where its owner applies and removes the
+    policy itself and says so (`by_hand`). `size` is what the agreed terms take there, in bytes.
 
     `protected_by` is `deny` where a read has shown a Deny for a grant whose access was taken back, otherwise `reads`,
     and `protection` says why; None for one that nobody takes back from SES. `sealed_at`: nothing can bring it back.
@@ -70,6 +70,7 @@ class Grant(Base):
     not_before: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     slot: Mapped[int | None]
+    size: Mapped[int | None]
     drifted: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     by_hand: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     residual: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))

@@ -21,6 +21,7 @@ from broker.idempotency import remember
 from broker.identities.room import lock
 from broker.ids import new_id
 from broker.policies.arns import principal_account
+from broker.policies.pack import size_of
 from broker.policies.terms import Terms
 
 
@@ -65,6 +66,7 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         await demands.require_identity(session, grant)
         await lock(session, grant.identity_id)  # the last place goes to one of two that agree at once
         grant.slot = await _slot(session, found, terms)
+        grant.size = size_of(terms, identity_arn=grant.identity_arn)
         amended = grant.paper is not Paper.OPEN
         _decide(found, Outcome.APPROVED)
         _move(found, Verb.APPROVE)

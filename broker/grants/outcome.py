@@ -14,6 +14,7 @@ from broker.db import Database
 from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
+from broker.grants.dates import next_date
 from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
@@ -21,7 +22,7 @@ from broker.grants.models import Grant
 from broker.grants.residual import residual
 from broker.grants.sealing import may_seal, next_look, protect
 from broker.grants.stuck import by_hand
-from broker.grants.wanted import Wanted, Work, next_date, tenancies
+from broker.grants.wanted import Wanted, Work, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
 from broker.policies.deny import touched

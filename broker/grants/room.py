@@ -23,7 +23,7 @@ async def find_slot(
     Raises `Conflict`, saying how much room is left, where nothing else on the identity takes it. The owner is also told
     which grants take the room.
     """
-    ground = await identities.ground(session, identity_id, arn=arn)
+    ground = await identities.ground(session, identity_id)
     if ground is None:
         return None
     size = size_of(terms, identity_arn=arn)

@@ -12,10 +12,9 @@ from broker.db import Database
 from broker.errors import Conflict
 from broker.grants.lifecycle import MOVES, Effect, Verb
 from broker.grants.models import Grant
-from broker.grants.moves import Found, find_for, note, shown, wake_identity
+from broker.grants.moves import Found, find_for, first_protection, note, shown, wake_identity
 from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember
-from broker.policies.deny import ProtectedBy
 
 BY_OWNER, BY_BREAKER = "owner", "breaker"
 
@@ -70,7 +69,7 @@ async def _pause(session: AsyncSession, caller: Caller, found: Found, *, by: str
     grant.effect, grant.error = Effect.REMOVING, None
     grant.suspended_at, grant.suspended_by, grant.suspension = found.now, by, dict(why)
     grant.removed_at = grant.verified_at = grant.stuck_at = None
-    grant.protected_by, grant.protection, grant.sealed_at = ProtectedBy.reads.value, None, None
+    grant.protected_by, grant.protection, grant.sealed_at = first_protection(grant), None, None
     grant.drifted = False
     grant.version += 1
     await record(

@@ -3,33 +3,29 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Function, Interval, func, select, type_coerce, update
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
-from broker.audit.service import record
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
+from broker.grants.dates import expire, lapse
 from broker.grants.denies import NO_DENY, Deny, prepare
-from broker.grants.events import announce
-from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Outcome, Paper
-from broker.grants.models import Grant, Offer
-from broker.grants.moves import wake_routes
+from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
+from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
 from broker.identities.models import Identity
 from broker.identities.room import ground
 from broker.identities.service import access
 from broker.policies.compile import Statement, statements
-from broker.policies.pack import place
-from broker.policies.plan import is_ours
+from broker.policies.pack import place, size_of
+from broker.policies.plan import MAX_POLICIES, is_ours, parse_name
 from broker.policies.shares import Tenancy, going, is_alone, shows
 from broker.policies.terms import Terms
 
@@ -90,11 +86,13 @@ async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
         identity, connection, now, written_lately = await _identity(session, claim.id)
         grants = await _lock(session, identity.id)
         if any(grant.paper in NEGOTIABLE for grant in grants):
-            await _lapse(session, caller, identity.id, now)
+            await lapse(session, caller, identity.id, now)
         grants = [grant for grant in grants if grant.paper in LIVE | ENDED]
         for grant in grants:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
                 await expire(session, caller, grant)
+            if grant.size is None:
+                grant.size = size_of(terms_of(grant.terms or {}), identity_arn=grant.identity_arn)
         by_hand = connection.kind == Kind.MANUAL and connection.state != State.REMOVED
         if not by_hand:  # a slot is a place for a policy of ours
             await _house(session, identity, grants)
@@ -121,38 +119,6 @@ async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
             deny=await prepare(session, identity, grants, living, kept=deny_kept) if role else NO_DENY,
             by_hand=by_hand,
         )
-
-
-async def next_date(session: AsyncSession, identity_id: UUID, *, at_most: timedelta) -> timedelta | None:
-    """How long until the clock or a routine check asks for the next sync; None when nothing is left to watch."""
-    grants = (
-        await session.execute(
-            select(
-                func.count(),
-                _from_now(_soonest(Grant.expires_at)),
-                _from_now(_soonest(Grant.not_before).filter(Grant.not_before > func.now())),
-            ).where(Grant.identity_id == identity_id, Grant.paper.in_(LIVE))
-        )
-    ).one()
-    lapse = (
-        await session.execute(
-            select(_from_now(_soonest(Offer.lapses_at)))
-            .join(Grant, Grant.id == Offer.grant_id)
-            .where(Grant.identity_id == identity_id, Offer.outcome.is_(None))
-        )
-    ).scalar_one()
-    dates = [date for date in (grants[1], grants[2], lapse) if date is not None]
-    if grants[0]:
-        dates.append(at_most)
-    return max(timedelta(0), min(dates)) if dates else None
-
-
-def _soonest(column: InstrumentedAttribute[Any]) -> Function[Any]:
-    return func.min(column)
-
-
-def _from_now(date: ColumnElement[Any]) -> ColumnElement[timedelta | None]:
-    return type_coerce(date - func.now(), Interval())
 
 
 async def _identity(
@@ -188,52 +154,39 @@ def _unsealed() -> ColumnElement[bool]:
     return Grant.paper.in_(BEHIND_DENY) & Grant.protected_by.is_not(None) & Grant.sealed_at.is_(None)
 
 
-async def _lapse(session: AsyncSession, caller: Caller, identity_id: UUID, now: datetime) -> None:
-    rows = (
-        await session.execute(
-            select(Grant, Offer)
-            .join(Offer, Offer.id == Grant.latest_offer_id)
-            .where(Grant.identity_id == identity_id, Offer.outcome.is_(None), Offer.lapses_at <= now)
-            .with_for_update(key_share=True)
-        )
-    ).all()
-    for grant, offer in rows:
-        offer.outcome, offer.decided_at = Outcome.LAPSED, offer.lapses_at
-        if grant.paper is Paper.OPEN:
-            grant.paper = Paper.LAPSED
-        grant.version += 1
-        await _note(session, caller, "grant.lapsed", grant)
-
-
-async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
-    """Ends the paper of a grant whose date has come."""
-    grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
-    grant.removed_at = grant.verified_at = grant.stuck_at = None
-    # Its date is in the policy: nothing can bring it back.
-    grant.protected_by = grant.protection = grant.sealed_at = None
-    grant.version += 1
-    await session.execute(
-        update(Offer)
-        .where(Offer.grant_id == grant.id, Offer.outcome.is_(None))
-        .values(outcome=Outcome.VOIDED, decided_at=func.now())
-    )
-    await wake_routes(session, [grant])
-    await record(session, caller, "grant.ended_by_date", subject=("grant", grant.id), counterpart_id=grant.delegate_id)
-
-
 async def _house(session: AsyncSession, identity: Identity, grants: Sequence[Grant]) -> None:
-    """A slot for live grants that have none; they were agreed while their owner applied policies by hand."""
-    homeless = {grant.id: grant for grant in grants if grant.slot is None and grant.paper in LIVE}
+    """A slot for live grants that have none, since their owner applied policies by hand when they were agreed.
+
+    And another one for those that SES had no place for, where now only a policy of others has room.
+    """
+    homeless = {grant.id: grant for grant in grants if grant.paper in LIVE and grant.slot is None}
+    homeless |= {grant.id: grant for grant in _crowded_out(identity, grants)}
     if not homeless:
         return
+    for grant in homeless.values():
+        grant.slot = None
     await session.flush()
-    found = await ground(session, identity.id, arn=identity.arn)
+    found = await ground(session, identity.id)
     if found is None:
         return
     for grant_id, slot in place(found).items():
-        if grant_id in homeless:
-            # Where there is no room SES says so, and both parties are told.
-            homeless[grant_id].slot = slot or 1 + max(found.highest, *(each.slot or 0 for each in homeless.values()))
+        if slot is not None and grant_id in homeless:
+            grant = homeless[grant_id]
+            grant.slot = slot
+            grant.effect = Effect.APPLYING if grant.effect is Effect.FAILED else grant.effect
+    last = max(found.highest, *(grant.slot or 0 for grant in homeless.values()))
+    for number, grant in enumerate([each for each in homeless.values() if each.slot is None], last + 1):
+        grant.slot = number  # where there is no room SES says so, and both parties are told
+
+
+def _crowded_out(identity: Identity, grants: Sequence[Grant]) -> list[Grant]:
+    """Those that SES refused while it held all that it takes: foreign policies came after the agreement."""
+    if len(identity.policies) < MAX_POLICIES:
+        return []
+    held = {parsed.slot for name in identity.policies if (parsed := parse_name(name))}
+    return [
+        grant for grant in grants if grant.paper in LIVE and grant.effect is Effect.FAILED and grant.slot not in held
+    ]
 
 
 async def _known(
@@ -272,8 +225,3 @@ def _wanted(grant: Grant, now: datetime) -> Wanted:
 
 def _compiled(grant: Grant, terms: Terms, *, null_guard: bool) -> tuple[Statement, ...]:
     return tuple(statements(terms, grant_id=grant.id, identity_arn=grant.identity_arn, null_guard=null_guard))
-
-
-async def _note(session: AsyncSession, caller: Caller, what: str, grant: Grant) -> None:
-    await record(session, caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id)
-    await announce(session, what, grant)

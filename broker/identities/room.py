@@ -2,13 +2,11 @@
 
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.identities.facts import is_ours
-from broker.policies.pack import Ground, Piece, size_of
-from broker.policies.terms import Terms
+from broker.policies.pack import Ground, Piece
 
 
 async def lock(session: AsyncSession, identity_id: UUID) -> None:
@@ -16,7 +14,7 @@ async def lock(session: AsyncSession, identity_id: UUID) -> None:
     await session.execute(text("SELECT lock_identity(:id)"), {"id": identity_id})
 
 
-async def ground(session: AsyncSession, identity_id: UUID, *, arn: str) -> Ground | None:
+async def ground(session: AsyncSession, identity_id: UUID) -> Ground | None:
     """What takes room on the identity; None where its owner applies policies by hand, and the broker sees none.
 
     What is agreed counts from the agreement on, whether or not SES holds it yet, and also while it is suspended.
@@ -24,10 +22,6 @@ async def ground(session: AsyncSession, identity_id: UUID, *, arn: str) -> Groun
     rows = (await session.execute(text("SELECT * FROM identity_ground(:id)"), {"id": identity_id})).all()
     if not rows or rows[0].by_hand:
         return None
-    pieces = tuple(
-        Piece(row.grant_id, size_of(msgspec.convert(row.terms, Terms), identity_arn=arn), row.slot)
-        for row in rows
-        if row.grant_id is not None
-    )
+    pieces = tuple(Piece(row.grant_id, row.size, row.slot) for row in rows if row.grant_id is not None)
     foreign = sum(not is_ours(name) for name in rows[0].policies)
     return Ground(pieces, foreign, rows[0].highest)

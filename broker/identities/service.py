@@ -47,7 +47,7 @@ async def one(db: Database, caller: Caller, identity_id: UUID) -> IdentityView:
     """The identity; NotFound when it is not the caller's."""
     async with db.read(caller) as session:
         row = await find(session, caller, identity_id)
-        held = await ground(session, row.id, arn=row.arn)
+        held = await ground(session, row.id)
         return shown(row, room=room(held, identity_arn=row.arn) if held is not None else None)
 
 

@@ -88,79 +88,99 @@ def plan(desired: Mapping[int, str], observed: Mapping[str, str]) -> Plan:
     """The fewest changes from `observed` (name → document, as SES gave them) to `desired` (slot → document).
 
     Documents are compared by meaning. What nobody wants goes first. No grant that is there before and after is ever
-    away in between, as long as SES has one place for a swap: without one, the smallest document that changes is given
-    up for that.
+    away in between, as long as SES has a place for the new version beside the old: without one, the smallest document
+    that changes is given up for that.
     """
     ours = _by_slot(name for name in observed if is_ours(name))
     keep = {slot: name for slot in desired if (name := _holder(ours.get(slot, []), desired[slot], observed))}
-    wants = {slot: _grants(text) for slot, text in desired.items()}
-    old = {slot: tuple(ours.get(slot, ())) for slot in desired if slot not in keep}
-    settled = {grant for slot in keep for grant in wants[slot]}
-    moving = {grant for slot in old for grant in wants[slot]} - settled
-    homes = [(slot, names) for slot, names in ours.items() if slot not in desired]
-    left = {name for _, names in homes for name in names if _grants(observed[name]) & moving}
-    late = {name for names in old.values() for name in names} | left
-    first = {name for name in observed if is_ours(name)} - late - set(keep.values())
-    leaving = {
-        slot: {grant for name in names for grant in _grants(observed[name])} & moving - wants[slot]
-        for slot, names in old.items()
+    grants = {name: _grants(observed[name]) for name in observed if is_ours(name)}
+    changes = _changes(desired, ours, keep, grants)
+    moving = {grant for change in changes for grant in change.wants}
+    moving -= {grant for slot in keep for grant in _grants(desired[slot])}
+    left = {
+        name: grants[name] & moving
+        for slot, names in ours.items()
+        if slot not in desired
+        for name in names
+        if grants[name] & moving
     }
-    free = MAX_POLICIES - len(observed) + len(first)
-    order = _order(old, wants, leaving)
-    if free < 1 and (given_up := _given_up(order, old, desired)) is not None:
-        first |= set(old[given_up])
-        free += len(old[given_up])
-        old[given_up] = ()
-        order = [*(slot for slot in order if slot != given_up), given_up]
-    rounds = _rounds(order, old, free)
-    if left:
-        rounds[-1] = (rounds[-1][0], [*rounds[-1][1], *left])
-    return Plan(
-        keep,
-        tuple(sorted(first)),
-        tuple(Round(tuple((slot, desired[slot]) for slot in slots), tuple(sorted(names))) for slots, names in rounds),
-        tuple(sorted(name for name in observed if not is_ours(name))),
-    )
+    first = set(grants) - set(keep.values()) - set(left) - {name for change in changes for name in change.old}
+    order = _order(changes)
+    while (rounds := _rounds(order, left, MAX_POLICIES - len(observed) + len(first))) is None:
+        if not any(each.old for each in order):
+            first, left = first | set(left), {}
+            continue
+        given_up = min((each for each in order if each.old), key=lambda each: (len(each.document), each.slot))
+        first |= set(given_up.old)
+        order = [*(each for each in order if each is not given_up), given_up._replace(old=())]
+    return Plan(keep, tuple(sorted(first)), rounds, tuple(sorted(name for name in observed if not is_ours(name))))
+
+
+class _Change(NamedTuple):
+    """A slot that does not hold what is wanted. `leaving`: grants of its old versions that another slot is to hold."""
+
+    slot: int
+    document: str
+    old: tuple[str, ...]
+    wants: frozenset[UUID]
+    leaving: frozenset[UUID]
+
+
+def _changes(
+    desired: Mapping[int, str],
+    ours: Mapping[int, Sequence[str]],
+    keep: Mapping[int, str],
+    grants: Mapping[str, frozenset[UUID]],
+) -> list[_Change]:
+    wants = {slot: _grants(text) for slot, text in desired.items() if slot not in keep}
+    changes: list[_Change] = []
+    for slot, mine in wants.items():
+        old = tuple(ours.get(slot, ()))
+        others = {grant for other, its in wants.items() if other != slot for grant in its}
+        leaving = frozenset(grant for name in old for grant in grants[name] & others - mine)
+        changes.append(_Change(slot, desired[slot], old, mine, leaving))
+    return changes
+
+
+def _order(changes: Collection[_Change]) -> list[_Change]:
+    """Where grants move to comes before where they leave; what takes one more place for good comes last."""
+    order: list[_Change] = []
+    pending, arrived = list(changes), set[UUID]()
+    moving = {grant for change in changes for grant in change.leaving}
+    while pending:
+        harmless = [change for change in pending if change.leaving <= arrived]
+        chosen = min(
+            harmless or pending, key=lambda each: (not each.old and not each.wants & moving, not each.old, each.slot)
+        )
+        order.append(chosen)
+        pending.remove(chosen)
+        arrived |= chosen.wants
+    return order
+
+
+def _rounds(order: Sequence[_Change], left: Mapping[str, Collection[UUID]], free: int) -> tuple[Round, ...] | None:
+    """As many at once as there are places; None where there are none, and an old version could make one.
+
+    `left` are names that nobody wants, each with the grants that must have arrived elsewhere before it goes. Where no
+    old version is left to go SES is asked all the same, and says no.
+    """
+    rounds: list[Round] = []
+    rest, waiting, arrived = list(order), dict(left), set[UUID]()
+    while rest:
+        if free < 1 and (waiting or any(change.old for change in rest)):
+            return None
+        now, rest = (rest[:free], rest[free:]) if free > 0 else (rest, [])
+        arrived.update(*(change.wants for change in now))
+        gone = [name for name, grants in waiting.items() if arrived.issuperset(grants)]
+        waiting = {name: grants for name, grants in waiting.items() if name not in gone}
+        gone += [name for change in now for name in change.old]
+        free += len(gone) - len(now)
+        rounds.append(Round(tuple((each.slot, each.document) for each in now), tuple(sorted(gone))))
+    return tuple(rounds)
 
 
 def _grants(document: str) -> frozenset[UUID]:
     return frozenset(grant for grant in parts(document) if grant is not None)
-
-
-def _order(
-    old: Mapping[int, Collection[str]],
-    wants: Mapping[int, Collection[UUID]],
-    leaving: Mapping[int, Collection[UUID]],
-) -> list[int]:
-    """Where grants move to comes before where they leave; then what takes no place for good; then the rest."""
-    order: list[int] = []
-    pending, arrived = set(old), set[UUID]()
-    movers = {grant for grants in leaving.values() for grant in grants}
-    while pending:
-        harmless = [slot for slot in pending if set(leaving[slot]) <= arrived]
-        gains = {slot for slot in pending if movers.intersection(wants[slot])}
-        chosen = min(harmless or pending, key=lambda slot: (not old[slot] and slot not in gains, not old[slot], slot))
-        order.append(chosen)
-        pending.remove(chosen)
-        arrived.update(wants[chosen])
-    return order
-
-
-def _given_up(order: Sequence[int], old: Mapping[int, Collection[str]], desired: Mapping[int, str]) -> int | None:
-    """The slot whose old version makes place for the others: the one with the least in it."""
-    return min((slot for slot in order if old[slot]), key=lambda slot: (len(desired[slot]), slot), default=None)
-
-
-def _rounds(order: Sequence[int], old: Mapping[int, Collection[str]], free: int) -> list[tuple[list[int], list[str]]]:
-    """As many at once as there are places. Where there are none at all SES is asked all the same, and says no."""
-    rounds: list[tuple[list[int], list[str]]] = []
-    rest = list(order)
-    while rest:
-        now, rest = (rest[:free], rest[free:]) if free > 0 else (rest, [])
-        gone = [name for slot in now for name in old[slot]]
-        free += len(gone) - len(now)
-        rounds.append((now, gone))
-    return rounds
 
 
 def room(observed: Iterable[str]) -> int:

@@ -74,7 +74,7 @@ def going(
             tainted[name] = frozenset(mine)
         else:
             doomed.append(name)
-    return tuple(sorted(doomed)), tainted
+    return tuple(sorted(doomed, key=lambda name: (name not in shown, name))), tainted
 
 
 def statements_in(observed: Mapping[str, str], grant_id: UUID) -> tuple[Statement, ...]:
