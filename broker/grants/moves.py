@@ -58,7 +58,7 @@ async def find_for(
 
 
 def first_protection(grant: Grant) -> str | None:
-    """What keeps access from coming back that is being taken back, before a Deny was read; not where that is by hand."""
+    """What protects access that is being taken back, until a Deny was read; None where its owner does it by hand."""
     return None if grant.by_hand else ProtectedBy.reads.value
 
 

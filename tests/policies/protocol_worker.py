@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import cache
+from itertools import count
 
 from broker.policies.compile import document, statements
 from broker.policies.deny import Denial, ProtectedBy, TakenBack, decide, protects, still_named, touched
@@ -43,8 +44,8 @@ def load(world: World, protocol: Protocol) -> World:
     if denial.document is None:
         name = None if protocol.fresh_names else name
     elif not still_named(name, current, denial.document):
-        name = policy_name(DENY, _next(written, DENY))
-        written = (*written, (name, denial.document))
+        name = _unused(world)
+        written = (*(each for each in written if slot_of(each[0]) != DENY), (name, denial.document))
     deals = tuple(
         deal._replace(by=ProtectedBy.reads)
         if protocol.downgrade and (told := claims.get(grant)) and told.by is ProtectedBy.reads
@@ -56,6 +57,12 @@ def load(world: World, protocol: Protocol) -> World:
     over = tuple(is_over(deal, protocol) for deal in deals)
     run = Run("begin", denial.document, doomed, deny, unclean=bool(doomed), over=over)
     return world._replace(deals=deals, deny_name=name, written=written, run=run)
+
+
+def _unused(world: World) -> str:
+    """A name for a Deny that nothing knows. As good as one that was never used, and far fewer states."""
+    known = {*dict(world.held), *dict(world.shown), world.deny_name, world.late[0].name if world.late else None}
+    return next(name for version in count(1) if (name := policy_name(DENY, version)) not in known)
 
 
 def _taken(world: World, protocol: Protocol, *, also_over: bool) -> tuple[TakenBack, ...]:
@@ -214,7 +221,10 @@ def _settled(world: World, run: Run, protocol: Protocol) -> World:
             deals[index] = _seen_alive(deal, index, dict(run.observed))
         elif deal.paper is Paper.revoked:
             deals[index] = _seen_ended(deal, index, run, _claimed(deal, index, world, protocol), protocol)
-    return world._replace(deals=tuple(deals), shown=run.observed, run=None)
+    # What was written of a grant that was seen to be gone is not asked for any more.
+    gone = {index for index, deal in enumerate(deals) if deal.removed_for is not None}
+    written = tuple(sorted(each for each in world.written if slot_of(each[0]) not in gone))
+    return world._replace(deals=tuple(deals), shown=run.observed, written=written, run=None)
 
 
 def _seen_alive(deal: Deal, index: int, observed: Mapping[str, str]) -> Deal:
