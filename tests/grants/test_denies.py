@@ -346,6 +346,28 @@ async def test_one_document_denies_many_and_each_is_told_alone(stage: Stage) -> 
     assert ["reads", "deny", "deny"] == [(await stage.receipt(grant)).protected_by for _, grant in grants]
 
 
+async def test_who_shares_a_policy_is_denied_before_it_is_written_anew(stage: Stage) -> None:
+    """Its neighbour's part has to be elsewhere before the policy goes; the Deny does not wait for that."""
+    stage.held.update({f"foreign{number}": stage.held["foreign"] for number in range(16)})
+    await stage.wake()
+    await stage.sync()
+    other = await new_tenant(stage.db, "delegate")
+    _, account = await connect_account(stage.db, other, "proof")
+    kept = await stage.agreed(terms_for(stage.parties, principals=(account,)), delegate=other)
+    grant = await stage.agreed()
+    for each in (kept, grant):
+        await stage.until(each, State.ACTIVE)
+    shared = len(stage.ours())
+    stage.ses.calls.clear()
+
+    receipt = await revoked(stage, grant)
+
+    ((deny, _),) = stage.denies().items()
+    assert (1, {("create", deny), ("read", "")}) == (shared, set(stage.ses.calls[:2]))
+    assert ("deny", [True]) == (receipt.protected_by, [account in text for text in stage.ours().values()])
+    assert State.ACTIVE is (await stage.show(kept)).state
+
+
 async def test_who_was_let_in_by_earlier_terms_is_denied_as_well(stage: Stage) -> None:
     """A late request may be older than the last amendment."""
     grant = await active(stage)
