@@ -12,7 +12,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
@@ -26,6 +26,8 @@ from broker.ids import new_id
 from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, decide, still_named
 from broker.policies.plan import DENY, policy_name
 from broker.policies.shares import shows
+
+_BEFORE_VERSION = policy_name(DENY, 0).removesuffix("0")
 
 
 class Deny(msgspec.Struct, frozen=True):
@@ -56,7 +58,13 @@ def is_unsealed(grant: Grant) -> bool:
 
 
 async def prepare(
-    session: AsyncSession, identity: Identity, grants: Sequence[Grant], living: Collection[str], *, kept: timedelta
+    session: AsyncSession,
+    identity: Identity,
+    grants: Sequence[Grant],
+    *,
+    living: Collection[str],
+    kept: timedelta,
+    now: datetime,
 ) -> Deny:
     """Decides on the Deny in the transaction that reads the paper, so that its name is on paper before it is sent.
 
@@ -65,7 +73,6 @@ async def prepare(
     taken = sorted((grant for grant in grants if is_unsealed(grant)), key=_asked_at, reverse=True)
     if not taken and identity.deny_name is None:
         return NO_DENY
-    now: datetime = (await session.execute(text("SELECT now()"))).scalar_one()
     over = frozenset(grant.id for grant in taken if grant.removed_at is not None and now - grant.removed_at >= kept)
     stays = {grant.id for grant in taken if grant.id not in over or _is_shown(grant, identity.policies)}
     backs = await _taken_back(session, taken, kept)
@@ -160,17 +167,18 @@ async def _name(session: AsyncSession, identity: Identity, document: str | None)
 
 
 async def _new_name(session: AsyncSession, identity: Identity, document: str) -> str:
-    version: int = (await session.execute(text("SELECT nextval('policy_versions')"))).scalar_one()
-    name = policy_name(DENY, version)
-    session.add(
-        PolicyDocument(
+    """One round trip: whoever takes access back waits for it."""
+    made = await session.execute(
+        insert(PolicyDocument)
+        .values(
             id=new_id(),
             tenant_id=identity.tenant_id,
             identity_id=identity.id,
-            name=name,
+            name=func.concat(_BEFORE_VERSION, func.nextval("policy_versions")),
             document=document,
             digest=hashlib.sha256(document.encode()).digest(),
             ours=True,
         )
+        .returning(PolicyDocument.name)
     )
-    return name
+    return made.scalar_one()

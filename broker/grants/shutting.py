@@ -38,9 +38,9 @@ class Shutting:
         places = 2 if self._work.tainted else 1  # what other grants keep is written anew before the old can go
         if not deny.at_once or deny.shown + places > MAX_POLICIES:
             return await removal
-        creating = asyncio.ensure_future(self._create(deny.name or ""))
+        creating, removing = asyncio.ensure_future(self._create(deny.name or "")), asyncio.ensure_future(removal)
         try:
-            return await removal
+            return await removing
         finally:
             await creating
 

@@ -116,7 +116,7 @@ async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
                 if shows(identity.policies, each.id, each.slot, alone=is_alone(housed, each.id, each.slot))
             ),
             foreign={name: text for name, text in identity.policies.items() if not is_ours(name)},
-            deny=await prepare(session, identity, grants, living, kept=deny_kept) if role else NO_DENY,
+            deny=await prepare(session, identity, grants, living=living, kept=deny_kept, now=now) if role else NO_DENY,
             by_hand=by_hand,
         )
 
