@@ -10,7 +10,7 @@ that had a delivery of something blanked; `recalled_at`: when they were recalled
 from alembic import op
 
 revision = "0032"
-down_revision = "0029"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 
