@@ -69,6 +69,8 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "find_identity",
         "forget_answers",
         "forget_secrets",
+        "identity_ground",
+        "lock_identity",
         "make_days",
         "next_due",
         "plan_retentions",

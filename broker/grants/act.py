@@ -1,47 +1,34 @@
 """The part of a sync that talks to SES: read, plan, delete, create, read back. No transaction is open here."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
 from broker.aws_access import RoleAccess
-from broker.errors import Refused, Unavailable
+from broker.grants.calls import Calls, IdentityPolicies
 from broker.grants.lifecycle import Effect
-from broker.grants.wanted import Wanted, Work
-from broker.policies.normal import same_meaning
-from broker.policies.plan import Plan, holds_slot, parse_name, plan
-
-INVALID = "BadRequestException"  # SES API v2, CreateEmailIdentityPolicy: the policy is not one that SES takes
-CALL_MARGIN = timedelta(seconds=6)  # a call that begins this long before the lease ends is over before it
-
-
-class IdentityPolicies(Protocol):
-    """What a sync needs of SES (`broker/gateways/ses.py`). Raises `Unavailable` or `Refused`."""
-
-    async def read_policies(self, access: RoleAccess, identity: str) -> dict[str, str]: ...
-
-    async def create_policy(self, access: RoleAccess, identity: str, name: str, document: str) -> None: ...
-
-    async def delete_policy(self, access: RoleAccess, identity: str, name: str) -> None: ...
-
-
-# (slot, document, names that SES holds) → the name to write under
-Reserve = Callable[[int, str, Mapping[str, str]], Awaitable[str]]
+from broker.grants.wanted import Wanted, Work, tenancies
+from broker.grants.writing import Reserve, Writing
+from broker.policies.compile import document
+from broker.policies.normal import Form, parts
+from broker.policies.plan import parse_name, plan
+from broker.policies.shares import is_alone, shows
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What SES held at the last read, and what it refused on the way: slot → SES's own words.
+    """What SES held at the last read, and what it refused on the way: grant → SES's own words.
 
-    `desired`: slot → what it was to hold in the end, without the `Null` guard where SES does not take that.
+    `goals`: what each grant was to hold in the end, without the `Null` guard where SES does not take that. `lingering`:
+    grants that have ended and may still be in a policy that could not go yet, whether or not a read shows it.
     """
 
     observed: Mapping[str, str]
-    refused: Mapping[int, str]
-    drifted: frozenset[int]
-    desired: Mapping[int, str]
+    refused: Mapping[UUID, str]
+    drifted: frozenset[UUID]
+    goals: Mapping[UUID, frozenset[Form]]
+    lingering: frozenset[UUID] = frozenset()
 
 
 class Acting:
@@ -49,11 +36,10 @@ class Acting:
 
     def __init__(self, work: Work, ses: IdentityPolicies, *, access: RoleAccess, lease: timedelta) -> None:
         self._work = work
-        self._ses = ses
-        self._access = access
-        self._until = asyncio.get_running_loop().time() + (lease - CALL_MARGIN).total_seconds()
-        self._refused: dict[int, str] = {}
-        self._desired: dict[int, str] = {}
+        self._calls = Calls(ses, access, work.name, lease=lease)
+        self._housed = tenancies(work.grants)
+        self._tainted = dict(work.tainted)
+        self._refused: dict[UUID, str] = {}
 
     async def run(self, reserve: Reserve) -> Reading:
         """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.
@@ -62,103 +48,90 @@ class Acting:
         goes before anything is read: whoever takes access back waits for one call, not for two.
         """
         await self._delete(self._work.doomed)
-        observed = await self._read()
-        drifted = frozenset(
-            grant.slot
-            for grant in self._work.grants
-            if (grant.effect is Effect.APPLIED or (grant.slot in self._work.held and grant.effect is not Effect.NONE))
-            and grant.document
-            and not holds_slot(observed, grant.slot)
-        )
-        self._desired = {
-            grant.slot: self._document(grant, document, observed)
-            for grant in self._work.grants
-            if (document := grant.document) and grant.slot not in drifted
-        }
-        todo = plan(self._desired, observed)
-        if not todo.empty:
-            observed = await self._carry_out(todo, observed, reserve)
-        return Reading(observed, self._refused, drifted, self._desired)
+        observed: Mapping[str, str] = await self._calls.read()
+        drifted = self._drifted(observed)
+        wanted = [grant for grant in self._work.grants if grant.statements and grant.id not in drifted]
+        writing = Writing(wanted, observed, self._calls, reserve)
+        for grant in wanted:
+            if self._did_without_guard(grant, observed):
+                writing.do_without_guard(grant)
+        doubted = [grant for grant in wanted if _is_doubted(grant, wanted)]
+        for grant in doubted:
+            writing.stay(grant)
+        observed = await self._reach(wanted, observed, writing)
+        # Who was refused before is tried alone, and last: its neighbours do not depend on it, nor wait for it.
+        if [grant for grant in doubted if await writing.is_taken(grant)]:
+            observed = await self._reach(wanted, observed, writing)
+        lingering = frozenset(grant for grants in self._tainted.values() for grant in grants)
+        return Reading(observed, writing.refused | self._refused, drifted, writing.goals(), lingering)
 
-    def _document(self, grant: Wanted, document: str, observed: Mapping[str, str]) -> str:
-        """What a grant wants: without the guard where SES holds what we wrote without it, having refused the other."""
-        unguarded = grant.unguarded
-        if unguarded is None:
-            return document
-        without = any(
-            same_meaning(text, unguarded) and same_meaning(self._work.written.get(name, ""), unguarded)
+    def _drifted(self, observed: Mapping[str, str]) -> frozenset[UUID]:
+        """Grants that somebody else took away."""
+        return frozenset(
+            grant.id
+            for grant in self._work.grants
+            if grant.statements
+            and (grant.effect is Effect.APPLIED or (grant.id in self._work.held and grant.effect is not Effect.NONE))
+            and not shows(observed, grant.id, grant.slot, alone=is_alone(self._housed, grant.id, grant.slot))
+        )
+
+    def _did_without_guard(self, grant: Wanted, observed: Mapping[str, str]) -> bool:
+        """Whether SES holds what we wrote without the guard, having refused it with one."""
+        if grant.unguarded is None:
+            return False
+        unguarded = parts(document(grant.unguarded))[grant.id]
+        return any(
+            parts(text).get(grant.id) == unguarded == parts(self._work.written.get(name, "")).get(grant.id)
             for name, text in observed.items()
-            if _is_in(name, grant.slot)
         )
-        return unguarded if without else document
 
-    async def _carry_out(self, todo: Plan, observed: Mapping[str, str], reserve: Reserve) -> Mapping[str, str]:
+    async def _reach(
+        self, wanted: Sequence[Wanted], observed: Mapping[str, str], writing: Writing
+    ) -> Mapping[str, str]:
         """Removals first; old versions go once the new ones were read. Returns the last read."""
-        await self._delete(todo.delete_first)
-        for slot, document in todo.create:
-            await self._put(slot, document, observed, reserve)
-        observed = await self._read()
-        old = [name for name in todo.delete_after if self._is_replaced(name, observed)]
-        if old:
-            await self._delete(old)
-            observed = await self._read()
-        return observed
+        shares: dict[int, list[Wanted]] = {}
+        for grant in wanted:
+            if writing.says(grant):
+                shares.setdefault(grant.slot, []).append(grant)
+        todo = plan({slot: writing.document(grants) for slot, grants in shares.items()}, observed)
+        deleted = await self._delete(todo.delete_first)
+        for each in todo.rounds:
+            for slot, _ in each.create:
+                await writing.put(slot, shares[slot])
+            observed = await self._calls.read()
+            deleted = await self._delete(name for name in each.delete_after if self._may_go(name, observed, writing))
+        hidden = [name for name in self._tainted if name not in observed and self._may_go(name, observed, writing)]
+        deleted += await self._delete(hidden)
+        return await self._calls.read() if deleted else observed
 
-    async def _put(self, slot: int, document: str, observed: Mapping[str, str], reserve: Reserve) -> None:
-        """Creates a policy, without the guard where SES finds it invalid with one."""
-        code = await self._create(slot, document, await reserve(slot, document, observed))
-        unguarded = next((grant.unguarded for grant in self._work.grants if grant.slot == slot), None)
-        if code != INVALID or unguarded is None or document == unguarded:
-            return
-        del self._refused[slot]
-        self._desired[slot] = unguarded
-        await self._create(slot, unguarded, await reserve(slot, unguarded, observed))
+    async def _delete(self, names: Iterable[str]) -> int:
+        """How many there were. A refusal is noted for every grant of the slot."""
+        listed = list(names)
+        for name in listed:
+            refusal = await self._calls.delete(name)
+            if refusal is None:
+                self._tainted.pop(name, None)
+            elif (parsed := parse_name(name)) is not None:
+                self._refused |= {each.id: refusal.detail for each in self._housed if each.slot == parsed.slot}
+        return len(listed)
 
-    async def _read(self) -> Mapping[str, str]:
-        self._check_lease()
-        try:
-            return await self._ses.read_policies(self._access, self._work.name)
-        except Refused as error:
-            if error.code == "NotFoundException":
-                return {}  # an identity that is gone from SES took its policies with it
-            raise
+    def _may_go(self, name: str, observed: Mapping[str, str], writing: Writing) -> bool:
+        """Whether all that is wanted of a policy is there to be seen in another; until then the old one stays.
 
-    async def _create(self, slot: int, document: str, name: str) -> str | None:
-        """The code of SES's refusal, None without one."""
-        self._check_lease()
-        try:
-            await self._ses.create_policy(self._access, self._work.name, name, document)
-        except Refused as error:
-            # The name exists when an earlier try was executed after all: the read-back compares its content.
-            if error.code != "AlreadyExistsException":
-                self._refused[slot] = error.detail
-                return error.code
-        return None
-
-    async def _delete(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._check_lease()
-            try:
-                await self._ses.delete_policy(self._access, self._work.name, name)
-            except Refused as error:
-                parsed = parse_name(name)
-                if parsed is not None:
-                    self._refused[parsed.slot] = error.detail
-
-    def _is_replaced(self, name: str, observed: Mapping[str, str]) -> bool:
-        """Whether the new version is there to be seen; until then the old one stays."""
-        slot = parse_name(name)
-        return slot is not None and any(
-            same_meaning(text, self._desired[slot.slot])
-            for other, text in observed.items()
-            if other != name and (parsed := parse_name(other)) and parsed.slot == slot.slot
+        What SES refuses does not keep a policy in which there is an ended grant.
+        """
+        others = {other: text for other, text in observed.items() if other != name}
+        inside = parts(observed[name]) if name in observed else {}
+        parsed = parse_name(name)
+        return all(
+            writing.is_held(each.id, others) or (each.id in writing.refused and name in self._tainted)
+            for each in self._housed
+            if each.id in inside or (parsed is not None and each.slot == parsed.slot)
         )
 
-    def _check_lease(self) -> None:
-        if asyncio.get_running_loop().time() >= self._until:
-            raise Unavailable("SES answers too slowly; the rest follows in the next run.")
 
-
-def _is_in(name: str, slot: int) -> bool:
-    parsed = parse_name(name)
-    return parsed is not None and parsed.slot == slot
+def _is_doubted(grant: Wanted, wanted: Sequence[Wanted]) -> bool:
+    """Whether SES refused it the last time, so that it could spoil the document of others."""
+    return grant.effect is Effect.FAILED and any(
+        each.slot == grant.slot and each.effect is not Effect.FAILED for each in wanted
+    )

@@ -15,13 +15,14 @@ from broker.connections.models import Connection, Kind
 from broker.db import Database
 from broker.due import settle
 from broker.errors import Conflict
+from broker.grants.dates import expire, next_date
 from broker.grants.events import announce
 from broker.grants.lifecycle import TAKEN_BACK, Effect, Paper, Verb, paper_at
 from broker.grants.models import Grant
 from broker.grants.moves import Found, find_for, shown
 from broker.grants.present import standing_of
 from broker.grants.views import GrantView, Note
-from broker.grants.wanted import Work, expire, next_date
+from broker.grants.wanted import Work
 from broker.idempotency import remember
 from broker.identities.models import Identity
 

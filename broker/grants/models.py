@@ -24,6 +24,8 @@ class Grant(Base):
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
     `by_hand`: its owner applies and removes the policy itself, and says so.
+    `slot` says which policy of the identity it is in, maybe beside others; None where the owner applies it by hand.
+    `size` is what the agreed terms take there, in bytes.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
     when one ended last.
@@ -35,7 +37,6 @@ class Grant(Base):
         _one_of("effect", Effect),
         CheckConstraint("owner_id <> delegate_id", name="parties"),
         CheckConstraint("suspended_by IN ('owner', 'breaker')", name="suspended_by"),
-        UniqueConstraint("identity_id", "slot", name="grants_identity_id_slot_key"),
         Index("grants_owner_id_idx", "owner_id", "id"),
         Index("grants_delegate_id_idx", "delegate_id", "id"),
         Index("grants_identity_id_idx", "identity_id"),
@@ -66,6 +67,7 @@ class Grant(Base):
     not_before: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     slot: Mapped[int | None]
+    size: Mapped[int | None]
     drifted: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     by_hand: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     residual: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))

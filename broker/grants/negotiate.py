@@ -15,10 +15,13 @@ from broker.grants.lifecycle import MOVES, Effect, Outcome, Paper, Party, Verb
 from broker.grants.models import Grant, Offer
 from broker.grants.moves import Found, database_time, find_for, note, shown, wake_identity, watch_identity
 from broker.grants.present import terms_of
+from broker.grants.room import find_slot
 from broker.grants.views import Counter, GrantView, Proposal, Reason
 from broker.idempotency import remember
+from broker.identities.room import lock
 from broker.ids import new_id
 from broker.policies.arns import principal_account
+from broker.policies.pack import size_of
 from broker.policies.terms import Terms
 
 
@@ -31,6 +34,7 @@ async def propose(db: Database, caller: Caller, wanted: Proposal, *, lifetime: t
         party = Party.OWNER if caller.tenant == owner_id else Party.DELEGATE
         await demands.require_role(session, caller, party)
         demands.check_terms(wanted.terms, wanted.identity_arn, now)
+        await find_slot(session, identity_id, wanted.identity_arn, grant_id=None, terms=wanted.terms, party=party)
         grant_id, offer_id = new_id(), new_id()
         grant = Grant(
             id=grant_id,
@@ -60,6 +64,9 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         demands.check_terms(terms, grant.identity_arn, found.now)
         await demands.require_proof(session, grant, terms)
         await demands.require_identity(session, grant)
+        await lock(session, grant.identity_id)  # the last place goes to one of two that agree at once
+        grant.slot = await _slot(session, found, terms)
+        grant.size = size_of(terms, identity_arn=grant.identity_arn)
         amended = grant.paper is not Paper.OPEN
         _decide(found, Outcome.APPROVED)
         _move(found, Verb.APPROVE)
@@ -82,6 +89,7 @@ async def counter(
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, Verb.COUNTER, expected=expected)
         demands.check_terms(wanted.terms, found.grant.identity_arn, found.now)
+        await _slot(session, found, wanted.terms)
         _decide(found, Outcome.COUNTERED)
         return await _put_forward(session, caller, found, wanted, action="countered", lifetime=lifetime)
 
@@ -93,6 +101,7 @@ async def amend(
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, Verb.AMEND, expected=expected)
         demands.check_terms(wanted.terms, found.grant.identity_arn, found.now)
+        await _slot(session, found, wanted.terms)
         return await _put_forward(session, caller, found, wanted, action="proposed", lifetime=lifetime)
 
 
@@ -104,6 +113,13 @@ async def decline(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> 
 async def withdraw(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
     """Takes one's own offer back. A live grant goes on under the agreed terms."""
     return await _close(db, caller, grant_id, Verb.WITHDRAW, outcome=Outcome.WITHDRAWN, why=why)
+
+
+async def _slot(session: AsyncSession, found: Found, terms: Terms) -> int | None:
+    grant = found.grant
+    return await find_slot(
+        session, grant.identity_id, grant.identity_arn, grant_id=grant.id, terms=terms, party=found.party
+    )
 
 
 async def _close(

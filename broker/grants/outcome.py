@@ -1,6 +1,5 @@
 """The last transaction of a sync: what the read-back means for each grant, and who is told."""
 
-import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,16 +14,17 @@ from broker.db import Database
 from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
+from broker.grants.dates import next_date
 from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.residual import residual
-from broker.grants.wanted import Wanted, Work, next_date
+from broker.grants.stuck import by_hand
+from broker.grants.wanted import Wanted, Work, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
-from broker.policies.normal import same_meaning
-from broker.policies.plan import parse_name
+from broker.policies.shares import holds, is_alone, shows
 
 SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
 
@@ -41,19 +41,22 @@ class Seen(StrEnum):
     WAITING = "waiting"
 
 
-def seen(wanted: Wanted, reading: Reading) -> Seen:
-    """Reads one grant's part of the read-back. A rule: what SES shows decides, never what was asked of it."""
-    ours = [text for name, text in reading.observed.items() if (p := parse_name(name)) and p.slot == wanted.slot]
-    if wanted.slot in reading.drifted:
+def seen(wanted: Wanted, work: Work, reading: Reading) -> Seen:
+    """Reads one grant's part of the read-back. A rule: what SES shows decides, never what was asked of it.
+
+    A grant is judged by its own statements, whatever else is in their policy.
+    """
+    if wanted.id in reading.drifted:
         return Seen.DRIFTED
-    if wanted.document is None:
-        if ours or (wanted.slot in reading.refused and wanted.paper in TAKEN_BACK):
+    if wanted.statements is None:
+        alone = is_alone(tenancies(work.grants), wanted.id, wanted.slot)
+        stuck = wanted.paper in TAKEN_BACK and (wanted.id in reading.refused or wanted.id in reading.lingering)
+        if stuck or shows(reading.observed, wanted.id, wanted.slot, alone=alone):
             return Seen.STILL_THERE
         return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
-    document = reading.desired.get(wanted.slot, wanted.document)
-    if any(same_meaning(text, document) for text in ours):
+    if holds(reading.observed, wanted.id, reading.goals.get(wanted.id, ())):
         return Seen.HELD
-    return Seen.REFUSED if wanted.slot in reading.refused else Seen.MISSING
+    return Seen.REFUSED if wanted.id in reading.refused else Seen.MISSING
 
 
 async def settle_reading(
@@ -114,11 +117,11 @@ def _just_ended(work: Work, grant: Grant, reading: Reading) -> bool:
     if grant.ended_at is None:
         return False
     wanted = next(each for each in work.grants if each.id == grant.id)
-    match seen(wanted, reading):
+    match seen(wanted, work, reading):
         case Seen.GONE:
             return grant.removed_at is None
         case Seen.STILL_THERE:
-            return wanted.slot in reading.refused and grant.stuck_at is None
+            return wanted.id in reading.refused and grant.stuck_at is None
     return False
 
 
@@ -132,12 +135,12 @@ async def _write(
     activated: Hook,
 ) -> list[timedelta]:
     """One grant's new effect; returns after how long it wants to be looked at again."""
-    match seen(wanted, reading):
+    match seen(wanted, work, reading):
         case Seen.HELD:
             if grant.effect is not Effect.APPLIED:
                 await _activate(session, work, grant, activated)
         case Seen.REFUSED:
-            await _fail(session, work, grant, reading.refused[wanted.slot])
+            await _fail(session, work, grant, reading.refused[wanted.id])
         case Seen.MISSING:
             return [SOON]
         case Seen.DRIFTED:
@@ -145,8 +148,8 @@ async def _write(
             await _tell(session, work, grant, "grant.drifted")
         case Seen.STILL_THERE:
             grant.removed_at = None
-            if wanted.slot in reading.refused:
-                await _mark_stuck(session, work, grant, reading.refused[wanted.slot], refused=True)
+            if wanted.id in reading.refused:
+                await _mark_stuck(session, work, grant, reading.refused[wanted.id], refused=True)
             return [SOON]
         case Seen.GONE:
             return await _remove(session, work, grant, reading.observed, gap)
@@ -211,9 +214,7 @@ async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: s
         return
     grant.stuck_at = now
     identity = await session.get_one(Identity, work.claim.id)
-    names = [name for name in identity.policies if (p := parse_name(name)) and p.slot == grant.slot]
-    command = ("aws", "sesv2", "delete-email-identity-policy", "--region", identity.region)
-    commands = [shlex.join((*command, "--email-identity", identity.name, "--policy-name", name)) for name in names]
+    commands = by_hand(identity.policies, tenancies(work.grants), grant.id, name=identity.name, region=identity.region)
     await _tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
 
 

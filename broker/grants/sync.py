@@ -17,8 +17,9 @@ from broker.db import Database
 from broker.direct import Line
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
-from broker.grants.act import Acting, IdentityPolicies, Reading
+from broker.grants.act import Acting, Reading
 from broker.grants.byhand import wait_for_owner
+from broker.grants.calls import IdentityPolicies
 from broker.grants.hooks import Hooks
 from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
@@ -126,5 +127,5 @@ async def _reserve(db: Database, work: Work, slot: int, document: str, *, observ
 
 
 def _since_resumed(work: Work, slot: int) -> ColumnElement[bool]:
-    resumed_at = next((grant.resumed_at for grant in work.grants if grant.slot == slot), None)
-    return true() if resumed_at is None else PolicyDocument.seen_at > resumed_at
+    resumed = [grant.resumed_at for grant in work.grants if grant.slot == slot and grant.resumed_at is not None]
+    return PolicyDocument.seen_at > max(resumed) if resumed else true()

@@ -19,8 +19,10 @@ from broker.errors import NotFound
 from broker.idempotency import remember
 from broker.identities.facts import Facts, is_ours
 from broker.identities.models import Identity, PolicyDocument
+from broker.identities.room import ground
 from broker.identities.views import IdentityChange, IdentityView, PolicyView, policies_of, shown
 from broker.ids import new_id
+from broker.policies.pack import room
 
 
 async def page(
@@ -44,7 +46,9 @@ async def page(
 async def one(db: Database, caller: Caller, identity_id: UUID) -> IdentityView:
     """The identity; NotFound when it is not the caller's."""
     async with db.read(caller) as session:
-        return shown(await find(session, caller, identity_id))
+        row = await find(session, caller, identity_id)
+        held = await ground(session, row.id)
+        return shown(row, room=room(held, identity_arn=row.arn) if held is not None else None)
 
 
 async def policies(db: Database, caller: Caller, identity_id: UUID) -> Sequence[PolicyView]:

@@ -8,6 +8,7 @@ import msgspec
 
 from broker.identities.facts import Attributes, is_ours
 from broker.identities.models import Identity
+from broker.policies.pack import Room
 from broker.policies.plan import MAX_POLICIES
 
 
@@ -29,8 +30,10 @@ class PolicyView(msgspec.Struct, frozen=True):
 class IdentityView(msgspec.Struct, frozen=True):
     """A verified domain or address in one account and Region.
 
-    `room_left`: policies that SES still takes on it. `read_at`: when SES was last read. `sync_error`: why the policies
-    could not be made equal to the grants. `own_mail`: you hear of the mail that your own account sends from it.
+    `room_left`: policies that SES still takes on it. `room`: what is left of that for grants, and what each of them
+    takes; only where one identity is asked for, and none where you apply policies by hand. `read_at`: when SES was last
+    read. `sync_error`: why the policies could not be made equal to the grants. `own_mail`: you hear of the mail that
+    your own account sends from it.
     """
 
     id: UUID
@@ -47,6 +50,7 @@ class IdentityView(msgspec.Struct, frozen=True):
     read_at: datetime | None
     sync_error: str | None
     own_mail: bool
+    room: Room | None = None
 
 
 class IdentityChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +67,7 @@ class IdentityChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = msgspec.UNSET
 
 
-def shown(row: Identity) -> IdentityView:
+def shown(row: Identity, *, room: Room | None = None) -> IdentityView:
     """The identity as its owner sees it."""
     return IdentityView(
         id=row.id,
@@ -80,6 +84,7 @@ def shown(row: Identity) -> IdentityView:
         read_at=row.read_at,
         sync_error=row.sync_error,
         own_mail=row.own_mail,
+        room=room,
     )
 
 

@@ -1,6 +1,10 @@
 """Compares policy documents by what they mean, since AWS does not give them back letter for letter."""
 
+from collections.abc import Mapping
+from uuid import UUID
+
 from broker.policies.arns import plain
+from broker.policies.compile import grant_of
 from broker.policies.document import DocumentError, Statement, read
 
 Form = tuple[object, ...]
@@ -16,6 +20,21 @@ def same_meaning(a: str, b: str) -> bool:
         return _form(a) == _form(b)
     except DocumentError:
         return False
+
+
+def parts(document: str) -> Mapping[UUID | None, frozenset[Form]]:
+    """What a document says of each grant, as forms that are equal where the meaning is.
+
+    Under None is what carries the Sid of no grant, and a text that cannot be read.
+    """
+    try:
+        version, forms = _form(document)
+    except DocumentError:
+        return {None: frozenset()}
+    found: dict[UUID | None, set[Form]] = {}
+    for form in forms:
+        found.setdefault(grant_of(str(form[0] or "")), set()).add((version, *form))
+    return {grant: frozenset(its) for grant, its in found.items()}
 
 
 def principals_of(document: str) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
 """Decides which policies to create and delete so that an identity holds what its live grants want."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
-from broker.policies.normal import same_meaning
+from broker.policies.normal import parts, same_meaning
 
 PREFIX = "delegation-broker-"
 MAX_POLICIES = 20  # SES Developer Guide, policy-anatomy: 20 policies for one identity
@@ -27,25 +28,40 @@ class Name(NamedTuple):
         return self.slot == DENY
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What to do, in this order: delete `delete_first`, create, read back, delete `delete_after`.
+class Round(msgspec.Struct, frozen=True):
+    """Create these (slot, document), read, and then delete these names: what they held is elsewhere by then."""
 
-    `keep` are slots that hold what is wanted, with the name that holds it. `create` gives slot and document; the caller
-    names it with a version never used before. `delete_after` are old versions of changed slots, deleted once the new
-    one was read back, so that the delegate is never locked out by a change. `foreign` names are listed and never
-    touched.
+    create: tuple[tuple[int, str], ...]
+    delete_after: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do, in this order: delete `delete_first`, then one round after the other.
+
+    `keep` are slots that hold what is wanted, with the name that holds it. The caller names what is created with a
+    version never used before. There is more than one round only where SES has no place for all that is new beside all
+    that is old. `foreign` names are listed and never touched.
     """
 
     keep: dict[int, str]
-    create: tuple[tuple[int, str], ...]
     delete_first: tuple[str, ...]
-    delete_after: tuple[str, ...]
+    rounds: tuple[Round, ...]
     foreign: tuple[str, ...]
 
     @property
     def empty(self) -> bool:
         """Whether the identity already holds exactly what is wanted."""
-        return not (self.create or self.delete_first or self.delete_after)
+        return not (self.delete_first or self.rounds)
+
+    @property
+    def create(self) -> tuple[tuple[int, str], ...]:
+        """Everything that is created, by slot."""
+        return tuple(sorted(each for round_ in self.rounds for each in round_.create))
+
+    @property
+    def delete_after(self) -> tuple[str, ...]:
+        """Everything that is deleted once its replacement was read."""
+        return tuple(sorted(name for round_ in self.rounds for name in round_.delete_after))
 
 
 def policy_name(slot: int, version: int) -> str:
@@ -71,22 +87,100 @@ def is_ours(name: str) -> bool:
 def plan(desired: Mapping[int, str], observed: Mapping[str, str]) -> Plan:
     """The fewest changes from `observed` (name → document, as SES gave them) to `desired` (slot → document).
 
-    Documents are compared by meaning. A slot that nobody wants and a stray name with our prefix go first.
+    Documents are compared by meaning. What nobody wants goes first. No grant that is there before and after is ever
+    away in between, as long as SES has a place for the new version beside the old: without one, the smallest document
+    that changes is given up for that.
     """
     ours = _by_slot(name for name in observed if is_ours(name))
     keep = {slot: name for slot in desired if (name := _holder(ours.get(slot, []), desired[slot], observed))}
-    create = tuple((slot, desired[slot]) for slot in sorted(desired) if slot not in keep)
-    changed = {slot: ours[slot] for slot, _ in create if slot in ours}
-    late = {name for names in changed.values() for name in names}
-    first = {name for name in observed if is_ours(name)} - late - set(keep.values())
-    # One place too few for new beside old: these slots are emptied before they are filled again.
-    for names in changed.values():
-        if len(observed) - len(first) + len(create) <= MAX_POLICIES:
-            break
-        first |= set(names)
-        late -= set(names)
-    foreign = tuple(sorted(name for name in observed if not is_ours(name)))
-    return Plan(keep, create, tuple(sorted(first)), tuple(sorted(late)), foreign)
+    grants = {name: _grants(observed[name]) for name in observed if is_ours(name)}
+    changes = _changes(desired, ours, keep, grants)
+    moving = {grant for change in changes for grant in change.wants}
+    moving -= {grant for slot in keep for grant in _grants(desired[slot])}
+    left = {
+        name: grants[name] & moving
+        for slot, names in ours.items()
+        if slot not in desired
+        for name in names
+        if grants[name] & moving
+    }
+    first = set(grants) - set(keep.values()) - set(left) - {name for change in changes for name in change.old}
+    order = _order(changes)
+    while (rounds := _rounds(order, left, MAX_POLICIES - len(observed) + len(first))) is None:
+        if not any(each.old for each in order):
+            first, left = first | set(left), {}
+            continue
+        given_up = min((each for each in order if each.old), key=lambda each: (len(each.document), each.slot))
+        first |= set(given_up.old)
+        order = [*(each for each in order if each is not given_up), given_up._replace(old=())]
+    return Plan(keep, tuple(sorted(first)), rounds, tuple(sorted(name for name in observed if not is_ours(name))))
+
+
+class _Change(NamedTuple):
+    """A slot that does not hold what is wanted. `leaving`: grants of its old versions that another slot is to hold."""
+
+    slot: int
+    document: str
+    old: tuple[str, ...]
+    wants: frozenset[UUID]
+    leaving: frozenset[UUID]
+
+
+def _changes(
+    desired: Mapping[int, str],
+    ours: Mapping[int, Sequence[str]],
+    keep: Mapping[int, str],
+    grants: Mapping[str, frozenset[UUID]],
+) -> list[_Change]:
+    wants = {slot: _grants(text) for slot, text in desired.items() if slot not in keep}
+    changes: list[_Change] = []
+    for slot, mine in wants.items():
+        old = tuple(ours.get(slot, ()))
+        others = {grant for other, its in wants.items() if other != slot for grant in its}
+        leaving = frozenset(grant for name in old for grant in grants[name] & others - mine)
+        changes.append(_Change(slot, desired[slot], old, mine, leaving))
+    return changes
+
+
+def _order(changes: Collection[_Change]) -> list[_Change]:
+    """Where grants move to comes before where they leave; what takes one more place for good comes last."""
+    order: list[_Change] = []
+    pending, arrived = list(changes), set[UUID]()
+    moving = {grant for change in changes for grant in change.leaving}
+    while pending:
+        harmless = [change for change in pending if change.leaving <= arrived]
+        chosen = min(
+            harmless or pending, key=lambda each: (not each.old and not each.wants & moving, not each.old, each.slot)
+        )
+        order.append(chosen)
+        pending.remove(chosen)
+        arrived |= chosen.wants
+    return order
+
+
+def _rounds(order: Sequence[_Change], left: Mapping[str, Collection[UUID]], free: int) -> tuple[Round, ...] | None:
+    """As many at once as there are places; None where there are none, and an old version could make one.
+
+    `left` are names that nobody wants, each with the grants that must have arrived elsewhere before it goes. Where no
+    old version is left to go SES is asked all the same, and says no.
+    """
+    rounds: list[Round] = []
+    rest, waiting, arrived = list(order), dict(left), set[UUID]()
+    while rest:
+        if free < 1 and (waiting or any(change.old for change in rest)):
+            return None
+        now, rest = (rest[:free], rest[free:]) if free > 0 else (rest, [])
+        arrived.update(*(change.wants for change in now))
+        gone = [name for name, grants in waiting.items() if arrived.issuperset(grants)]
+        waiting = {name: grants for name, grants in waiting.items() if name not in gone}
+        gone += [name for change in now for name in change.old]
+        free += len(gone) - len(now)
+        rounds.append(Round(tuple((each.slot, each.document) for each in now), tuple(sorted(gone))))
+    return tuple(rounds)
+
+
+def _grants(document: str) -> frozenset[UUID]:
+    return frozenset(grant for grant in parts(document) if grant is not None)
 
 
 def room(observed: Iterable[str]) -> int:

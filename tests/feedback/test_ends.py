@@ -16,9 +16,9 @@ from broker.feedback.usage.last import last_used
 from broker.feedback.views import NewRoute, RouteKind
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.grants import end, revoking
+from broker.grants.dates import expire
 from broker.grants.models import Grant
 from broker.grants.views import Matching, Reason
-from broker.grants.wanted import expire
 from broker.settings import Settings
 from tests.feedback.conftest import World, make_world, route_of
 from tests.feedback.foreign import local, make_scene, ses  # noqa: F401 - fixtures

@@ -12,6 +12,7 @@ from broker.policies.plan import (
     MAX_POLICIES,
     PREFIX,
     Plan,
+    Round,
     holds_slot,
     is_ours,
     parse_name,
@@ -43,13 +44,15 @@ observed_states = st.dictionaries(names, contents, max_size=MAX_POLICIES)
 def applied(made: Plan, observed: Mapping[str, str], used: Mapping[int, int]) -> tuple[dict[str, str], int]:
     """What SES holds after the plan, and the most policies that it held at any time after the first deletes."""
     held = {name: text for name, text in observed.items() if name not in made.delete_first}
-    for slot, text in made.create:
-        name = policy_name(slot, used.get(slot, 0) + 1)
-        assert name not in observed
-        held[name] = text
     peak = len(held)
-    for name in made.delete_after:
-        del held[name]
+    for each in made.rounds:
+        for slot, text in each.create:
+            name = policy_name(slot, used.get(slot, 0) + 1)
+            assert name not in observed
+            held[name] = text
+        peak = max(peak, len(held))
+        for name in each.delete_after:
+            del held[name]
     return held, peak
 
 
@@ -114,9 +117,8 @@ def test_a_changed_slot_is_replaced_before_its_old_version_goes() -> None:
 
     assert made == Plan(
         keep={},
-        create=((0, DOCUMENTS[2]),),
         delete_first=(),
-        delete_after=(policy_name(0, 3),),
+        rounds=(Round(((0, DOCUMENTS[2]),), (policy_name(0, 3),)),),
         foreign=("Newsletter",),
     )
 
