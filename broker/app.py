@@ -31,6 +31,7 @@ from broker.feedback.erasures.api import ErasureController
 from broker.feedback.foreign_api import ForeignRouteController
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.usage.api import UsageController
+from broker.grants.adopting.api import AdoptionController
 from broker.grants.api import GrantController, NegotiationController
 from broker.grants.policies.api import PolicyController
 from broker.grants.sending.api import ByHandController, KitController, SimulationController
@@ -57,6 +58,7 @@ CONTROLLERS = (
     NegotiationController,
     GrantController,
     PolicyController,
+    AdoptionController,
     KitController,
     ByHandController,
     SimulationController,

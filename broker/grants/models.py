@@ -24,7 +24,7 @@ class Grant(Base):
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
-    when one ended last.
+    when one ended last. `replaces` is an `adopting.replaces.Replaces`: the foreign policy whose place this takes.
     """
 
     __tablename__ = "grants"
@@ -77,6 +77,7 @@ class Grant(Base):
     suspended_by: Mapped[str | None]
     suspension: Mapped[dict[str, Any] | None]
     resumed_at: Mapped[datetime | None]
+    replaces: Mapped[dict[str, Any] | None]
 
 
 class Offer(Base):

@@ -15,6 +15,7 @@ from broker.db import Database
 from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
+from broker.grants.adopting.replaces import look_again
 from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
@@ -136,6 +137,7 @@ async def _write(
         case Seen.HELD:
             if grant.effect is not Effect.APPLIED:
                 await _activate(session, work, grant, activated)
+            return look_again(grant, gap)
         case Seen.REFUSED:
             await _fail(session, work, grant, reading.refused[wanted.slot])
         case Seen.MISSING:

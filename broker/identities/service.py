@@ -105,6 +105,11 @@ async def record_policies(session: AsyncSession, identity: Identity, policies: M
     """Notes what a read found now, and keeps every document that was never seen under its name: one round trip."""
     identity.policies = dict(policies)
     identity.read_at = func.now()
+    await keep_documents(session, identity, policies)
+
+
+async def keep_documents(session: AsyncSession, identity: Identity, policies: Mapping[str, str]) -> None:
+    """Keeps each of these documents, by name, that was never seen under its name: one round trip."""
     if not policies:
         return
     rows = [

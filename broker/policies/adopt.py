@@ -21,7 +21,7 @@ from broker.policies.wording import listed, when
 
 Policy = str | Mapping[str, object] | Document
 _NO_GRANT = UUID(int=0)
-_NO_END = "The policy has no end, and a grant always has one: give expires_at, which narrows it to that time."
+NO_END = "The policy has no end, and a grant always has one: give expires_at, which narrows it to that time."
 _OTHER_MEANING = "No terms mean exactly the same as this policy."
 
 
@@ -122,7 +122,7 @@ def _end(until: datetime, wanted: datetime | None) -> datetime | str:
     if wanted is not None and wanted > until:
         return f"The policy ends on {when(until)}; a grant of the same meaning cannot end later."
     if wanted is None and until == EVER[1]:
-        return _NO_END
+        return NO_END
     return wanted if wanted is not None else until.replace(microsecond=0)
 
 
