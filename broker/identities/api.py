@@ -1,6 +1,5 @@
 """Identities over HTTP."""
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from litestar import Controller, get, patch, post
@@ -11,7 +10,8 @@ from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.identities import service
 from broker.identities.enter import NewIdentity, enter
-from broker.identities.views import IdentityChange, IdentityView, PolicyView
+from broker.identities.policies import HeldPolicies, list_policies
+from broker.identities.views import IdentityChange, IdentityView
 from broker.settings import Settings
 from broker.web import Page, after, checked_size, needs, page_of
 
@@ -91,6 +91,9 @@ class IdentityController(Controller):
     )
     async def policies(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], identity_id: FromPath[UUID]
-    ) -> Sequence[PolicyView]:
-        """Ours and everybody else's, with their text as SES gave it at `read_at`."""
-        return await service.policies(db, caller, identity_id)
+    ) -> HeldPolicies:
+        """Ours and everybody else's, as SES was read at `read_at`: explained, linted, and with who may send by them.
+
+        For each that is not ours, `adoption` shows the terms that a grant in its place would have.
+        """
+        return await list_policies(db, caller, identity_id)

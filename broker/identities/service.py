@@ -19,7 +19,7 @@ from broker.errors import NotFound
 from broker.idempotency import remember
 from broker.identities.facts import Facts, is_ours
 from broker.identities.models import Identity, PolicyDocument
-from broker.identities.views import IdentityChange, IdentityView, PolicyView, policies_of, shown
+from broker.identities.views import IdentityChange, IdentityView, shown
 from broker.ids import new_id
 
 
@@ -45,12 +45,6 @@ async def one(db: Database, caller: Caller, identity_id: UUID) -> IdentityView:
     """The identity; NotFound when it is not the caller's."""
     async with db.read(caller) as session:
         return shown(await find(session, caller, identity_id))
-
-
-async def policies(db: Database, caller: Caller, identity_id: UUID) -> Sequence[PolicyView]:
-    """Every policy that the last read found on the identity, with its text."""
-    async with db.read(caller) as session:
-        return policies_of(await find(session, caller, identity_id))
 
 
 async def refresh(db: Database, caller: Caller, identity_id: UUID) -> IdentityView:

@@ -9,7 +9,7 @@ import msgspec
 
 from broker.policies import adopt_reasons
 from broker.policies.adopt_reasons import SOURCE_IP, TLS
-from broker.policies.arns import plain
+from broker.policies.arns import parse_identity_arn, plain
 from broker.policies.cells import EVER, RECIPIENTS, Cell, Cells, cells, is_within
 from broker.policies.check import check
 from broker.policies.compile import BULK, document, first_second, statements
@@ -42,6 +42,7 @@ def adopt(policy: Policy, *, identity_arn: str, now: datetime, expires_at: datet
     What they compile to was compared with the policy, principal by principal and action by action: it is the same but
     for what `narrows` says. ValueError where `identity_arn` is none.
     """
+    parse_identity_arn(identity_arn)
     try:
         read = read_any(policy)
     except DocumentError as error:

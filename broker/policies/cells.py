@@ -55,7 +55,7 @@ def cells(document: Document) -> Cells:
     found: dict[tuple[str, str], set[Cell]] = {}
     for statement in document.statements:
         for action in statement.actions:
-            conditions = _that_count(statement, action)
+            conditions = conditions_of(statement, action)
             if conditions is None:
                 continue
             for _, principal in statement.principals:
@@ -72,7 +72,7 @@ def _only(inner: frozenset[Cell], outer: frozenset[Cell]) -> bool:
     return len(inner) == len(outer) == 1 and next(iter(inner)).is_within(next(iter(outer)))
 
 
-def _that_count(statement: Statement, action: str) -> list[Condition] | None:
+def conditions_of(statement: Statement, action: str) -> list[Condition] | None:
     """The conditions that say something about a call; None where they can never be satisfied."""
     conditions = list(statement.conditions)
     if action.lower() == BULK.lower():
@@ -88,7 +88,7 @@ def _cell(statement: Statement, conditions: Iterable[Condition]) -> Cell:
     needs: set[Need] = set()
     guarded = False
     for each in conditions:
-        bound = _bound(each)
+        bound = bound_of(each)
         if bound is not None and each.operator in _ENDS:
             until = min(until, bound)
         elif bound is not None:
@@ -100,7 +100,7 @@ def _cell(statement: Statement, conditions: Iterable[Condition]) -> Cell:
     return Cell(since, until, guarded, frozenset(needs))
 
 
-def _bound(condition: Condition) -> datetime | None:
+def bound_of(condition: Condition) -> datetime | None:
     """The one moment of a bound of the window; several values are an OR, so that the most generous one counts."""
     dates = [date for value in condition.values if (date := as_date(value)) is not None and EVER[0] < date < EVER[1]]
     plainly = condition.key.lower() == CLOCK and not (condition.over or condition.if_exists)
