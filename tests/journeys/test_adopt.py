@@ -9,6 +9,12 @@ from tests.journeys.party import BILL, BILLING, DOMAIN, Party
 from tests.journeys.world import FOREIGN, World
 
 AGENCY = "AgencyMayWrite"
+KEEP = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Deny", "Action": "ses:DeleteEmailIdentityPolicy", "Resource": "*"},
+    }
+)
 
 
 def policy_for(world: World, party: Party, address: str = BILLING) -> str:
@@ -96,11 +102,13 @@ async def test_a_removal_that_aws_refuses_leaves_both_and_says_so(make_world: Ma
     world = await make_world()
     await write(world, policy_for(world, world.first))
     _, grant = await adopted(world)
-    world.fault("DeleteEmailIdentityPolicy", "AccessDeniedException", times=1)
+    role = world.connection["role_arn"].rpartition("/")[2]
+    await world.owner.call("iam", "put_role_policy", RoleName=role, PolicyName="keep", PolicyDocument=KEEP)
 
     await world.first.approve(grant["id"])
     heard = await world.broker.hear(world.owner, "grant.policy_removal_refused", grant_id=grant["id"])
     seen = await world.reach_state(grant["id"], "active")
+    await world.owner.call("iam", "delete_role_policy", RoleName=role, PolicyName="keep")
     await world.refresh()
     replaced = await world.broker.hear(world.owner, "grant.policy_replaced", grant_id=grant["id"])
 
