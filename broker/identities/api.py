@@ -10,7 +10,7 @@ from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.identities import service
 from broker.identities.enter import NewIdentity, enter
-from broker.identities.policies import HeldPolicies, list_policies
+from broker.identities.policies import HeldPolicies, PolicyVersion, list_policies, versions
 from broker.identities.views import IdentityChange, IdentityView
 from broker.settings import Settings
 from broker.web import Page, after, checked_size, needs, page_of
@@ -97,3 +97,22 @@ class IdentityController(Controller):
         For each that is not ours, `adoption` shows the terms that a grant in its place would have.
         """
         return await list_policies(db, caller, identity_id)
+
+    @get(
+        "/{identity_id:uuid}/policies/{policy_name:str}",
+        summary="Show the versions of a policy",
+        operation_id="listIdentityPolicyVersions",
+        guards=[needs(Scope.READ)],
+    )
+    async def policy_versions(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        identity_id: FromPath[UUID],
+        policy_name: FromPath[str],
+    ) -> Page[PolicyVersion]:
+        """Every text that was ever seen under this name, the latest first.
+
+        SES cannot give back a policy that was deleted: here is what to put back.
+        """
+        return Page(items=await versions(db, caller, identity_id, policy_name))

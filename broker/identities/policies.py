@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from broker import clock
 from broker.caller import Caller
 from broker.db import Database
+from broker.errors import NotFound
 from broker.identities.facts import is_ours
 from broker.identities.models import PolicyDocument
 from broker.identities.service import find
@@ -52,6 +53,29 @@ class HeldPolicies(msgspec.Struct, frozen=True):
     items: Sequence[HeldPolicy]
     foreign_senders: Sequence[Sender]
     read_at: datetime | None
+
+
+class PolicyVersion(msgspec.Struct, frozen=True):
+    """One text that was seen under a policy's name. `held`: it is what SES held when it was last read."""
+
+    document: str
+    first_seen_at: datetime
+    held: bool
+
+
+async def versions(db: Database, caller: Caller, identity_id: UUID, name: str) -> Sequence[PolicyVersion]:
+    """Every text ever seen under this name, the latest first; NotFound for a name that never was on the identity."""
+    async with db.read(caller) as session:
+        identity = await find(session, caller, identity_id)
+        rows = await session.scalars(
+            select(PolicyDocument)
+            .where(PolicyDocument.identity_id == identity.id, PolicyDocument.name == name)
+            .order_by(PolicyDocument.id.desc())
+        )
+        found = [PolicyVersion(row.document, row.seen_at, identity.policies.get(name) == row.document) for row in rows]
+    if not found:
+        raise NotFound("The identity never had a policy of this name, as far as SES was read.")
+    return found
 
 
 async def list_policies(db: Database, caller: Caller, identity_id: UUID) -> HeldPolicies:

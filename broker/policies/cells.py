@@ -54,12 +54,14 @@ def cells(document: Document) -> Cells:
     """
     found: dict[tuple[str, str], set[Cell]] = {}
     for statement in document.statements:
-        for action in statement.actions:
+        people = {plain(principal) for _, principal in statement.principals}
+        for action in {action.lower() for action in statement.actions}:
             conditions = conditions_of(statement, action)
             if conditions is None:
                 continue
-            for _, principal in statement.principals:
-                found.setdefault((plain(principal), action.lower()), set()).add(_cell(statement, conditions))
+            cell = _cell(statement, conditions)
+            for principal in people:
+                found.setdefault((principal, action), set()).add(cell)
     return {place: frozenset(several) for place, several in found.items()}
 
 

@@ -18,6 +18,7 @@ from broker.policies.phrases import people, phrase
 from broker.policies.residual import still_allowed
 from broker.policies.witness import contradictory, open_until
 
+MOST_COMPARED = 100  # principals that are compared with the Denies; of more all are named
 _CLOCKS = ("aws:currenttime", "aws:epochtime")
 _ENDS = ("datelessthan", "datelessthanequals")
 _SPELT = ("stringequals", "stringlike", "stringequalsignorecase")
@@ -48,17 +49,45 @@ def senders(policies: Mapping[str, str], *, identity_arn: str, now: datetime) ->
     What never applies, has ended, or is denied without condition by one of the policies is left out. Where that cannot
     be told, the sender is named. A policy that cannot be read, SES does not hold; it names nobody.
     """
-    shut: dict[str, frozenset[str]] = {}
+    shut = _Shut(policies, identity_arn, now)
     found = []
     for name, statement in _allows(policies, identity_arn, now):
         for kind, text in _principals(statement):
-            if kind == "AWS" and text not in shut:
-                left = still_allowed(policies, principals=[text], actions=SENDING, identity_arn=identity_arn, now=now)
-                shut[text] = frozenset(policies) - frozenset(left)
             sender = _sender(name, statement, kind, text)
-            if sender.actions and name not in shut.get(text, ()):
+            if sender.actions and not (kind == "AWS" and shut.out(text, name)):
                 found.append(sender)
     return found
+
+
+class _Shut:
+    """Which principals a Deny without condition keeps from sending by which policies."""
+
+    def __init__(self, policies: Mapping[str, str], identity_arn: str, now: datetime) -> None:
+        self._policies = policies
+        self._identity_arn = identity_arn
+        self._now = now
+        self._open: dict[str, list[str]] = {}
+        self._denies = any(map(_has_deny, policies.values()))
+
+    def out(self, principal: str, policy: str) -> bool:
+        if not self._denies or (principal not in self._open and len(self._open) >= MOST_COMPARED):
+            return False
+        if principal not in self._open:
+            self._open[principal] = still_allowed(
+                self._policies,
+                principals=[principal],
+                actions=SENDING,
+                identity_arn=self._identity_arn,
+                now=self._now,
+            )
+        return policy not in self._open[principal]
+
+
+def _has_deny(text: str) -> bool:
+    try:
+        return not all(each.allow for each in read(text).statements)
+    except DocumentError:
+        return False
 
 
 def together(found: Sequence[Sender]) -> list[Sender]:

@@ -11,17 +11,22 @@ from sqlalchemy import select, text
 
 from broker.audit.service import entries
 from broker.crypto import Keyring
-from broker.db import Database
+from broker.db import Database, Role
+from broker.due import Claim
 from broker.errors import Conflict, Invalid, NotFound, Refused
 from broker.grants import end, negotiate, service
+from broker.grants.act import Reading
 from broker.grants.adopting.replaces import Replaces, Swap, digest_of, next_state
 from broker.grants.adopting.service import adopt_policy
+from broker.grants.adopting.swap import replace_policies
 from broker.grants.adopting.views import Adopting
 from broker.grants.lifecycle import Party, State
 from broker.grants.views import GrantView, Reason
+from broker.grants.wanted import load
 from broker.identities.models import PolicyDocument
 from broker.ids import new_id
 from broker.policies.plan import MAX_POLICIES
+from broker.policies.wording import when
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties
 from tests.grants.fake_ses import throttled
@@ -101,11 +106,13 @@ async def test_a_policy_is_adopted_as_a_proposal_of_the_same_meaning(db: Databas
     grant = await adopt(db, parties)
     (offer,) = await service.list_offers(db, parties.delegate, grant.id)
 
-    expected = Replaces(AGENCY, digest_of(document))
+    narrows = (f"The policy has no end; the grant ends on {when(END)}.",)
+    expected = Replaces(AGENCY, digest_of(document), narrows)
     assert (State.PROPOSED, Party.DELEGATE, expected) == (grant.state, grant.awaiting, grant.replaces)
     assert (("news*@example.com",), END) == (offer.terms.from_addresses, offer.terms.expires_at)
     assert expected == offer.replaces
-    assert f"The policy {AGENCY} of the identity is deleted" in offer.explanation[-1]
+    assert offer.explanation[-1] == narrows[0]
+    assert f"takes the place of the policy {AGENCY}, which is deleted once" in offer.explanation[-2]
 
 
 @pytest.mark.parametrize(
@@ -319,6 +326,45 @@ async def test_a_removal_that_ses_does_not_answer_is_tried_again(stage: Swapping
     assert AGENCY not in stage.held
 
 
+async def test_a_decision_of_the_parties_meanwhile_keeps_the_policy(stage: Swapping) -> None:
+    """What the sync knew of the paper is old: the policy is left to the next run, which finds an ended grant."""
+    grant = await stage.begin()
+    await stage.until(grant, State.ACTIVE)
+    worker = stage.db.as_role(Role.WORKER)
+    claim = Claim(
+        kind="identities", id=stage.parties.identity_id, tenant_id=stage.parties.owner.tenant, fence=0, attempts=0
+    )
+    work = await load(worker, claim)
+    reading = Reading(dict(stage.held), {}, frozenset(), {})
+    await negotiate_end(stage, grant)
+
+    until = asyncio.get_running_loop().time() + DEADLINE
+    after = await replace_policies(worker, stage.ses, work, reading, gap=timedelta(0), until=until)
+
+    assert (reading, True) == (after, AGENCY in stage.held)
+    seen = (await stage.show(grant)).replaces
+    assert seen is not None
+    assert Swap.KEPT is seen.state
+
+
+async def test_nothing_is_deleted_when_the_lease_is_nearly_over(stage: Swapping) -> None:
+    """It is on paper that it was about to be, and the next run does it."""
+    grant = await stage.begin()
+    await stage.until(grant, State.ACTIVE)
+    worker = stage.db.as_role(Role.WORKER)
+    claim = Claim(
+        kind="identities", id=stage.parties.identity_id, tenant_id=stage.parties.owner.tenant, fence=0, attempts=0
+    )
+    work = await load(worker, claim)
+    reading = Reading(dict(stage.held), {}, frozenset(), {})
+
+    await replace_policies(worker, stage.ses, work, reading, gap=timedelta(0), until=0.0)
+    there = AGENCY in stage.held
+    done = await stage.until_swapped(grant, Swap.REMOVED)
+
+    assert (True, AGENCY) == (there, done.policy)
+
+
 async def negotiate_end(stage: Swapping, grant: GrantView) -> None:
     """The delegate hands it back."""
     await end.relinquish(stage.db, stage.parties.delegate, grant.id, Reason())
@@ -349,7 +395,7 @@ RULE: list[tuple[Swap, bool, str | None, Swap | None]] = [
 def test_what_becomes_of_the_policy_is_one_table(
     state: Swap, seen: str | None, expected: Swap | None, *, in_place: bool
 ) -> None:
-    replaces = Replaces("old", digest_of(SAME), state)
+    replaces = Replaces("old", digest_of(SAME), state=state)
 
     assert expected == next_state(replaces, in_place=in_place, seen=seen, proposed=None, ours=False)
 

@@ -18,7 +18,7 @@ from broker.errors import NotFound, Unavailable
 from broker.identities import service
 from broker.identities.discover import Discovery, read_facts
 from broker.identities.models import Identity, PolicyDocument
-from broker.identities.policies import list_policies
+from broker.identities.policies import list_policies, versions
 from broker.identities.views import IdentityChange, IdentityView
 from broker.ids import new_id
 from broker.policies.adopt import NO_END
@@ -164,6 +164,8 @@ async def test_a_stranger_cannot_see_or_refresh_an_identity(
     with pytest.raises(NotFound):
         await list_policies(db, stranger, identity.id)
     with pytest.raises(NotFound):
+        await versions(db, stranger, identity.id, "theirs")
+    with pytest.raises(NotFound):
         await service.refresh(db, stranger, identity.id)
     assert await service.page(db, stranger, after=None, limit=10) == []
 
@@ -222,6 +224,25 @@ async def test_policies_are_shown_as_ses_gave_them_with_what_they_mean(
     assert shown.read_at is not None
     assert {shown.read_at} == {each.last_seen_at for each in shown.items}
     assert None not in [each.first_seen_at for each in shown.items]
+
+
+async def test_a_policy_that_is_gone_can_still_be_read(db: Database, owner: Caller, connection_id: UUID) -> None:
+    """SES cannot give back what was deleted."""
+    first, second = '{"Statement":[1]}', '{"Statement":[2]}'
+    ses = FakeSes({"example.com": {"theirs": first}})
+    identity = (await discovered(db, owner, ses, connection_id))["example.com"]
+    ses.policies["example.com"]["theirs"] = second
+    await discovered(db, owner, ses, connection_id)
+    before = await versions(db, owner, identity.id, "theirs")
+    del ses.policies["example.com"]["theirs"]
+    await discovered(db, owner, ses, connection_id)
+
+    after = await versions(db, owner, identity.id, "theirs")
+
+    assert [(second, True), (first, False)] == [(each.document, each.held) for each in before]
+    assert [(second, False), (first, False)] == [(each.document, each.held) for each in after]
+    with pytest.raises(NotFound):
+        await versions(db, owner, identity.id, "never")
 
 
 async def test_work_acts_through_the_role_of_the_connection(db: Database, owner: Caller, connection_id: UUID) -> None:

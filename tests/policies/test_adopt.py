@@ -1,6 +1,7 @@
 """Foreign policies become terms that mean the same, or are refused with the reason."""
 
 import json
+import time
 from datetime import datetime, timedelta
 
 import msgspec
@@ -256,6 +257,18 @@ def test_every_reason_is_given_at_once() -> None:
     )
 
     assert 3 == len(found.reasons)
+
+
+def test_a_hostile_document_is_answered_soon() -> None:
+    """As many principals and actions as are read at all, each beside each."""
+    people: list[Json] = [f"{number:012d}" for number in range(480)]
+    names: list[Json] = ["ses:SendEmail"] * 400
+    begun = time.perf_counter()
+
+    found = adopt(policy(Principal={"AWS": people}, Action=names), identity_arn=IDENTITY, now=NOW, expires_at=LATER)
+
+    assert (None, True) == (found.terms, "at most 100" in found.reasons[0])
+    assert time.perf_counter() - begun < 1
 
 
 def test_a_time_without_offset_is_refused() -> None:

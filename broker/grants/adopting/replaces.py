@@ -35,10 +35,13 @@ OPEN = frozenset({Swap.WAITING, Swap.REMOVING, Swap.REFUSED})
 class Replaces(msgspec.Struct, frozen=True):
     """The foreign policy that a grant replaces: its name, the SHA-256 of its text as it was proposed, and what became
     of it, with the reason and the time.
+
+    `narrows` says where the grant as first proposed permits less than the policy.
     """
 
     policy: str
     digest: str
+    narrows: tuple[str, ...] = ()
     state: Swap = Swap.WAITING
     detail: str | None = None
     at: datetime | None = None
@@ -73,7 +76,10 @@ def sentences(grant: Grant) -> list[str]:
     found = replaced_by(grant)
     if found is None:
         return []
-    return [f"The policy {found.policy} of the identity is deleted once the grant's own was read back in its place."]
+    return [
+        f"The grant takes the place of the policy {found.policy}, which is deleted once the grant's own was read back.",
+        *found.narrows,
+    ]
 
 
 def look_again(grant: Grant, gap: timedelta) -> list[timedelta]:

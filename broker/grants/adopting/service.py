@@ -1,5 +1,6 @@
 """Adopting a policy: a grant of the same meaning is proposed in its place."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -41,7 +42,7 @@ async def adopt_policy(
         await demands.require_role(session, caller, Party.OWNER)
         await _require_place(session, identity, name)
         now = await database_time(session)
-        terms = _terms(document, identity, wanted.expires_at, now)
+        terms, narrows = _adoption(document, identity, wanted.expires_at, now)
         proposal = Proposal(identity_arn=identity.arn, terms=terms, delegate_id=wanted.delegate_id, note=wanted.note)
         delegate_id = demands.delegate(caller, identity.tenant_id, proposal)
         await _require_one_delegate(session, terms, delegate_id)
@@ -52,7 +53,7 @@ async def adopt_policy(
             delegate_id=delegate_id,
             identity_id=identity.id,
             created_at=now,
-            replaces=dict(stored(Replaces(name, digest_of(document)))),
+            replaces=dict(stored(Replaces(name, digest_of(document), tuple(narrows)))),
         )
         return await put_forward_first(session, caller, grant, proposal, lifetime=lifetime)
 
@@ -77,10 +78,13 @@ async def _require_place(session: AsyncSession, identity: Identity, name: str) -
             raise Conflict(f"Grant {grant.id} is to replace this policy already; withdraw or end it first.")
 
 
-def _terms(document: str, identity: Identity, expires_at: datetime | None, now: datetime) -> Terms:
+def _adoption(
+    document: str, identity: Identity, expires_at: datetime | None, now: datetime
+) -> tuple[Terms, Sequence[str]]:
+    """The terms, and where they permit less than the policy."""
     found = adopt(document, identity_arn=identity.arn, now=now, expires_at=expires_at)
     if found.terms is not None:
-        return found.terms
+        return found.terms, found.narrows
     if found.reasons == (NO_END,):
         demands.refuse("/expires_at", NO_END)
     raise Conflict(f"Terms cannot mean the same as this policy. {' '.join(found.reasons)}")

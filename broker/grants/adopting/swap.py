@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
+from broker.aws_access import RoleAccess
 from broker.db import Database
 from broker.errors import Refused, Unavailable
 from broker.grants.act import IdentityPolicies, Reading
@@ -54,20 +55,27 @@ async def replace_policies(
     doomed = await _decide(db, work, waiting, reading, gap)
     if not doomed:
         return reading
+    refused, observed = await _delete(ses, work, work.access, doomed, until=until)
+    await _settle(db, work, doomed, refused, observed)
+    return reading if observed is None else msgspec.structs.replace(reading, observed=observed)
+
+
+async def _delete(
+    ses: IdentityPolicies, work: Work, access: RoleAccess, doomed: Mapping[UUID, str], *, until: float
+) -> tuple[Mapping[UUID, str], Mapping[str, str] | None]:
+    """What SES refused, and what it holds now; None where that is not known, so that the next run has to read it."""
     refused: dict[UUID, str] = {}
     try:
         for grant_id, name in doomed.items():
             _check(until)
             try:
-                await ses.delete_policy(work.access, work.name, name)
+                await ses.delete_policy(access, work.name, name)
             except Refused as error:
                 refused[grant_id] = error.detail
         _check(until)
-        observed = await ses.read_policies(work.access, work.name)
+        return refused, await ses.read_policies(access, work.name)
     except (Refused, Unavailable):
-        observed = None  # the next run reads what came of it
-    await _settle(db, work, doomed, refused, observed)
-    return reading if observed is None else msgspec.structs.replace(reading, observed=observed)
+        return refused, None
 
 
 def _check(until: float) -> None:
