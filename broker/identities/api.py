@@ -6,6 +6,7 @@ from litestar import Controller, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from broker import clock
 from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.identities import service
@@ -96,7 +97,7 @@ class IdentityController(Controller):
 
         For each that is not ours, `adoption` shows the terms that a grant in its place would have.
         """
-        return await list_policies(db, caller, identity_id)
+        return await list_policies(db, caller, identity_id, now=clock.now())
 
     @get(
         "/{identity_id:uuid}/policies/{policy_name:str}",

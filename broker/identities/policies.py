@@ -8,7 +8,6 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import func, select
 
-from broker import clock
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import NotFound
@@ -78,7 +77,7 @@ async def versions(db: Database, caller: Caller, identity_id: UUID, name: str) -
     return found
 
 
-async def list_policies(db: Database, caller: Caller, identity_id: UUID) -> HeldPolicies:
+async def list_policies(db: Database, caller: Caller, identity_id: UUID, *, now: datetime) -> HeldPolicies:
     """What the last read found on the caller's identity, put into words."""
     async with db.read(caller) as session:
         identity = await find(session, caller, identity_id)
@@ -89,13 +88,17 @@ async def list_policies(db: Database, caller: Caller, identity_id: UUID) -> Held
         )
         first_seen = {row.name: row.first for row in rows}
     held = dict(sorted(identity.policies.items()))
-    return await asyncio.to_thread(_described, held, identity.arn, first_seen, identity.read_at)
+    return await asyncio.to_thread(_described, held, identity.arn, first_seen, read_at=identity.read_at, now=now)
 
 
 def _described(
-    held: Mapping[str, str], identity_arn: str, first_seen: Mapping[str, datetime], read_at: datetime | None
+    held: Mapping[str, str],
+    identity_arn: str,
+    first_seen: Mapping[str, datetime],
+    *,
+    read_at: datetime | None,
+    now: datetime,
 ) -> HeldPolicies:
-    now = clock.now()
     findings = lint(held, identity_arn=identity_arn, now=now)
     foreign = {name: document for name, document in held.items() if not is_ours(name)}
     sending = senders(foreign, identity_arn=identity_arn, now=now)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from tests.sandbox.aws import REGION
 from tests.sandbox.aws import Aws as LocalAws
 
 ACCOUNT = "111111111111"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class FakeSes(msgspec.Struct):
@@ -162,7 +164,7 @@ async def test_a_stranger_cannot_see_or_refresh_an_identity(
     with pytest.raises(NotFound):
         await service.one(db, stranger, identity.id)
     with pytest.raises(NotFound):
-        await list_policies(db, stranger, identity.id)
+        await list_policies(db, stranger, identity.id, now=NOW)
     with pytest.raises(NotFound):
         await versions(db, stranger, identity.id, "theirs")
     with pytest.raises(NotFound):
@@ -205,7 +207,7 @@ async def test_policies_are_shown_as_ses_gave_them_with_what_they_mean(
     held = {"theirs": theirs, "delegation-broker-1-1": ours, "unreadable": "{"}
     identity = (await discovered(db, owner, FakeSes({"example.com": held}), connection_id))["example.com"]
 
-    shown = await list_policies(db, owner, identity.id)
+    shown = await list_policies(db, owner, identity.id, now=NOW)
 
     mine, other, broken = shown.items
     assert [("delegation-broker-1-1", True, ours), ("theirs", False, theirs), ("unreadable", False, "{")] == [
