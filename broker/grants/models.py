@@ -28,7 +28,7 @@ class Grant(Base):
     `size` is what the agreed terms take there, in bytes.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
-    when one ended last.
+    when one ended last. `replaces` is an `adopting.replaces.Replaces`: the foreign policy whose place this takes.
     """
 
     __tablename__ = "grants"
@@ -82,6 +82,7 @@ class Grant(Base):
     suspended_by: Mapped[str | None]
     suspension: Mapped[dict[str, Any] | None]
     resumed_at: Mapped[datetime | None]
+    replaces: Mapped[dict[str, Any] | None]
 
 
 class Offer(Base):

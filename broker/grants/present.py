@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, or_, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
+from broker.grants.adopting import replaces
 from broker.grants.lifecycle import Effect, Paper, Party, Standing, flags_of, offer_is_open, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.views import GrantView, OfferView, PartyView
@@ -107,6 +108,7 @@ def grant_view(
         ended_at=grant.ended_at,
         suspended_at=grant.suspended_at if grant.paper is Paper.PAUSED else None,
         suspended_by=grant.suspended_by if grant.paper is Paper.PAUSED else None,
+        replaces=replaces.shown(grant),
     )
 
 
@@ -134,13 +136,14 @@ def offer_views(grant: Grant, offers: Sequence[Offer], caller: Caller) -> list[O
                 terms=terms,
                 note=offer.note,
                 outcome=offer.outcome,
-                explanation=explain(terms, identity_arn=grant.identity_arn),
+                explanation=[*explain(terms, identity_arn=grant.identity_arn), *replaces.sentences(grant)],
                 changes=changes,
                 effect=verdict(changes),
                 created_at=offer.created_at,
                 lapses_at=offer.lapses_at,
                 decided_at=offer.decided_at,
                 etag=etag(offer.id),
+                replaces=replaces.shown(grant),
             )
         )
         before = terms

@@ -13,6 +13,7 @@ from broker.caller import Caller
 from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
+from broker.grants.adopting.replaces import Replaces, replaced_by
 from broker.grants.dates import expire, lapse
 from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
@@ -32,7 +33,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """One grant as a sync sees it. `statements` None: nothing of it may be on the identity.
 
     `unguarded` are the statements without the `Null` guard, for where SES does not take that operator; None where the
-    terms need no guard.
+    terms need no guard. `replaces` is the foreign policy that goes once this one is seen to be there.
     """
 
     id: UUID
@@ -46,6 +47,8 @@ class Wanted(msgspec.Struct, frozen=True):
     ended_at: datetime | None
     removed_at: datetime | None
     resumed_at: datetime | None = None
+    activated_at: datetime | None = None
+    replaces: Replaces | None = None
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -207,6 +210,8 @@ def _wanted(grant: Grant, now: datetime) -> Wanted:
         ended_at=grant.ended_at,
         removed_at=grant.removed_at,
         resumed_at=grant.resumed_at,
+        activated_at=grant.activated_at,
+        replaces=replaced_by(grant),
     )
 
 
