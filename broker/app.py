@@ -33,6 +33,7 @@ from broker.feedback.own_set import own_set
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
 from broker.feedback.usage.api import UsageController
 from broker.feedback.usage.last import last_used
+from broker.grants.adopting.api import AdoptionController
 from broker.grants.api import GrantController, NegotiationController
 from broker.grants.policies.api import PolicyController
 from broker.grants.revoking_api import RevocationController
@@ -61,6 +62,7 @@ CONTROLLERS = (
     GrantController,
     PolicyController,
     RevocationController,
+    AdoptionController,
     KitController,
     ByHandController,
     SimulationController,

@@ -12,6 +12,7 @@ import click
 
 from broker.local.commands import explain_error, listen, simulate, trigger
 from broker.local.options import data_dir_option, data_directory
+from broker.local.policy_adopt import adopt
 from broker.local.policy_commands import policy
 from broker.local.policy_lint import diff, explain, lint
 from broker.local.processes import ended_by_signals
@@ -279,6 +280,7 @@ def _first_line(error: Exception) -> str:
 policy.add_command(lint)
 policy.add_command(explain)
 policy.add_command(diff)
+policy.add_command(adopt)
 main.add_command(listen)
 main.add_command(policy)
 main.add_command(trigger)

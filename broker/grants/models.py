@@ -30,7 +30,7 @@ class Grant(Base):
     and `protection` says why; None for one that nobody takes back from SES. `sealed_at`: nothing can bring it back.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
-    when one ended last.
+    when one ended last. `replaces` is an `adopting.replaces.Replaces`: the foreign policy whose place this takes.
     """
 
     __tablename__ = "grants"
@@ -88,6 +88,7 @@ class Grant(Base):
     protected_by: Mapped[str | None]
     protection: Mapped[str | None]
     sealed_at: Mapped[datetime | None]
+    replaces: Mapped[dict[str, Any] | None]
 
 
 class Offer(Base):

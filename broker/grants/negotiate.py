@@ -14,7 +14,7 @@ from broker.grants import demands
 from broker.grants.lifecycle import MOVES, Effect, Outcome, Paper, Party, Verb
 from broker.grants.models import Grant, Offer
 from broker.grants.moves import Found, database_time, find_for, note, shown, wake_identity, watch_identity
-from broker.grants.present import terms_of
+from broker.grants.present import party_of, terms_of
 from broker.grants.room import find_slot
 from broker.grants.views import Counter, GrantView, Proposal, Reason
 from broker.idempotency import remember
@@ -34,26 +34,27 @@ async def propose(db: Database, caller: Caller, wanted: Proposal, *, lifetime: t
         party = Party.OWNER if caller.tenant == owner_id else Party.DELEGATE
         await demands.require_role(session, caller, party)
         demands.check_terms(wanted.terms, wanted.identity_arn, now)
-        await find_slot(session, identity_id, wanted.identity_arn, grant_id=None, terms=wanted.terms, party=party)
-        grant_id, offer_id = new_id(), new_id()
-        grant = Grant(
-            id=grant_id,
-            owner_id=owner_id,
-            delegate_id=delegate_id,
-            identity_id=identity_id,
-            identity_arn=wanted.identity_arn,
-            paper=Paper.OPEN,
-            effect=Effect.NONE,
-            latest_offer_id=offer_id,
-            created_at=now,
-        )
-        session.add(grant)
-        offer = _offer(grant, party, wanted.terms, number=1, note=wanted.note, lapses_at=now + lifetime, now=now)
-        offer.id = offer_id
-        await _insert(session, grant, offer)
-        await watch_identity(session, grant.identity_id, until=offer.lapses_at)
-        await note(session, caller, "proposed", grant, number=1)
-        return await remember(session, caller, await shown(session, caller, grant, offer, now))
+        grant = Grant(id=new_id(), owner_id=owner_id, delegate_id=delegate_id, identity_id=identity_id, created_at=now)
+        return await put_forward_first(session, caller, grant, wanted, lifetime=lifetime)
+
+
+async def put_forward_first(
+    session: AsyncSession, caller: Caller, grant: Grant, wanted: Proposal, *, lifetime: timedelta
+) -> GrantView:
+    """Stores a new grant, whose parties, identity and time are set, with its first offer."""
+    now, offer_id = grant.created_at, new_id()
+    party, arn = party_of(grant, caller.tenant), wanted.identity_arn
+    await find_slot(session, grant.identity_id, arn, grant_id=None, terms=wanted.terms, party=party)
+    grant.identity_arn, grant.latest_offer_id = wanted.identity_arn, offer_id
+    grant.paper, grant.effect = Paper.OPEN, Effect.NONE
+    session.add(grant)
+    offer = _offer(grant, party, wanted.terms, number=1, note=wanted.note, lapses_at=now + lifetime, now=now)
+    offer.id = offer_id
+    await _insert(session, grant, offer)
+    await watch_identity(session, grant.identity_id, until=offer.lapses_at)
+    told = {"replaces": grant.replaces["policy"]} if grant.replaces else {}
+    await note(session, caller, "proposed", grant, number=1, **told)
+    return await remember(session, caller, await shown(session, caller, grant, offer, now))
 
 
 async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUID) -> GrantView:

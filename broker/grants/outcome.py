@@ -14,6 +14,7 @@ from broker.db import Database
 from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
+from broker.grants.adopting.replaces import look_again
 from broker.grants.dates import next_date
 from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
@@ -144,6 +145,7 @@ async def _write(
         case Seen.HELD:
             if grant.effect is not Effect.APPLIED:
                 await _activate(session, work, grant, activated)
+            return look_again(grant, gap)
         case Seen.REFUSED:
             await _fail(session, work, grant, reading.refused[wanted.id])
         case Seen.MISSING:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, or_, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
+from broker.grants.adopting import replaces
 from broker.grants.lifecycle import Effect, Paper, Party, Standing, flags_of, offer_is_open, state_of
 from broker.grants.models import Grant, Offer
 from broker.grants.views import GrantView, OfferView, PartyView
@@ -109,6 +110,7 @@ def grant_view(
         suspended_by=grant.suspended_by if grant.paper is Paper.PAUSED else None,
         protected_by=grant.protected_by,
         sealed_at=grant.sealed_at,
+        replaces=replaces.shown(grant),
     )
 
 
@@ -136,13 +138,14 @@ def offer_views(grant: Grant, offers: Sequence[Offer], caller: Caller) -> list[O
                 terms=terms,
                 note=offer.note,
                 outcome=offer.outcome,
-                explanation=explain(terms, identity_arn=grant.identity_arn),
+                explanation=[*explain(terms, identity_arn=grant.identity_arn), *replaces.sentences(grant)],
                 changes=changes,
                 effect=verdict(changes),
                 created_at=offer.created_at,
                 lapses_at=offer.lapses_at,
                 decided_at=offer.decided_at,
                 etag=etag(offer.id),
+                replaces=replaces.shown(grant),
             )
         )
         before = terms

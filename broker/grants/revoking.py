@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker import clock
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
@@ -70,11 +69,11 @@ async def script_for(db: Database, caller: Caller, wanted: Matching, *, last_use
     """
     filters = _filters(wanted)
     async with db.read(caller) as session:
+        now = await database_time(session)
         held = or_(Grant.paper.in_(LIVE), Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED))
         grants = await _matching(session, caller, wanted, held, *filters, lock=False)
         used = await last_used(session, [grant.id for grant in grants])
         identities = await affected(session, grants, used)
-    now = clock.now()
     return revoke_script([target_of(each, now=now) for each in identities])
 
 

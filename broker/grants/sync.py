@@ -4,6 +4,7 @@ Claim, read the paper, act on SES with no transaction open, and settle what the 
 changed meanwhile: then the row is due again, and a late apply cannot bring back what was revoked.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -18,8 +19,9 @@ from broker.direct import Line
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Acting, Reading
+from broker.grants.adopting.swap import replace_policies
 from broker.grants.byhand import wait_for_owner
-from broker.grants.calls import IdentityPolicies
+from broker.grants.calls import CALL_MARGIN, IdentityPolicies
 from broker.grants.denies import rename
 from broker.grants.hooks import Hooks
 from broker.grants.outcome import settle_failure, settle_reading
@@ -70,8 +72,10 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, c
     if work.by_hand:
         await wait_for_owner(db, work, check_every=pace.check_every)
         return
+    until = asyncio.get_running_loop().time() + (LEASE - CALL_MARGIN).total_seconds()
     try:
         reading = await _act(db, ses, work)
+        reading = await replace_policies(db, ses, work, reading, gap=pace.readback_gap, until=until)
     except BrokerError as error:
         again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
         await settle_failure(db, work, error, hooks, again_in=again)

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from broker.grants.adopting.replaces import Replaces
 from broker.grants.lifecycle import Outcome, Party, State
 from broker.policies.changes import Change, Effect
 from broker.policies.findings import Finding
@@ -80,6 +81,7 @@ class OfferView(msgspec.Struct, frozen=True):
     """One version of the terms. `etag` is what `If-Match` must carry; `explanation` says in words what it permits.
 
     `changes` is what it means beside the offer before it, and `effect` what that does to the permission to send.
+    `replaces` is the policy whose place the grant is to take.
     """
 
     id: UUID
@@ -96,6 +98,7 @@ class OfferView(msgspec.Struct, frozen=True):
     lapses_at: datetime
     decided_at: datetime | None
     etag: str
+    replaces: Replaces | None = None
 
 
 class GrantView(msgspec.Struct, frozen=True):
@@ -104,7 +107,8 @@ class GrantView(msgspec.Struct, frozen=True):
     `suspended_by` is `owner` or `breaker`, while it is suspended. `protected_by` and `sealed_at` are those of its
     receipt. `verified`: the state is what SES was read to hold; false for one that nobody has read yet, and for the
     word of an owner who applies policies by hand. There the flag `awaiting_owner` says that it is the owner's turn, and
-    `commands` are what it has to run to take access back.
+    `commands` are what it has to run to take access back. `replaces` is the policy that somebody wrote without the
+    broker, and that is deleted once this grant's own was read back.
     """
 
     id: UUID
@@ -133,6 +137,7 @@ class GrantView(msgspec.Struct, frozen=True):
     suspended_by: str | None
     protected_by: str | None
     sealed_at: datetime | None
+    replaces: Replaces | None = None
 
 
 class Expected(msgspec.Struct, frozen=True):

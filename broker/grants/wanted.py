@@ -14,6 +14,7 @@ from broker.caller import Caller
 from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
+from broker.grants.adopting.replaces import Replaces, replaced_by
 from broker.grants.dates import expire, lapse
 from broker.grants.denies import NO_DENY, Deny, prepare
 from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
@@ -34,7 +35,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """One grant as a sync sees it. `statements` None: nothing of it may be on the identity.
 
     `unguarded` are the statements without the `Null` guard, for where SES does not take that operator; None where the
-    terms need no guard.
+    terms need no guard. `replaces` is the foreign policy that goes once this one is seen to be there.
     """
 
     id: UUID
@@ -48,6 +49,8 @@ class Wanted(msgspec.Struct, frozen=True):
     ended_at: datetime | None
     removed_at: datetime | None
     resumed_at: datetime | None = None
+    activated_at: datetime | None = None
+    replaces: Replaces | None = None
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -220,6 +223,8 @@ def _wanted(grant: Grant, now: datetime) -> Wanted:
         ended_at=grant.ended_at,
         removed_at=grant.removed_at,
         resumed_at=grant.resumed_at,
+        activated_at=grant.activated_at,
+        replaces=replaced_by(grant),
     )
 
 

@@ -1,17 +1,18 @@
 """Identities over HTTP."""
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from litestar import Controller, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from broker import clock
 from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.identities import service
 from broker.identities.enter import NewIdentity, enter
-from broker.identities.views import IdentityChange, IdentityView, PolicyView
+from broker.identities.policies import HeldPolicies, PolicyVersion, list_policies, versions
+from broker.identities.views import IdentityChange, IdentityView
 from broker.settings import Settings
 from broker.web import Page, after, checked_size, needs, page_of
 
@@ -91,6 +92,28 @@ class IdentityController(Controller):
     )
     async def policies(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], identity_id: FromPath[UUID]
-    ) -> Sequence[PolicyView]:
-        """Ours and everybody else's, with their text as SES gave it at `read_at`."""
-        return await service.policies(db, caller, identity_id)
+    ) -> HeldPolicies:
+        """Ours and everybody else's, as SES was read at `read_at`: explained, linted, and with who may send by them.
+
+        For each that is not ours, `adoption` shows the terms that a grant in its place would have.
+        """
+        return await list_policies(db, caller, identity_id, now=clock.now())
+
+    @get(
+        "/{identity_id:uuid}/policies/{policy_name:str}",
+        summary="Show the versions of a policy",
+        operation_id="listIdentityPolicyVersions",
+        guards=[needs(Scope.READ)],
+    )
+    async def policy_versions(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        identity_id: FromPath[UUID],
+        policy_name: FromPath[str],
+    ) -> Page[PolicyVersion]:
+        """Every text that was ever seen under this name, the latest first.
+
+        SES cannot give back a policy that was deleted: here is what to put back.
+        """
+        return Page(items=await versions(db, caller, identity_id, policy_name))

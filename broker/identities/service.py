@@ -20,7 +20,7 @@ from broker.idempotency import remember
 from broker.identities.facts import Facts, is_ours
 from broker.identities.models import Identity, PolicyDocument
 from broker.identities.room import ground
-from broker.identities.views import IdentityChange, IdentityView, PolicyView, policies_of, shown
+from broker.identities.views import IdentityChange, IdentityView, shown
 from broker.ids import new_id
 from broker.policies.pack import room
 
@@ -49,12 +49,6 @@ async def one(db: Database, caller: Caller, identity_id: UUID) -> IdentityView:
         row = await find(session, caller, identity_id)
         held = await ground(session, row.id)
         return shown(row, room=room(held, identity_arn=row.arn) if held is not None else None)
-
-
-async def policies(db: Database, caller: Caller, identity_id: UUID) -> Sequence[PolicyView]:
-    """Every policy that the last read found on the identity, with its text."""
-    async with db.read(caller) as session:
-        return policies_of(await find(session, caller, identity_id))
 
 
 async def refresh(db: Database, caller: Caller, identity_id: UUID) -> IdentityView:
@@ -109,6 +103,11 @@ async def record_policies(session: AsyncSession, identity: Identity, policies: M
     """Notes what a read found now, and keeps every document that was never seen under its name: one round trip."""
     identity.policies = dict(policies)
     identity.read_at = func.now()
+    await keep_documents(session, identity, policies)
+
+
+async def keep_documents(session: AsyncSession, identity: Identity, policies: Mapping[str, str]) -> None:
+    """Keeps each of these documents, by name, that was never seen under its name: one round trip."""
     if not policies:
         return
     rows = [

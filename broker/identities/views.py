@@ -19,14 +19,6 @@ class PolicyName(msgspec.Struct, frozen=True):
     ours: bool
 
 
-class PolicyView(msgspec.Struct, frozen=True):
-    """A policy with its JSON text as SES gave it."""
-
-    name: str
-    ours: bool
-    document: str
-
-
 class IdentityView(msgspec.Struct, frozen=True):
     """A verified domain or address in one account and Region.
 
@@ -86,8 +78,3 @@ def shown(row: Identity, *, room: Room | None = None) -> IdentityView:
         own_mail=row.own_mail,
         room=room,
     )
-
-
-def policies_of(row: Identity) -> list[PolicyView]:
-    """Its policies by name."""
-    return [PolicyView(name, is_ours(name), text) for name, text in sorted(row.policies.items())]

@@ -45,13 +45,13 @@ def lint(*, files: tuple[str, ...], identity_arn: str, as_json: bool) -> None:
     from broker.policies.lint import is_bad
     from broker.policies.lint import lint as judge
 
-    documents = _all_documents(files)
+    documents = all_documents(files)
     try:
         findings = judge(documents, identity_arn=identity_arn, now=clock.now())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--identity") from error
     if as_json:
-        click.echo(_as_json({"ok": not is_bad(findings), "findings": findings}))
+        click.echo(as_json_text({"ok": not is_bad(findings), "findings": findings}))
     else:
         _tell(findings, len(documents))
     sys.exit(BAD if is_bad(findings) else 0)
@@ -79,16 +79,16 @@ def explain(*, files: tuple[str, ...], identity_arn: str, as_json: bool) -> None
     from broker.policies.document import DocumentError
     from broker.policies.explain_policies import explain_policies
 
-    documents = _all_documents(files)
+    documents = all_documents(files)
     try:
         parse_identity_arn(identity_arn)
         said = explain_policies(list(documents.values()), identity_arn=identity_arn, now=clock.now())
     except DocumentError as error:
-        _give_up(str(error))
+        give_up(str(error))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--identity") from error
     if as_json:
-        click.echo(_as_json(said))
+        click.echo(as_json_text(said))
         return
     for sign, colour, claims in (("+", "green", said.may), ("-", "red", said.cannot)):
         for claim in claims:
@@ -113,15 +113,15 @@ def diff(*, old: str, new: str, as_json: bool) -> None:
     from broker.policies.document import DocumentError
 
     if old == new == "-":
-        _give_up("standard input can be one of the two only.")
-    before, after = (list(_all_documents([file]).values()) for file in (old, new))
+        give_up("standard input can be one of the two only.")
+    before, after = (list(all_documents([file]).values()) for file in (old, new))
     try:
         changes = diff_policies(before, after)
     except DocumentError as error:
-        _give_up(str(error))
+        give_up(str(error))
     effect = verdict(Change(each.text, each.effect) for each in changes)
     if as_json:
-        click.echo(_as_json({"effect": effect, "changes": changes}))
+        click.echo(as_json_text({"effect": effect, "changes": changes}))
     else:
         for each in changes:
             click.echo(f"{click.style(each.effect, fg=_EFFECTS[each.effect], bold=True)} {each.statement}: {each.text}")
@@ -129,7 +129,7 @@ def diff(*, old: str, new: str, as_json: bool) -> None:
     sys.exit(1 if changes else 0)
 
 
-def _all_documents(files: Sequence[str]) -> dict[str, str]:
+def all_documents(files: Sequence[str]) -> dict[str, str]:
     """The policies of all files by name."""
     documents: dict[str, str] = {}
     for file in files:
@@ -144,11 +144,11 @@ def _documents(file: str) -> dict[str, str]:
     try:
         raw = json.loads(text)
     except RecursionError:
-        _give_up(f"{shown} is nested too deeply.")
+        give_up(f"{shown} is nested too deeply.")
     except json.JSONDecodeError as error:
-        _give_up(f"{shown} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
+        give_up(f"{shown} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
     if not isinstance(raw, dict):
-        _give_up(f"{shown} holds no JSON object: give one policy document, or names with documents.")
+        give_up(f"{shown} holds no JSON object: give one policy document, or names with documents.")
     answer = raw.get("Policies", raw)  # as `aws sesv2 get-email-identity-policies` prints it
     if isinstance(answer, dict) and answer and not _looks_like_a_policy(answer):
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in answer.items()}
@@ -183,21 +183,21 @@ def _read(file: str) -> str:
         with click.open_file(file, "rb") as stream:
             content: bytes = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        _give_up(f"{file} cannot be read: {error.strerror}.")
+        give_up(f"{file} cannot be read: {error.strerror}.")
     if len(content) > MAX_BYTES:
-        _give_up(f"{file} has more than {MAX_BYTES} bytes; a policy has at most 4096.")
+        give_up(f"{file} has more than {MAX_BYTES} bytes; a policy has at most 4096.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        _give_up(f"{file} is not UTF-8 (byte {error.start}).")
+        give_up(f"{file} is not UTF-8 (byte {error.start}).")
 
 
-def _give_up(sentence: str) -> NoReturn:
+def give_up(sentence: str) -> NoReturn:
     click.echo(f"broker: {sentence}", err=True)
     sys.exit(UNREADABLE)
 
 
-def _as_json(answer: object) -> str:
+def as_json_text(answer: object) -> str:
     import msgspec
 
     return json.dumps(msgspec.to_builtins(answer), indent=2, ensure_ascii=False)

@@ -7,7 +7,7 @@ us by it, or where that was not looked at yet. A topic may be seen by its tenant
 from alembic import op
 
 revision = "0031"
-down_revision = "0029"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 

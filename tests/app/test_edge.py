@@ -68,6 +68,7 @@ async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: R
         "/replay": {"from": hour_ago},
         "/recover": {"since": hour_ago},
         "/migrate": {"to": "identity_topic"},
+        "/adopt": {"delegate_id": str(new_id())},
     }
     answers = {}
     for method, path, guarded in routes_of(app):

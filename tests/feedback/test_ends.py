@@ -52,7 +52,8 @@ async def test_whatever_ends_a_grant_makes_its_routes_due_in_the_same_commit(db:
     async with db.begin(world.owner) as session:
         await session.execute(update(Route).values(due_at=None))
         grant = update(Grant).where(Grant.owner_id == world.owner.tenant)
-        await session.execute(grant.values(expires_at=func.now() + timedelta(days=1)))
+        terms = {"principals": ["111122223333"], "actions": ["send"], "expires_at": "2100-01-01T00:00:00Z"}
+        await session.execute(grant.values(expires_at=func.now() + timedelta(days=1), terms=terms))
     await ENDINGS[how](world)
 
     async with db.read(world.owner) as session:

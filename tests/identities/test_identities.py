@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,10 @@ from broker.errors import NotFound, Unavailable
 from broker.identities import service
 from broker.identities.discover import Discovery, read_facts
 from broker.identities.models import Identity, PolicyDocument
+from broker.identities.policies import list_policies, versions
 from broker.identities.views import IdentityChange, IdentityView
+from broker.ids import new_id
+from broker.policies.adopt import NO_END
 from tests.conftest import MakeTenant
 from tests.connections.aws import Gateways, connected, owner_access
 from tests.feedback.conftest import make_world
@@ -26,6 +30,7 @@ from tests.sandbox.aws import REGION
 from tests.sandbox.aws import Aws as LocalAws
 
 ACCOUNT = "111111111111"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class FakeSes(msgspec.Struct):
@@ -159,7 +164,9 @@ async def test_a_stranger_cannot_see_or_refresh_an_identity(
     with pytest.raises(NotFound):
         await service.one(db, stranger, identity.id)
     with pytest.raises(NotFound):
-        await service.policies(db, stranger, identity.id)
+        await list_policies(db, stranger, identity.id, now=NOW)
+    with pytest.raises(NotFound):
+        await versions(db, stranger, identity.id, "theirs")
     with pytest.raises(NotFound):
         await service.refresh(db, stranger, identity.id)
     assert await service.page(db, stranger, after=None, limit=10) == []
@@ -188,14 +195,56 @@ async def test_identities_are_listed_in_pages_and_by_name(db: Database, owner: C
     assert ["example4.com"] == [view.name for view in named]
 
 
-async def test_policies_are_shown_as_ses_gave_them(db: Database, owner: Caller, connection_id: UUID) -> None:
-    document = json.dumps({"Version": "2012-10-17", "Statement": []})
-    ses = FakeSes({"example.com": {"theirs": document}})
+async def test_policies_are_shown_as_ses_gave_them_with_what_they_mean(
+    db: Database, owner: Caller, connection_id: UUID
+) -> None:
+    """Ours with their grants; those of others with who may send, and what a grant in their place would be."""
+    grant = new_id()
+    arn = f"arn:aws:ses:{REGION}:{ACCOUNT}:identity/example.com"
+    statement = {"Effect": "Allow", "Principal": {"AWS": "222222222222"}, "Action": "ses:SendEmail", "Resource": arn}
+    theirs = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, indent=1)
+    ours = json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Sid": grant.hex}]})
+    held = {"theirs": theirs, "delegation-broker-1-1": ours, "unreadable": "{"}
+    identity = (await discovered(db, owner, FakeSes({"example.com": held}), connection_id))["example.com"]
+
+    shown = await list_policies(db, owner, identity.id, now=NOW)
+
+    mine, other, broken = shown.items
+    assert [("delegation-broker-1-1", True, ours), ("theirs", False, theirs), ("unreadable", False, "{")] == [
+        (each.name, each.managed, each.document) for each in shown.items
+    ]
+    assert ((grant,), (), None) == (mine.grant_ids, other.grant_ids, mine.adoption)
+    assert other.explanation is not None
+    assert "Account 222222222222 may use SendEmail without any condition." == other.explanation.may[0].sentence
+    assert "no_from_limit" in [finding.code for finding in other.findings]
+    assert other.adoption is not None
+    assert (NO_END,) == other.adoption.reasons
+    assert (None, []) == (broken.explanation, broken.senders)
+    assert [("222222222222", ("theirs",), None)] == [
+        (each.principal, each.policies, each.ends_at) for each in shown.foreign_senders
+    ]
+    assert shown.read_at is not None
+    assert {shown.read_at} == {each.last_seen_at for each in shown.items}
+    assert None not in [each.first_seen_at for each in shown.items]
+
+
+async def test_a_policy_that_is_gone_can_still_be_read(db: Database, owner: Caller, connection_id: UUID) -> None:
+    """SES cannot give back what was deleted."""
+    first, second = '{"Statement":[1]}', '{"Statement":[2]}'
+    ses = FakeSes({"example.com": {"theirs": first}})
     identity = (await discovered(db, owner, ses, connection_id))["example.com"]
+    ses.policies["example.com"]["theirs"] = second
+    await discovered(db, owner, ses, connection_id)
+    before = await versions(db, owner, identity.id, "theirs")
+    del ses.policies["example.com"]["theirs"]
+    await discovered(db, owner, ses, connection_id)
 
-    shown = await service.policies(db, owner, identity.id)
+    after = await versions(db, owner, identity.id, "theirs")
 
-    assert [("theirs", False, document)] == [(each.name, each.ours, each.document) for each in shown]
+    assert [(second, True), (first, False)] == [(each.document, each.held) for each in before]
+    assert [(second, False), (first, False)] == [(each.document, each.held) for each in after]
+    with pytest.raises(NotFound):
+        await versions(db, owner, identity.id, "never")
 
 
 async def test_work_acts_through_the_role_of_the_connection(db: Database, owner: Caller, connection_id: UUID) -> None:
