@@ -30,7 +30,7 @@ from broker.policies.wording import when
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties
 from tests.grants.fake_ses import throttled
-from tests.grants.test_sync import DEADLINE, FOREIGN, Stage
+from tests.grants.test_sync import DEADLINE, FOREIGN, PACE, Stage
 
 AGENCY = "AgencyMayWrite"
 END = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
