@@ -94,7 +94,9 @@ async def work(
     lease: timedelta,
     only: Sequence[UUID] | None = None,
 ) -> int:
-    """Claims what is due of `kind` and does it side by side; how many there were. One failure does not touch the others.
+    """Claims what is due of `kind` and does it side by side; how many there were.
+
+    One failure does not touch the others.
 
     `do` settles its claim itself. What it raises is logged with its trace, and the row is tried again.
     """

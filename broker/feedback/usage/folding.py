@@ -19,7 +19,7 @@ from broker.feedback.breaker import WINDOW, Counts, Figure, State, Verdict, Wind
 from broker.feedback.reckoned import Reckoned
 from broker.feedback.usage.by_route import deliveries_of
 from broker.feedback.usage.counting import Bucket, Day, by_day, by_quarter
-from broker.feedback.usage.models import BreakerRow, UsageDayRow, UsageWindowRow
+from broker.feedback.usage.models import BreakerRow, UsageWindowRow
 from broker.grants.events import announce
 from broker.grants.lifecycle import Paper
 from broker.grants.models import Grant
