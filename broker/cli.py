@@ -153,9 +153,9 @@ def api(*, host: str, port: int) -> None:
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["policy", "delivery", "feedback", "all"]), default="all")
+@click.argument("name", type=click.Choice(["policy", "control", "delivery", "feedback", "all"]), default="all")
 def worker(*, name: str) -> None:
-    """Run a worker: policy, delivery, feedback or all."""
+    """Run a worker: policy, control, delivery, feedback or all."""
     from broker.settings import load
 
     load(os.environ)  # a bad setting is told before anything is started

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from sqlalchemy import (
     Boolean,
@@ -111,21 +112,40 @@ _ENTER = text("SELECT set_config('role', :role, true), set_config('app.tenant_id
 )
 
 
-class Database:
-    """Opens transactions for use cases; rings the bell for what they woke, once they are committed."""
+class Line(Protocol):
+    """Where hot statements go (`broker/direct.py`)."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], *, role: Role, bell: Bell | None = None) -> None:
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The rows of one statement, which is committed with it; `Unavailable` when it could not be done now."""
+        ...
+
+
+class Database:
+    """Opens transactions for use cases; rings the bell for what they woke, once they are committed.
+
+    `line`, where there is one, has the same role, and is for single statements that are asked all the time.
+    """
+
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        *,
+        role: Role,
+        bell: Bell | None = None,
+        line: Line | None = None,
+    ) -> None:
         self._sessions = sessions
         self._role = role
         self._bell = bell or SilentBell()
+        self.line = line
 
-    def as_role(self, role: Role) -> "Database":
-        """The same connections under another role."""
-        return Database(self._sessions, role=role, bell=self._bell)
+    def as_role(self, role: Role, *, line: Line | None = None) -> "Database":
+        """The same connections under another role; `line` has that one."""
+        return Database(self._sessions, role=role, bell=self._bell, line=line)
 
     def with_bell(self, bell: Bell) -> "Database":
         """The same connections with another bell."""
-        return Database(self._sessions, role=self._role, bell=bell)
+        return Database(self._sessions, role=self._role, bell=bell, line=self.line)
 
     @asynccontextmanager
     async def begin(self, caller: Caller) -> AsyncIterator[AsyncSession]:
@@ -176,15 +196,18 @@ def _translated() -> Iterator[None]:
         raise
 
 
-def connect(url: str, *, pool_size: int = 10, pool_wait: float = 10.0) -> AsyncEngine:
+def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0) -> AsyncEngine:
     """A pool of connections; statements and idle transactions are cut off, so that no old snapshot stays open.
 
-    `pool_wait`: seconds to wait for a free connection.
+    `pool_wait`: seconds to wait for a free connection. The one last used is used next: it has its statements prepared.
+    None is made beyond the pool: one that is closed after its use costs Postgres a process and the driver a dozen
+    round trips, just when there is most to do.
     """
     engine = create_async_engine(
         url,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_timeout=pool_wait,
         hide_parameters=True,  # errors are logged, and parameters are addresses, digests and secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 from sqlalchemy import make_url
@@ -31,14 +31,6 @@ _SETTINGS = MappingProxyType(
         "jit": "off",
     }
 )
-
-
-class Line(Protocol):
-    """Where hot statements go."""
-
-    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """The rows of one statement, which is committed with it; `Unavailable` when it could not be done now."""
-        ...
 
 
 class Direct:

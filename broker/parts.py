@@ -85,12 +85,12 @@ class Parts:
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every, settings.deny_kept)
 
-        self._sync_line = Direct(settings.direct_url, role=Role.WORKER)
+        self._worker_line = Direct(settings.direct_url, role=Role.WORKER)
         self.arq = ArqBell(settings.redis_url)
         self.fast_path = FastPath("identities", self._sync)
         database = Database(db.sessions(self.engine), role=Role.API, bell=Bells(self.fast_path, self.arq))
         self.api = database
-        self.worker = database.as_role(Role.WORKER)
+        self.worker = database.as_role(Role.WORKER, line=self._worker_line)
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
         where = partial(topics.over_https, settings)
@@ -205,7 +205,7 @@ class Parts:
         """Closes every connection."""
         await self.arq.close()
         await self.deliveries.close()
-        await self._sync_line.close()
+        await self._worker_line.close()
         await self._ingest_line.close()
         await self._topics_line.close()
         await self.sender.close()
@@ -215,7 +215,7 @@ class Parts:
 
     async def _sync(self, only: Sequence[UUID] | None) -> int:
         hooks = Hooks(activated=requests.activated, ended=requests.ended)
-        return await sync.run(self.worker, self.ses, self.pace, hooks=hooks, only=only, line=self._sync_line)
+        return await sync.run(self.worker, self.ses, self.pace, hooks=hooks, only=only)
 
     def _feedback_endpoint(self, region: str) -> str:
         """Where SNS delivers topics of delegates: our queue, else our URL; empty while neither is set."""

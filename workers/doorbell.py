@@ -25,7 +25,7 @@ Bells = Mapping[str, Sequence[Ring]]
 
 
 async def answer(url: str, queue: str, bells: Bells) -> None:
-    """Calls what is in `bells[queue]` when the queue is rung, until cancelled.
+    """Calls what is in `bells` for the kind of due row that is rung on this queue, until cancelled.
 
     An arq worker ends when Redis goes away (python-arq/arq#386, #435), and on an entry that it cannot read; the loops
     beside it sweep on meanwhile.

@@ -1,4 +1,4 @@
-"""The worker process: `python -m workers.main policy|delivery|feedback|all`.
+"""The worker process: `python -m workers.main policy|control|delivery|feedback|all`.
 
 Loops over due rows do the work; arq, supervised beside them, is their doorbell. A Redis that is gone stops the bell and
 nothing else.
@@ -26,13 +26,16 @@ from workers import doorbell
 from workers.jobs import Ring
 from workers.watch import watch
 
+LANES = "lanes"  # rung for the pump, which is not a loop over due rows
 FEEDBACK = "feedback"  # no queue of arq's: SQS tells by itself when there is something
 QUEUES = {
-    "policy": (POLICIES, CONTROL),
+    "policy": (POLICIES,),
+    "control": (CONTROL,),
     "delivery": (DELIVERIES,),
     "feedback": (FEEDBACK,),
     "all": (POLICIES, CONTROL, DELIVERIES, FEEDBACK),
 }
+GENTLE = frozenset({"reckonings", "retentions", "digests"})  # in no hurry, and a lot where there are many tenants
 DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds
 
@@ -96,16 +99,16 @@ async def _refusal(parts: Parts, stop: asyncio.Event) -> str | None:
 
 
 def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
-    bells: dict[str, list[Ring]] = {queue: [] for queue in queues}
+    bells: dict[str, list[Ring]] = {}
     tasks = []
     for kind, (db, run) in parts.runs().items():
         if QUEUE_OF[kind] in queues:
             rung = asyncio.Event()
-            bells[QUEUE_OF[kind]].append(partial(_set, rung))
-            tasks.append(asyncio.create_task(watch(db, kind, run, rung), name=f"loop of {kind}"))
+            bells[kind] = [partial(_set, rung)]
+            tasks.append(asyncio.create_task(watch(db, kind, run, rung, gentle=kind in GENTLE), name=f"loop of {kind}"))
     if DELIVERIES in queues:
         pump = parts.deliveries.pump()
-        bells[DELIVERIES].append(pump.ring)
+        bells[LANES] = [pump.ring]
         tasks.append(asyncio.create_task(pump.run(), name="pump"))
     if FEEDBACK in queues and parts.settings.queues:
         tasks.append(asyncio.create_task(parts.poll(), name="poller"))

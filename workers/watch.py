@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -12,21 +13,26 @@ from broker.errors import BrokerError
 from broker.ids import new_id
 
 SWEEP = 1.0  # seconds, ± 30 %, so that several workers do not look in step
+REST = 2  # times as long as a gentle run took
 AT_ONCE = 8  # runs side by side: one slow account must not hold the others up
 
 logger = log.get(__name__)
 Run = Callable[[], Awaitable[int]]
 
 
-async def watch(db: Database, kind: str, run: Run, rung: asyncio.Event) -> None:
-    """Runs `run` (claim, act, settle; returns how many rows) whenever something may be due, until cancelled."""
+async def watch(db: Database, kind: str, run: Run, rung: asyncio.Event, *, gentle: bool = False) -> None:
+    """Runs `run` (claim, act, settle; returns how many rows) whenever something may be due, until cancelled.
+
+    `gentle`: one run at a time, and a rest after each: for work that is in no hurry beside those who are.
+    """
+    at_once = 1 if gentle else AT_ONCE
     running: set[asyncio.Task[None]] = set()
     try:
         while True:
-            if len(running) >= AT_ONCE:
+            if len(running) >= at_once:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             rung.clear()
-            task = asyncio.create_task(_once(kind, run, rung))
+            task = asyncio.create_task(_once(kind, run, rung, rest=REST if gentle else 0))
             running.add(task)
             task.add_done_callback(running.discard)
             # A run that finds nothing ends within a millisecond or two; only then is the next date known.
@@ -38,11 +44,13 @@ async def watch(db: Database, kind: str, run: Run, rung: asyncio.Event) -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _once(kind: str, run: Run, rung: asyncio.Event) -> None:
+async def _once(kind: str, run: Run, rung: asyncio.Event, *, rest: int) -> None:
     # In this task's own context: every line that the run logs carries the job's id.
     structlog.contextvars.bind_contextvars(job=kind, job_id=str(new_id()))
     try:
+        began = time.monotonic()
         if await run():
+            await asyncio.sleep(rest * (time.monotonic() - began))
             rung.set()
     except BrokerError as error:
         logger.warning("sweep failed; it is tried again", error=error.detail)

@@ -9,7 +9,7 @@ import msgspec
 from broker import log
 from broker.bell import Bell, SilentBell
 from broker.crypto import Keyring
-from broker.direct import Line
+from broker.db import Line
 from broker.errors import Unavailable
 from broker.feedback import store
 from broker.feedback.envelope import Arrival

@@ -7,7 +7,7 @@ ours: whatever is asked for during one look-up is the next one, so neither costs
 import asyncio
 
 from broker import log
-from broker.direct import Line
+from broker.db import Line
 from broker.errors import Unavailable
 
 MOST_REMEMBERED = 10_000

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.direct import Line
+from broker.db import Line
 from broker.feedback import store
 from broker.feedback.attribution import Source, Standing
 from broker.feedback.sort import Known

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, Select, func, select, text, tuple_
+from sqlalchemy import Row, Select, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import due, log
@@ -31,7 +31,6 @@ from broker.webhooks.models import EventRow
 
 KIND = "reckonings"
 LEASE = timedelta(seconds=30)
-AT_ONCE = 4
 MOST = 2000  # events in one transaction
 SOON = timedelta(seconds=1)
 LINGER = timedelta(seconds=20)  # longer than any statement of ingest lives (broker/direct.py)
@@ -92,13 +91,13 @@ async def run(
     most: int = MOST,
     pace: timedelta = timedelta(0),
 ) -> int:
-    """Adds up the next `most` events of each owner that is due (of those in `only`); how many owners.
+    """Adds up the next `most` events of one owner that is due (of those in `only`); 0 when none is.
 
     `db` has the role broker_worker. `pace`: between two small batches of one owner, since each costs a dozen round
     trips, however small.
     """
     do = partial(reckon, db, folds, most=most, pace=pace)
-    return await due.work(db, KIND, do, most=AT_ONCE, lease=LEASE, only=only)
+    return await due.work(db, KIND, do, most=1, lease=LEASE, only=only)
 
 
 async def reckon(
@@ -134,10 +133,7 @@ async def reckon(
 
 
 async def _move(session: AsyncSession, claim: Claim, **values: Any) -> None:
-    row = await session.get_one(ReckoningRow, claim.id)
-    for name, value in values.items():
-        setattr(row, name, value)
-    await session.flush()
+    await session.execute(update(ReckoningRow).where(ReckoningRow.id == claim.id).values(**values))
 
 
 async def next_events(session: AsyncSession, owner_id: UUID, after: tuple[int, UUID], *, most: int) -> Sequence[_Found]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.direct import Line
+from broker.db import Line
 from broker.feedback.attribution import Candidate, Source, Standing
 from broker.feedback.events import AFTER_END, BROKER_TOPIC, NewEvent
 from broker.feedback.sort import Sorted

@@ -68,7 +68,7 @@ async def disconnect(pool: ArqRedis) -> None:
 
 
 class ArqBell:
-    """Rings by enqueueing one job per queue; errors are logged and forgotten, since every worker sweeps anyway."""
+    """Rings by enqueueing one job per kind; errors are logged and forgotten, since every worker sweeps anyway."""
 
     def __init__(self, url: str) -> None:
         self._pools = {queue: connect(url, queue) for queue in (POLICIES, CONTROL, DELIVERIES)}
@@ -76,17 +76,17 @@ class ArqBell:
         self._flushes: dict[str, asyncio.Task[None]] = {}
 
     async def ring(self, kind: str, ids: Iterable[UUID]) -> None:
-        """Never waits for Redis and never raises; rings of a queue within 20 ms of each other become one job.
+        """Never waits for Redis and never raises; rings of a kind within 20 ms of each other become one job.
 
-        Each queue by itself: a revocation does not wait for the rings of a thousand bounces.
+        Each kind by itself: a revocation does not wait for the rings of a thousand bounces.
         """
-        rung, queue = set(ids), QUEUE_OF[kind]
+        rung = set(ids)
         if not rung:
             return
-        self._pending.setdefault(queue, set()).update(rung)
-        flush = self._flushes.get(queue)
+        self._pending.setdefault(kind, set()).update(rung)
+        flush = self._flushes.get(kind)
         if flush is None or flush.done():
-            self._flushes[queue] = asyncio.create_task(self._ring_on(queue))
+            self._flushes[kind] = asyncio.create_task(self._ring_on(kind))
 
     async def close(self) -> None:
         """Lets the last ring go out and closes the connections."""
@@ -94,15 +94,15 @@ class ArqBell:
         for pool in self._pools.values():
             await disconnect(pool)
 
-    async def _ring_on(self, queue: str) -> None:
-        while ids := self._pending.pop(queue, None):
-            await self._ring_queue(queue, ids)
+    async def _ring_on(self, kind: str) -> None:
+        while ids := self._pending.pop(kind, None):
+            await self._ring_queue(QUEUE_OF[kind], kind, ids)
             await asyncio.sleep(COALESCE)
 
-    async def _ring_queue(self, queue: str, ids: Collection[UUID]) -> None:
+    async def _ring_queue(self, queue: str, kind: str, ids: Collection[UUID]) -> None:
         named = [str(each) for each in ids] if len(ids) <= MOST_NAMED else []
         try:
             async with asyncio.timeout(RING_TIMEOUT):
-                await self._pools[queue].enqueue_job("look", queue, named, _expires=60)
+                await self._pools[queue].enqueue_job("look", kind, named, _expires=60)
         except (RedisError, OSError, TimeoutError) as error:
             logger.warning("ring lost; the sweep will find the work", queue=queue, error=type(error).__name__)

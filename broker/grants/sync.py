@@ -15,7 +15,6 @@ from sqlalchemy import ColumnElement, select, text, true
 
 from broker import due, log
 from broker.db import Database
-from broker.direct import Line
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Acting, Reading
@@ -57,14 +56,13 @@ async def run(
     *,
     hooks: Hooks,
     only: Sequence[UUID] | None = None,
-    line: Line | None = None,
 ) -> int:
-    """Works on the identities that are due (of those in `only`, if given), claimed over `line`; returns how many."""
+    """Works on the identities that are due (of those in `only`, if given); returns how many."""
 
     async def make_equal(claim: Claim) -> None:
         await _sync(db, ses, pace, hooks, claim)
 
-    return await due.work(db, KIND, make_equal, most=AT_ONCE, lease=LEASE, only=only, line=line)
+    return await due.work(db, KIND, make_equal, most=AT_ONCE, lease=LEASE, only=only)
 
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:

@@ -30,7 +30,7 @@ from broker.local.receiver import READY as RECEIVER_READY
 from broker.local.redis import EmbeddedRedis
 
 BROKER = (sys.executable, "-m", "broker.cli")
-WORKERS = ("policy", "delivery")
+WORKERS = ("policy", "control", "delivery")
 SANDBOX_READY = "local AWS listens at"
 API_READY = "Uvicorn running on"
 WORKER_READY = "worker ready"

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from broker.db import Role
-from broker.direct import Direct, Line
+from broker.db import Line, Role
+from broker.direct import Direct
 from broker.webhooks.events import Shape
 
 BEACONS = 7

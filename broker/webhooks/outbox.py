@@ -8,8 +8,7 @@ from uuid import UUID
 
 from broker import log
 from broker.caller import Caller
-from broker.db import Database
-from broker.direct import Line
+from broker.db import Database, Line
 from broker.errors import BrokerError, Unavailable
 from broker.webhooks import health, pending
 from broker.webhooks.lane import Lane

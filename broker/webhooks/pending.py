@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.direct import Line
+from broker.db import Line
 from broker.ids import new_id
 from broker.webhooks.events import Event
 from broker.webhooks.holding import Held

@@ -34,6 +34,7 @@ def running(directory: Path, stock: Stock, say: Say) -> Iterator[tuple[Stack, Lo
             servers.start_workers(1)
             words = (sys.executable, "-m", "workers.main", "policy")
             policy.serve("policy-worker", words, env=servers.environment, marker=WORKER_READY).result()
+            servers.start_control()
             yield servers, aws
 
 

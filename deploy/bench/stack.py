@@ -53,7 +53,7 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
     api_path: str = "/health/ready"
     worker: tuple[str, ...] = (sys.executable, "-m", "workers.main", "delivery")
     worker_ready: str = WORKER_READY
-    control: tuple[str, ...] = (sys.executable, "-m", "workers.main", "policy")
+    control: tuple[str, ...] = (sys.executable, "-m", "workers.main", "control")
     """What runs beside the deliveries and adds up what they were about; empty for a system that does not."""
 
 

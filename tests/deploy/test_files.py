@@ -34,14 +34,14 @@ def test_the_compose_file_gives_every_setting_that_is_required(compose: dict[str
     """Otherwise nothing of it would start."""
     required = {variable for variable, default in VARIABLES.items() if default == "required"}
 
-    for name in ("migrate", "api", "policy-worker", "delivery-worker"):
+    for name in ("migrate", "api", "policy-worker", "control-worker", "delivery-worker"):
         assert required <= set(compose["services"][name]["environment"])
 
 
 def test_the_commands_of_the_containers_exist(compose: dict[str, Any]) -> None:
     """`broker` knows each of them, with its options and arguments."""
     assert isinstance(main, click.Group)
-    for name in ("migrate", "api", "policy-worker", "delivery-worker"):
+    for name in ("migrate", "api", "policy-worker", "control-worker", "delivery-worker"):
         command, *rest = compose["services"][name]["command"]
         found = main.commands[command]
         context = found.make_context(command, list(rest))

@@ -13,8 +13,8 @@ import pytest_asyncio
 from sqlalchemy import update
 
 from broker.crypto import Keyring
-from broker.db import Database, Role
-from broker.direct import Direct, Line
+from broker.db import Database, Line, Role
+from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.feedback import store
 from broker.feedback.envelope import Envelope

@@ -26,7 +26,7 @@ async def listening(url: str, queue: str) -> AsyncIterator[asyncio.Event]:
     def ring(_ids: Sequence[UUID]) -> None:
         rung.set()
 
-    task = asyncio.create_task(doorbell.answer(url, queue, {queue: [ring]}))
+    task = asyncio.create_task(doorbell.answer(url, queue, {kind: [ring] for kind in QUEUE_OF}))
     try:
         yield rung
     finally:

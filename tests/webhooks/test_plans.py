@@ -21,8 +21,8 @@ from sqlalchemy import TextClause, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker.caller import Caller
-from broker.db import Database, Role, connect, sessions
-from broker.direct import Direct, Line
+from broker.db import Database, Line, Role, connect, sessions
+from broker.direct import Direct
 from broker.feedback import reckoning
 from broker.feedback import store as saving
 from broker.feedback.sort import Sorted

@@ -8,16 +8,18 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
+from broker.bulk import as_arrays, from_arrays
 from broker.caller import Caller
+from broker.db import Base
 from broker.feedback.breaker import WINDOW, Counts, Figure, State, Verdict, Window, judge
 from broker.feedback.reckoned import Reckoned
 from broker.feedback.usage.by_route import deliveries_of
 from broker.feedback.usage.counting import Bucket, Day, by_day, by_quarter
-from broker.feedback.usage.models import BreakerRow, UsageDayRow, UsageWindowRow
+from broker.feedback.usage.models import BreakerRow, UsageWindowRow
 from broker.grants.events import announce
 from broker.grants.lifecycle import Paper
 from broker.grants.models import Grant
@@ -26,6 +28,21 @@ from broker.grants.suspend import trip
 from broker.policies.terms import Limits
 
 _MEASURES = ("sent", "delivered", "bounced", "complained")
+_PARTIES = ("grant_id", "owner_id", "delegate_id")
+_DAY_COLUMNS = (*_PARTIES, "day", "name", "number")
+_WINDOW_COLUMNS = (*_PARTIES, "begins_at", "vouched", *_MEASURES)
+
+
+def _adding(table: str, columns: Sequence[str], sums: Sequence[str]) -> Insert:
+    """New rows; of those that are there already these columns grow."""
+    there = Base.metadata.tables[table]
+    new = from_arrays(there, columns)
+    totals = {name: there.c[name] + new.excluded[name] for name in sums}
+    return new.on_conflict_do_update(constraint=f"{table}_pkey", set_=totals)
+
+
+_DAYS = _adding("usage_days", _DAY_COLUMNS, ("number",))
+_WINDOWS = _adding("usage_windows", _WINDOW_COLUMNS, _MEASURES)
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -55,9 +72,7 @@ async def _add_days(session: AsyncSession, grants: Mapping[UUID, Grant], counted
         for (grant_id, day, name), number in sorted(counted.items())
     ]
     if rows:
-        added = insert(UsageDayRow).values(rows)
-        total = UsageDayRow.number + added.excluded.number
-        await session.execute(added.on_conflict_do_update(constraint="usage_days_pkey", set_={"number": total}))
+        await session.execute(_DAYS, as_arrays(rows, _DAY_COLUMNS))
 
 
 async def _add_windows(
@@ -73,9 +88,7 @@ async def _add_windows(
         for (grant_id, begins_at, vouched), measures in sorted(counted.items())
     ]
     if rows:
-        added = insert(UsageWindowRow).values(rows)
-        totals = {name: getattr(UsageWindowRow, name) + added.excluded[name] for name in _MEASURES}
-        await session.execute(added.on_conflict_do_update(constraint="usage_windows_pkey", set_=totals))
+        await session.execute(_WINDOWS, as_arrays(rows, _WINDOW_COLUMNS))
     old = (UsageWindowRow.grant_id.in_(list(grants)), UsageWindowRow.begins_at < now - 2 * WINDOW)
     await session.execute(delete(UsageWindowRow).where(*old))
 
