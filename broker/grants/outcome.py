@@ -1,28 +1,27 @@
 """The last transaction of a sync: what the read-back means for each grant, and who is told."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.service import record
 from broker.db import Database
 from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
 from broker.grants.adopting.replaces import look_again
 from broker.grants.dates import next_date
-from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
+from broker.grants.moves import database_time
 from broker.grants.residual import residual
 from broker.grants.sealing import may_seal, next_look, protect
 from broker.grants.stuck import by_hand
+from broker.grants.telling import tell, why_suspended
 from broker.grants.wanted import Wanted, Work, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
@@ -152,7 +151,7 @@ async def _write(
             return [SOON]
         case Seen.DRIFTED:
             grant.drifted = True
-            await _tell(session, work, grant, "grant.drifted")
+            await tell(session, work, grant, "grant.drifted")
         case Seen.STILL_THERE:
             await _still_there(session, work, grant, reading.refused.get(grant.id))
             return [SOON]
@@ -174,8 +173,8 @@ async def _activate(session: AsyncSession, work: Work, grant: Grant, activated: 
     first = grant.activated_at is None
     grant.effect, grant.error = Effect.APPLIED, None
     if first:
-        grant.activated_at = await _now(session)
-    await _tell(session, work, grant, "grant.activated")
+        grant.activated_at = await database_time(session)
+    await tell(session, work, grant, "grant.activated")
     if first:
         await activated(session, grant)
 
@@ -184,14 +183,14 @@ async def _fail(session: AsyncSession, work: Work, grant: Grant, detail: str) ->
     told = grant.effect is Effect.FAILED and grant.error == detail
     grant.effect, grant.error = Effect.FAILED, detail
     if not told:
-        await _tell(session, work, grant, "grant.activation_failed", error=detail)
+        await tell(session, work, grant, "grant.activation_failed", error=detail)
 
 
 async def _remove(
     session: AsyncSession, work: Work, grant: Grant, observed: Mapping[str, str], gap: timedelta
 ) -> list[timedelta]:
     """The first clean read is noted; a second one, at least `gap` later, proves it."""
-    now = await _now(session)
+    now = await database_time(session)
     if grant.effect is Effect.REMOVED:
         return []
     if grant.removed_at is None:
@@ -204,7 +203,7 @@ async def _remove(
     grant.residual = await residual(session, work, wanted, observed=observed, now=now)
     if grant.paper in TAKEN_BACK:
         suspended = grant.paper is Paper.PAUSED
-        await _tell(
+        await tell(
             session,
             work,
             grant,
@@ -222,16 +221,16 @@ async def _seal(session: AsyncSession, work: Work, wanted: Wanted, grant: Grant,
     """Says that nothing can bring a grant back any more, once that is so; until then, when to look again."""
     if grant.id not in work.deny.taken or grant.removed_at is None:
         return []
-    now = await _now(session)
+    now = await database_time(session)
     if seen(wanted, work, reading) is not Seen.GONE or not may_seal(work, grant, reading):
         return [next_look(work, grant, reading, since_gone=now - grant.removed_at)]
     grant.sealed_at = now
-    await _tell(session, work, grant, "grant.sealed", protected_by=grant.protected_by, sealed_at=now)
+    await tell(session, work, grant, "grant.sealed", protected_by=grant.protected_by, sealed_at=now)
     return []
 
 
 async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: str, *, refused: bool) -> None:
-    now = await _now(session)
+    now = await database_time(session)
     since = grant.ended_at or grant.suspended_at
     late = since is not None and now - since >= STUCK
     grant.error = detail
@@ -240,24 +239,4 @@ async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: s
     grant.stuck_at = now
     identity = await session.get_one(Identity, work.claim.id)
     commands = by_hand(identity.policies, tenancies(work.grants), grant.id, name=identity.name, region=identity.region)
-    await _tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
-
-
-async def _tell(session: AsyncSession, work: Work, grant: Grant, what: str, **details: Any) -> None:
-    told = {key: _plain(value) for key, value in details.items()}
-    await record(session, work.caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, **told)
-    await announce(session, what, grant, **told)
-
-
-def why_suspended(grant: Grant) -> dict[str, Any]:
-    """By whom, and why: the owner's note, or the figures that tripped the breaker."""
-    return {"suspended_by": grant.suspended_by, **(grant.suspension or {})}
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
-
-
-async def _now(session: AsyncSession) -> datetime:
-    now: datetime = (await session.execute(select(func.now()))).scalar_one()
-    return now
+    await tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
