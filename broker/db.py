@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -170,7 +170,35 @@ class Database:
                 yield session
 
     async def _enter(self, session: AsyncSession, caller: Caller) -> None:
-        await session.execute(_ENTER, {"role": self._role.value, "tenant": str(caller.tenant_id or "")})
+        connection = (await (await session.connection()).get_raw_connection()).driver_connection
+        if isinstance(connection, _Connection) and not connection.is_in_transaction():
+            connection.enter(self._role, caller.tenant_id)
+        else:
+            await session.execute(_ENTER, {"role": self._role.value, "tenant": str(caller.tenant_id or "")})
+
+
+if TYPE_CHECKING:
+    _DriverConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    _DriverConnection = asyncpg.Connection  # generic in its stubs only
+
+
+class _Connection(_DriverConnection):
+    """Sends role and tenant of a transaction along with its BEGIN: one round trip instead of two."""
+
+    _entering = ""
+
+    def enter(self, role: Role, tenant: UUID | None) -> None:
+        """Of the next transaction. Neither is text of anybody's: a member of an enum and a parsed id."""
+        self._entering = (
+            f" SELECT set_config('role', '{role.value}', true), set_config('app.tenant_id', '{tenant or ''}', true)"
+        )
+
+    async def execute(self, query: str, *args: Any, **how: Any) -> str:
+        """As asyncpg's own, which starts a transaction by it."""
+        if self._entering and query.startswith("BEGIN"):
+            query, self._entering = query + self._entering, ""
+        return await super().execute(query, *args, **how)
 
 
 # SQLSTATE classes and codes (PostgreSQL, errcodes-appendix): connection exception, a server that only reads (as after a
@@ -214,6 +242,7 @@ def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0) -> AsyncE
         json_deserializer=msgspec.json.decode,
         connect_args={
             "timeout": 5,
+            "connection_class": _Connection,
             "server_settings": {
                 "application_name": "ses-delegation-broker",
                 "statement_timeout": "15s",

@@ -36,6 +36,7 @@ QUEUES = {
     "all": (POLICIES, CONTROL, DELIVERIES, FEEDBACK),
 }
 GENTLE = frozenset({"reckonings", "retentions", "digests"})  # in no hurry, and a lot where there are many tenants
+GIVES_WAY = 10  # nice(2): on the cores that they share, those who revoke and deliver go first
 DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds
 
@@ -52,6 +53,8 @@ async def main(name: str) -> bool:
     if name == FEEDBACK and not settings.queues:
         raise SettingsError("BROKER_FEEDBACK_QUEUES is not set: there is no queue to take feedback from.")
     log.configure(log_format=settings.log_format, level=settings.log_level)
+    if name == "control":
+        os.nice(GIVES_WAY)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

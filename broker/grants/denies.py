@@ -12,8 +12,9 @@ from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
 
 from broker.audit.service import record
 from broker.caller import Caller
@@ -116,9 +117,7 @@ async def claim(session: AsyncSession, identity: Identity, grant: Grant, found: 
 
 async def rename(session: AsyncSession, identity_id: UUID, document: str) -> str:
     """A name that was never used, where SES shows something else under the one on paper."""
-    identity = await session.get_one(Identity, identity_id)
-    identity.deny_name = await _new_name(session, identity, document)
-    return identity.deny_name
+    return await _new_name(session, await session.get_one(Identity, identity_id), document)
 
 
 def _asked_at(grant: Grant) -> datetime:
@@ -162,13 +161,15 @@ async def _name(session: AsyncSession, identity: Identity, document: str | None)
         before = (await written(session, identity.id, names=[current])).get(current)
         if still_named(current, before, document):
             return current
-    identity.deny_name = None if document is None else await _new_name(session, identity, document)
-    return identity.deny_name
+    if document is None:
+        identity.deny_name = None
+        return None
+    return await _new_name(session, identity, document)
 
 
 async def _new_name(session: AsyncSession, identity: Identity, document: str) -> str:
-    """One round trip: whoever takes access back waits for it."""
-    made = await session.execute(
+    """One round trip for the document and the identity's name for it: whoever takes access back waits for it."""
+    made = (
         insert(PolicyDocument)
         .values(
             id=new_id(),
@@ -180,5 +181,14 @@ async def _new_name(session: AsyncSession, identity: Identity, document: str) ->
             ours=True,
         )
         .returning(PolicyDocument.name)
+        .cte("made")
     )
-    return made.scalar_one()
+    named = (
+        update(Identity)
+        .where(Identity.id == identity.id)
+        .values(deny_name=select(made.c.name).scalar_subquery())
+        .returning(Identity.deny_name)
+    )
+    name = str((await session.execute(named, execution_options={"synchronize_session": False})).scalar_one())
+    set_committed_value(identity, "deny_name", name)
+    return name

@@ -176,7 +176,7 @@ def flow_of(load: Account | None) -> Flow:
 
 def _revoke(servers: Stack, aws: LocalAws, grants: Sequence[Granted], options: Options) -> tuple[Times, datetime]:
     """Revokes these grants; the figures, and when the last Allow was gone."""
-    answers = asyncio.run(_ask_all(servers.api.url, grants, options.every_s))
+    answers = asyncio.run(_ask_all(servers.owners_api.url, grants, options.every_s))
     servers.check()
     committed = asyncio.run(_committed(servers, grants))
     time.sleep(SETTLE_S)

@@ -22,7 +22,10 @@ PATIENCE_S = 60.0
 
 @contextlib.contextmanager
 def running(directory: Path, stock: Stock, say: Say) -> Iterator[tuple[Stack, LocalAws]]:
-    """The bench's stack, with the local AWS instead of the sink as its AWS endpoint, and a policy worker."""
+    """The bench's stack, with the local AWS instead of the sink as its AWS endpoint, and a policy worker.
+
+    Owners ask an API of their own: what takes feedback in is another process, as where it comes by SQS.
+    """
     with Crew(directory / "logs-aws") as crew:
         aws = LocalAws(_start_aws(crew, directory, stock).url)
         settings = local_aws_settings(aws.url, aws.open_account(BROKER_ACCOUNT))
@@ -35,6 +38,7 @@ def running(directory: Path, stock: Stock, say: Say) -> Iterator[tuple[Stack, Lo
             words = (sys.executable, "-m", "workers.main", "policy")
             policy.serve("policy-worker", words, env=servers.environment, marker=WORKER_READY).result()
             servers.start_control()
+            servers.start_owners_api(policy.reserve())
             yield servers, aws
 
 
@@ -53,7 +57,7 @@ async def _keep_commit_times(servers: Stack) -> None:
 
 def make_grants(servers: Stack, aws: LocalAws, owners: int) -> Sequence[Granted]:
     """Active grants of so many owners, once all that follows an activation is over."""
-    seeder = Seeder(servers.api.url, aws.url)
+    seeder = Seeder(servers.owners_api.url, aws.url)
     try:
         grants = seeder.grants(owners)
     finally:

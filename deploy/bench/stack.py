@@ -67,6 +67,7 @@ class Stack:
         self.workers: list[Server] = []
         self.control: list[Server] = []
         self.api: Server
+        self.owners_api: Server
         self.sink: Server
         self.postgres: EmbeddedPostgres
         self.redis: EmbeddedRedis
@@ -110,6 +111,11 @@ class Stack:
         programs = self._programs
         words = [word.replace("{port}", str(port)) for word in programs.api]
         self.api = self._serve("api", words, programs.api_ready, port, programs.api_path).result()
+
+    def start_owners_api(self, port: int) -> None:
+        """Start another API, for what the parties ask; the first one goes on taking feedback."""
+        words = [word.replace("{port}", str(port)) for word in self._programs.api]
+        self.owners_api = self._serve("api", words, self._programs.api_ready, port, self._programs.api_path).result()
 
     def start_workers(self, count: int) -> None:
         """Start more workers."""

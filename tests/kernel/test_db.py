@@ -7,9 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from broker.caller import NOBODY
+from broker.caller import NOBODY, Caller
 from broker.db import Database, Role, connect, sessions
 from broker.errors import Unavailable
+from broker.ids import new_id
 
 
 async def test_an_error_of_a_statement_does_not_show_its_parameters(committed_db: Database) -> None:
@@ -61,3 +62,18 @@ async def test_a_pool_that_is_used_up_is_unavailable(engine: AsyncEngine) -> Non
     until.set()
     await holding
     await small.dispose()
+
+
+async def test_role_and_tenant_come_with_the_begin_and_go_with_the_transaction(committed_db: Database) -> None:
+    """No statement runs before them, and none after the transaction under them: connections are used again."""
+    tenants = [new_id(), new_id()]
+    seen = []
+    for tenant in tenants:
+        async with committed_db.begin(Caller.system(tenant, job="test")) as session:
+            entered = text("SELECT current_user, current_setting('app.tenant_id'), pg_backend_pid()")
+            seen.append(tuple((await session.execute(entered)).one()))
+    async with committed_db.read(NOBODY) as session:
+        nobody = (await session.execute(text("SELECT current_setting('app.tenant_id')"))).scalar_one()
+
+    assert [(Role.API, str(tenant)) for tenant in tenants] == [each[:2] for each in seen]
+    assert "" == nobody
