@@ -77,6 +77,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "register_tenant",
         "tenant_names",
         "unreckoned",
+        "wake_chains",
         "wake_identity",
     } == set(found)
     assert {(True, False)} == {

@@ -35,7 +35,9 @@ QUEUES = {
     "feedback": (FEEDBACK,),
     "all": (POLICIES, CONTROL, DELIVERIES, FEEDBACK),
 }
-GENTLE = frozenset({"reckonings", "retentions", "digests"})  # in no hurry, and a lot where there are many tenants
+GENTLE = frozenset(
+    {"reckonings", "retentions", "digests", "audit_chains"}
+)  # in no hurry, and a lot where there are many tenants
 DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import clock
-from broker.audit.service import Entry, entries
+from broker.audit.service import Entry, Filters, entries
 from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
@@ -68,7 +68,7 @@ async def history(db: Database, caller: Caller, grant_id: UUID, *, after: UUID |
     """What was done to a grant, by whom, oldest first."""
     async with db.read(caller) as session:
         await find(session, caller, grant_id)
-    return await entries(db, caller, subject_id=grant_id, after=after, limit=limit)
+    return await entries(db, caller, Filters(subject_id=grant_id), after=after, limit=limit)
 
 
 async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
