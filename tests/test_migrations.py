@@ -74,6 +74,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "make_days",
         "next_due",
         "plan_retentions",
+        "policies_of_grant",
         "register_tenant",
         "tenant_names",
         "unreckoned",

@@ -6,6 +6,9 @@ there before have 0: all of them have ended.
 `audit_seals` has a place in the chain for each entry; nobody can change or delete one. `audit_chains` says how far each
 tenant's chain is. Whoever writes an entry touches neither: `wake_chains` finds what was written since `audit_mark`, as
 soon as every earlier transaction has ended, and makes its chains due.
+
+`policies_of_grant`: for both parties' receipt, what SES was last read to hold of a grant, and what else lets its
+delegate send.
 """
 
 from alembic import op
@@ -110,13 +113,24 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION wake_chains FROM PUBLIC;
+CREATE FUNCTION policies_of_grant(grant_id uuid) RETURNS TABLE (name text, digest text, read_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  SELECT p.key, encode(sha256(convert_to(p.value, 'UTF8')), 'hex'), i.read_at
+  FROM grants g JOIN identities i ON i.id = g.identity_id CROSS JOIN jsonb_each_text(i.policies) p
+  WHERE g.id = grant_id AND current_tenant() IN (g.owner_id, g.delegate_id) AND i.read_at IS NOT NULL
+    AND (strpos(p.value, replace(g.id::text, '-', '')) > 0 OR p.key = ANY (g.residual))
+  ORDER BY p.key
+$$;
 
-GRANT EXECUTE ON FUNCTION wake_chains TO broker_worker
+REVOKE ALL ON FUNCTION wake_chains, policies_of_grant FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION wake_chains TO broker_worker;
+
+GRANT EXECUTE ON FUNCTION policies_of_grant TO broker_api
 """
 
 DOWN = """
-DROP FUNCTION wake_chains;
+DROP FUNCTION wake_chains, policies_of_grant;
 
 DROP TABLE audit_mark, audit_chains, audit_seals;
 

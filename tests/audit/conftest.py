@@ -66,7 +66,8 @@ class Trail:
                     "SELECT count(*) FROM audit a WHERE tenant_id = :id"
                     " AND NOT EXISTS (SELECT FROM audit_seals s WHERE s.entry_id = a.id)"
                 )
-                return (await session.execute(text(query), {"id": self.tenant.tenant})).scalar_one() == leaving
+                found: int = (await session.execute(text(query), {"id": self.tenant.tenant})).scalar_one()
+            return found == leaving
 
         await until_told(done)
 

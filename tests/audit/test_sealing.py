@@ -10,6 +10,7 @@ from broker.audit import seal, service
 from broker.audit.chain import BEGINNING
 from broker.audit.service import Filters
 from broker.db import Role
+from broker.due import Claim, Superseded
 from broker.ids import new_id
 from tests.audit.conftest import SIGNER, Trail
 
@@ -78,8 +79,8 @@ async def test_a_sealer_whose_lease_was_taken_over_writes_nothing(trail: Trail) 
             text("UPDATE audit_chains SET fence = fence + 1, due_at = now() WHERE id = :me"),
             {"me": trail.tenant.tenant},
         )
-    claim = seal.Claim(seal.KIND, trail.tenant.tenant, trail.tenant.tenant, 1, 1)
-    with pytest.raises(seal.Superseded):
+    claim = Claim(seal.KIND, trail.tenant.tenant, trail.tenant.tenant, 1, 1)
+    with pytest.raises(Superseded):
         await seal.seal(trail.worker, SIGNER, claim)
 
     assert 1 == len(await trail.seals())
