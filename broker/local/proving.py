@@ -101,7 +101,7 @@ def _trusted(given: Sequence[str]) -> PublicKeys:
     """From files and from what is a key itself."""
     if not given:
         raise click.UsageError(
-            "Say with --key which public keys to trust; the service has them at /.well-known/jwks.json."
+            "Say with --key which public keys to trust: those of the service's /.well-known/jwks.json."
         )
     raw: list[bytes] = []
     for each in given:
