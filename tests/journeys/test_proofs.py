@@ -145,7 +145,7 @@ async def test_nothing_agreed_is_nothing_to_sign(world: World) -> None:
 
 
 async def test_the_trail_is_exported_and_checked_on_ones_own_computer(world: World, desk: Desk) -> None:
-    """By either party; and a line that is taken out is missed."""
+    """By either party; what is changed in it is named, and a head that was kept has to be one's own."""
     grant_id = await world.activate(world.first)
     await sealed(world, world.owner, grant_id)
     kept = await world.owner.http.get("/v1/audit/head")
@@ -154,7 +154,6 @@ async def test_the_trail_is_exported_and_checked_on_ones_own_computer(world: Wor
         export = await party.http.get("/v1/audit/export")
         file = desk.put("audit.jsonl", export.content)
         told = desk.broker("audit", "verify", file, "--key", desk.keys)
-        cut = desk.put("cut.jsonl", b"".join(export.content.splitlines(keepends=True)[:-1]))
 
         assert "application/x-ndjson" in export.headers["content-type"]
         assert 0 == told.exit_code, told.output
@@ -168,6 +167,5 @@ async def test_the_trail_is_exported_and_checked_on_ones_own_computer(world: Wor
         changed = desk.put("changed.jsonl", export.content.replace(b"grant.", b"grunt.", 1))
         answer = json.loads(desk.broker("audit", "verify", changed, "--key", desk.keys, "--json").output)
         assert (False, ["changed"]) == (answer["ok"], [each["wrong"] for each in answer["findings"]])
-    assert desk.broker("audit", "verify", cut, "--key", desk.keys).exit_code in {0, 1}
     entry = (await world.owner.items("/v1/audit"))[-1]
     assert entry["seal"] is None or 64 == len(entry["seal"]["hash"])
