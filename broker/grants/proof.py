@@ -29,7 +29,7 @@ class Agreed(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """As in `views.Receipt`. `sealed_at`: when the Deny had gone as well, where there was one."""
+    """As in `views.Receipt`."""
 
     asked_at: str
     asked_by: str
@@ -37,6 +37,7 @@ class Ended(msgspec.Struct, frozen=True):
     verified_at: str | None
     sealed_at: str | None
     protected_by: str
+    protection: str | None
 
 
 class ReadPolicy(msgspec.Struct, frozen=True):
@@ -137,7 +138,9 @@ def _end(receipt: GrantReceipt) -> Iterator[str]:
     elif ended.removed_at is not None:
         yield f"SES was read without the access once, at {ended.removed_at}. That is no proof yet."
     if ended.sealed_at is not None:
-        yield f"The Deny that guarded this was gone, and SES still clean, at {ended.sealed_at}."
+        yield f"Nothing that was asked of SES before can bring it back: read once more without it at {ended.sealed_at}."
+    elif ended.protected_by == "deny":
+        yield "A Deny of the broker guarded it against what was asked of SES before."
 
 
 def _found(receipt: GrantReceipt) -> Iterator[str]:

@@ -91,8 +91,9 @@ def _ended(view: Receipt) -> proof.Ended | None:
         asked_by=view.asked_by or "",
         removed_at=_told(view.removed_at),
         verified_at=_told(view.verified_at),
-        sealed_at=_told(getattr(view, "sealed_at", None)),
+        sealed_at=_told(view.sealed_at),
         protected_by=view.protected_by,
+        protection=view.protection,
     )
 
 
