@@ -21,7 +21,7 @@ from litestar.types import Message, Scope
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from broker import log, openapi, web
-from broker.audit.api import AuditController
+from broker.audit.api import AuditController, KeyController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import QuarantineController, RouteController, SnsController
@@ -82,6 +82,7 @@ CONTROLLERS = (
     DigestController,
     BooksController,
     AuditController,
+    KeyController,
     SnsController,
     HealthController,
     MetricsController,
@@ -96,7 +97,7 @@ TAGS = (
     Tag("Policies", "SES sending-authorization policies, whoever wrote them."),
     Tag("Simulations", "Would this send be allowed, and why was that one refused?"),
     Tag("Webhooks", "Endpoints, their deliveries and events."),
-    Tag("Audit", "Who did what."),
+    Tag("Audit", "Who did what, sealed; and the keys that check it."),
     Tag("Feedback", "How SES feedback reaches us: routes, and where SNS delivers."),
     Tag("Recipients", "Who must not be mailed again, and who is to be forgotten."),
     Tag("Health", "For load balancers, and for Prometheus."),
@@ -121,6 +122,7 @@ def build(parts: Parts) -> Litestar:
             "db": _given(parts.api),
             "caller": Provide(web.provide_caller),
             "keyring": _given(parts.keyring),
+            "signer": _given(parts.signer),
             "settings": _given(parts.settings),
             "prover": _given(parts.prover),
             "metrics": _given(parts.metrics),

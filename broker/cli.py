@@ -16,6 +16,7 @@ from broker.local.policy_adopt import adopt
 from broker.local.policy_commands import policy
 from broker.local.policy_lint import diff, explain, lint
 from broker.local.processes import ended_by_signals
+from broker.local.proofs import audit, receipt
 
 # Each command imports what it needs: `broker --help` has to answer at once.
 
@@ -281,6 +282,8 @@ policy.add_command(lint)
 policy.add_command(explain)
 policy.add_command(diff)
 policy.add_command(adopt)
+main.add_command(audit)
+main.add_command(receipt)
 main.add_command(listen)
 main.add_command(policy)
 main.add_command(trigger)

@@ -165,6 +165,7 @@ def back_off(attempts: int, *, first: timedelta, most: timedelta) -> timedelta:
 
 KINDS = frozenset(
     {
+        "audit_chains",
         "connections",
         "identities",
         "routes",

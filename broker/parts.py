@@ -7,6 +7,8 @@ from functools import partial
 from uuid import UUID
 
 from broker import clock, collector, db, idempotency, log
+from broker.audit import seal
+from broker.audit.signing import Signer
 from broker.bell import Bells
 from broker.caller import NOBODY
 from broker.connections import permissions, verify
@@ -72,6 +74,7 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keyring = Keyring(settings.fernet_keys, pepper=settings.api_key_pepper)
+        self.signer = Signer.of(settings)
         self.engine = db.connect(settings.database_url)
         self.aws = Aws(settings)
         self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback)
@@ -156,6 +159,7 @@ class Parts:
             "retentions": (self.worker, partial(retention.run, self.worker, kept=self.settings.event_retention)),
             "suppression_pushes": (self.worker, partial(push.run, self.worker, self.ses, self.keyring)),
             "replays": (self.worker, partial(replays.run, self.worker)),
+            "audit_chains": (self.worker, partial(seal.run, self.worker, self.signer)),
             "reckonings": (
                 self.worker,
                 partial(reckoning.run, self.worker, self.folds, pace=self.settings.reckon_every),

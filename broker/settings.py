@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 PREFIX = "BROKER_"
+PUBLIC_KEY = "public:"  # before a key that only checks signatures
 _QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 DNS_PORT = 53
@@ -78,6 +79,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, _about("Fernet keys, comma-separated, newest first; the first encrypts, all decrypt (secrets at rest)")
     ]
     api_key_pepper: Annotated[str, _about("At least 32 characters; keys the digests under which API keys are stored")]
+    signing_keys: Annotated[
+        str,
+        _about(
+            "Ed25519 keys that sign the audit chain and receipts: 32 bytes in URL-safe base64, comma-separated, newest"
+            " first; public:… only checks what a former key signed. Empty: derived from BROKER_SECRET_KEYS"
+        ),
+    ] = ""
     redis_url: Annotated[str, _about("Redis or Valkey, the doorbell between processes")] = "redis://127.0.0.1:6379/0"
     direct_database_url: Annotated[
         str,
@@ -246,6 +254,9 @@ def _cross_checks(settings: Settings) -> list[str]:
     problems = [*_queue_problems(settings), *_server_problems(settings)]
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
+    named = [each.strip() for each in settings.signing_keys.split(",") if each.strip()]
+    if not all(_is_fernet_key(each.removeprefix(PUBLIC_KEY).rstrip("=") + "=") for each in named):
+        problems.append("BROKER_SIGNING_KEYS must hold keys of 32 bytes in URL-safe base64, maybe after public:.")
     if len(settings.api_key_pepper) < 32:
         problems.append("BROKER_API_KEY_PEPPER must have at least 32 characters.")
     if settings.registration is Registration.TOKEN and not settings.operator_token:

@@ -74,9 +74,11 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "make_days",
         "next_due",
         "plan_retentions",
+        "policies_of_grant",
         "register_tenant",
         "tenant_names",
         "unreckoned",
+        "wake_chains",
         "wake_identity",
     } == set(found)
     assert {(True, False)} == {

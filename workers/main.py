@@ -35,7 +35,8 @@ QUEUES = {
     "feedback": (FEEDBACK,),
     "all": (POLICIES, CONTROL, DELIVERIES, FEEDBACK),
 }
-GENTLE = frozenset({"reckonings", "retentions", "digests"})  # in no hurry, and a lot where there are many tenants
+# In no hurry, and a lot where there are many tenants.
+GENTLE = frozenset({"reckonings", "retentions", "digests", "audit_chains"})
 GIVES_WAY = 10  # nice(2): on the cores that they share, those who revoke and deliver go first
 DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds

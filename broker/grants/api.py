@@ -7,10 +7,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from broker.audit.service import Entry
+from broker.audit.signing import Signer
 from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
-from broker.grants import end, negotiate, service, suspend
+from broker.grants import end, negotiate, receipts, service, suspend
 from broker.grants.views import (
     Counter,
     GrantView,
@@ -99,10 +100,17 @@ class GrantController(Controller):
 
     @get("/{grant_id:uuid}/receipt", summary="Show the receipt", operation_id="showReceipt", guards=[needs(Scope.READ)])
     async def receipt(
-        self, db: NamedDependency[Database], caller: NamedDependency[Caller], grant_id: FromPath[UUID]
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        signer: NamedDependency[Signer],
+        grant_id: FromPath[UUID],
     ) -> Receipt:
-        """When the end was asked for, when SES was first read without the access, and when that was verified."""
-        return await service.receipt(db, caller, grant_id)
+        """When the end was asked for, when SES was first read without the access, and when that was verified.
+
+        `signed` is for both parties to keep: what was agreed and what became of it, signed with the service's key.
+        """
+        return await receipts.receipt(db, caller, grant_id, signer=signer)
 
     @get("/{grant_id:uuid}/policy", summary="Show the policy", operation_id="showPolicy", guards=[needs(Scope.READ)])
     async def policy(

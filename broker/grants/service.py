@@ -9,14 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import clock
-from broker.audit.service import Entry, entries
+from broker.audit.service import Entry, Filters, entries
 from broker.caller import Caller
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Conflict, NotFound
 from broker.grants.lifecycle import Effect, Paper, State, state_of
 from broker.grants.models import Grant, Offer
-from broker.grants.present import grant_view, names_of, offer_views, standing_of, terms_of, visible_to
+from broker.grants.present import grant_view, is_verified, names_of, offer_views, standing_of, terms_of, visible_to
 from broker.grants.views import GrantView, OfferView, PolicyView, Receipt
 from broker.policies.compile import document, statements
 from broker.policies.deny import ProtectedBy
@@ -69,23 +69,28 @@ async def history(db: Database, caller: Caller, grant_id: UUID, *, after: UUID |
     """What was done to a grant, by whom, oldest first."""
     async with db.read(caller) as session:
         await find(session, caller, grant_id)
-    return await entries(db, caller, subject_id=grant_id, after=after, limit=limit)
+    return await entries(db, caller, Filters(subject_id=grant_id), after=after, limit=limit)
 
 
 async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
-    """What is known about the removal of an ended or suspended grant; `Conflict` while it is neither."""
+    """What is known about a grant's beginning and its end; `Conflict` as long as nothing was agreed."""
     async with db.read(caller) as session:
         grant, offer = await find(session, caller, grant_id)
+    return receipt_of(grant, offer, clock.now())
+
+
+def receipt_of(grant: Grant, offer: Offer, now: datetime) -> Receipt:
+    """As `receipt`, of a grant and its latest offer."""
+    if grant.agreed_at is None:
+        raise Conflict("Nothing was agreed in this grant: there is nothing to give a receipt for.")
     asked_at = grant.suspended_at if grant.paper is Paper.PAUSED else grant.ended_at
-    if asked_at is None:
-        raise Conflict("This grant has not ended: there is nothing to give a receipt for.")
-    state = state_of(standing_of(grant, offer), clock.now())
+    state = state_of(standing_of(grant, offer), now)
     asked_by = {State.REVOKING: "owner", State.REVOKED: "owner", State.ENDING: "clock", State.EXPIRED: "clock"}
     return Receipt(
         grant_id=grant.id,
         state=state,
         asked_at=asked_at,
-        asked_by=(grant.suspended_by or "") if grant.paper is Paper.PAUSED else asked_by.get(state, "delegate"),
+        asked_by=_asker(grant, asked_by.get(state, "delegate")) if asked_at else None,
         removed_at=grant.removed_at,
         verified_at=grant.verified_at,
         protected_by="owner" if _by_hand(grant) else grant.protected_by or ProtectedBy.reads.value,
@@ -124,12 +129,26 @@ async def find(session: AsyncSession, caller: Caller, grant_id: UUID) -> tuple[G
     return row[0], row[1]
 
 
+def _asker(grant: Grant, ended_by: str) -> str:
+    return (grant.suspended_by or "") if grant.paper is Paper.PAUSED else ended_by
+
+
 def _by_hand(grant: Grant) -> bool:
     """Whether the removal is the owner's word, which nobody has verified."""
     return grant.effect is Effect.REMOVED and grant.verified_at is None
 
 
+def _in_force(grant: Grant) -> str:
+    if is_verified(grant):
+        return "SES's control plane held the policy of these terms when it was last read."
+    if grant.by_hand:
+        return "The owner applies the policy by hand; nobody has read SES to see."
+    return "SES was not read to hold the policy of these terms yet."
+
+
 def _statement(grant: Grant) -> str:
+    if grant.ended_at is None and grant.paper is not Paper.PAUSED:
+        return _in_force(grant)
     if _by_hand(grant) and grant.removed_at is not None:
         at = _instant(grant.removed_at)
         return f"The owner said at {at} that the policy was removed by hand; nobody has read SES to see."

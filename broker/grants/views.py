@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from broker.audit.signing import Signature
 from broker.grants.adopting.replaces import Replaces
 from broker.grants.lifecycle import Outcome, Party, State
 from broker.policies.changes import Change, Effect
@@ -180,8 +181,17 @@ class Revoked(msgspec.Struct, frozen=True):
     accounts: Sequence[ExpectedThere]
 
 
+class SignedReceipt(msgspec.Struct, frozen=True):
+    """A `proof.GrantReceipt` with the service's signature: `broker receipt verify` checks and tells it, offline."""
+
+    receipt: dict[str, Any]
+    signature: Signature
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """What happened to the access: when its end was asked for, when SES was first read without it, and when again.
+
+    Nobody has asked yet while the grant is in force. `signed` says all of it, and what was agreed, with a signature.
 
     `asked_by` is `owner`, `delegate` or `clock`, for a suspension `owner` or `breaker`.
 
@@ -196,8 +206,8 @@ class Receipt(msgspec.Struct, frozen=True):
 
     grant_id: UUID
     state: State
-    asked_at: datetime
-    asked_by: str
+    asked_at: datetime | None
+    asked_by: str | None
     removed_at: datetime | None
     verified_at: datetime | None
     protected_by: str
@@ -205,6 +215,7 @@ class Receipt(msgspec.Struct, frozen=True):
     sealed_at: datetime | None
     residual_policies: Sequence[str]
     statement: str
+    signed: SignedReceipt | None = None
 
 
 class PolicyView(msgspec.Struct, frozen=True):

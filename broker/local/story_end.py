@@ -5,6 +5,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from broker.audit.signing import Jwks, PublicKeys
+from broker.grants.proof import check
+from broker.grants.views import SignedReceipt
 from broker.local.customer import Heard
 from broker.local.story_agree import BILLING, changes_of
 from broker.local.story_bounce import claim_second_heard_nothing
@@ -99,8 +104,21 @@ def _show_receipt(world: World, tell: Teller) -> None:
     )
     tell.claim("… and that nothing else lets the delegate send", receipt["residual_policies"] == [], receipt)
     tell.note(receipt["statement"])
+    _check_receipt(world, tell, receipt["signed"])
     world.removed_ms = round((removed - asked).total_seconds() * 1000)
     world.revoke_ms = round((verified - asked).total_seconds() * 1000)
+
+
+def _check_receipt(world: World, tell: Teller, told: dict[str, Any]) -> None:
+    """As `broker receipt verify` does: with the public keys, and without the broker."""
+    keys = PublicKeys.of(msgspec.convert(world.first.api.get("/.well-known/jwks.json"), Jwks))
+    signed = msgspec.convert(told, SignedReceipt)
+    changed = msgspec.structs.replace(signed, receipt={**signed.receipt, "state": "active"})
+    tell.claim(
+        "It is signed: both parties can check it offline, and one that was changed is refused",
+        check(signed, keys) is None and check(changed, keys) is not None,
+        told,
+    )
 
 
 def _of(world: World, account_id: str) -> list[str]:

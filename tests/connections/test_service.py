@@ -243,7 +243,7 @@ async def test_every_change_is_in_the_audit_trail(db: Database, make_tenant: Mak
     await service.verify(db, owner, view.id, here=here)
     await service.remove(db, owner, view.id, release=nothing_rests_on_it)
 
-    entries = await audit.entries(db, owner, subject_id=view.id)
+    entries = await audit.entries(db, owner, audit.Filters(subject_id=view.id))
 
     assert [
         "connection.created",

@@ -307,7 +307,7 @@ async def test_a_check_that_is_repeated_changes_nothing(
 
     assert first == await service.one(db, owner, view.id, here=gateways.here)
     assert [each.id for each in before] == [each.id for each in await identities.page(db, owner, after=None, limit=10)]
-    entries = await audit.entries(db, owner, subject_id=view.id)
+    entries = await audit.entries(db, owner, audit.Filters(subject_id=view.id))
     assert [entry.action for entry in entries].count("connection.verified") == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select, text
 
-from broker.audit.service import entries
+from broker.audit.service import Filters, entries
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.due import Claim
@@ -88,7 +88,7 @@ class Swapping(Stage):
 
     async def actions(self, grant: GrantView) -> list[str]:
         """What the audit trail says of the grant."""
-        rows = await entries(self.db, self.parties.owner, subject_id=grant.id, after=None, limit=100)
+        rows = await entries(self.db, self.parties.owner, Filters(subject_id=grant.id), limit=100)
         return [each.action for each in rows]
 
 

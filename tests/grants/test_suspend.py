@@ -166,6 +166,7 @@ async def test_a_suspended_grant_can_be_revoked(stage: Stage) -> None:
 
     receipt = await stage.receipt(grant)
     assert receipt.removed_at is not None
+    assert receipt.asked_at is not None
     assert receipt.asked_at <= receipt.removed_at
     with pytest.raises(Conflict, match="revoked cannot be resumed"):
         await suspend.resume(stage.db, stage.parties.owner, grant.id, Reason())
@@ -182,6 +183,7 @@ async def test_a_suspended_grant_expires(stage: Stage) -> None:
 
     receipt = await stage.receipt(grant)
     assert receipt.removed_at is not None
+    assert receipt.asked_at is not None
     assert receipt.asked_at <= receipt.removed_at
     with pytest.raises(Conflict, match="expired cannot be resumed"):
         await suspend.resume(stage.db, stage.parties.owner, grant.id, Reason())
