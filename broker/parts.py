@@ -74,7 +74,7 @@ class Parts:
         self.keyring = Keyring(settings.fernet_keys, pepper=settings.api_key_pepper)
         self.engine = db.connect(settings.database_url)
         self.aws = Aws(settings)
-        self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback)
+        self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback, own_url=settings.public_url)
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)

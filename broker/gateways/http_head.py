@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from broker.addresses import ascii_host
 from broker.errors import Refused
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -34,7 +35,7 @@ def parse(url: str) -> tuple[Origin, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
-        host = _ascii(parts.hostname or "").rstrip(".")
+        host = ascii_host(parts.hostname or "")
     except ValueError as error:
         raise Refused("The URL is not valid.", code="url_not_valid") from error
     if parts.scheme not in DEFAULT_PORTS or parts.username is not None or not _is_host(host) or port == 0:
@@ -75,10 +76,6 @@ def _template(method: str, url: str, names: tuple[str, ...], *, has_length: bool
 
 def _not_allowed() -> Refused:
     return Refused("A header is not allowed, or holds a character that is not.", code="header_not_valid")
-
-
-def _ascii(host: str) -> str:
-    return host if host.isascii() else host.encode("idna").decode("ascii")
 
 
 def _is_host(host: str) -> bool:
