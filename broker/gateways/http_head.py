@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv6Address
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -36,6 +37,8 @@ def parse(url: str) -> tuple[Origin, str]:
         parts = urlsplit(url)
         port = parts.port
         host = ascii_host(parts.hostname or "")
+        if "[" in parts.netloc:
+            IPv6Address(host)  # not a name, nor "IPvFuture" (RFC 3986, section 3.2.2)
     except ValueError as error:
         raise Refused("The URL is not valid.", code="url_not_valid") from error
     if parts.scheme not in DEFAULT_PORTS or parts.username is not None or not _is_host(host) or port == 0:
