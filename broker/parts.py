@@ -148,7 +148,7 @@ class Parts:
         """The work behind each kind of due row: the database it looks in, and claim, act, settle for what is due."""
         return {
             "identities": (self.worker, partial(self._sync, None)),
-            "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery)),
+            "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery, release=release)),
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
             "routes": (self.worker, partial(routes.run, self.worker, self.route_handlers, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),
