@@ -6,6 +6,7 @@ import os
 import click
 
 from broker.errors import Conflict, NotFound
+from broker.local.child import StartError
 
 
 @click.command("release-account")
@@ -21,7 +22,7 @@ def release_account(account_id: str, reason: str) -> None:
     try:
         connection = asyncio.run(_released(load(os.environ).database_url, account_id, reason))
     except (Conflict, NotFound) as error:
-        raise click.ClickException(error.detail) from error
+        raise StartError(error.detail) from error
     click.echo(f"Account {account_id} is free; connection {connection} has lost it.")
 
 
