@@ -193,7 +193,8 @@ async def test_an_account_is_not_unbound_while_a_grant_is_being_agreed_on(commit
         async with committed_db.begin(two) as other:
             await other.execute(text("SET LOCAL lock_timeout = '2s'"))
             await lean_on(other, ["222222222222"])
-        with pytest.raises(DBAPIError, match="lock timeout"):
-            async with committed_db.begin(two) as unbinding:
-                await unbinding.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        async with committed_db.begin(two) as unbinding:
+            await unbinding.execute(text("SET LOCAL lock_timeout = '50ms'"))
+            with pytest.raises(DBAPIError, match="lock timeout"):
                 await hold(unbinding, "222222222222")
+            await unbinding.rollback()
