@@ -17,6 +17,7 @@ from broker.local.policy_commands import policy
 from broker.local.policy_lint import diff, explain, lint
 from broker.local.processes import ended_by_signals
 from broker.local.proofs import audit, receipt
+from broker.local.release import release_account
 
 # Each command imports what it needs: `broker --help` has to answer at once.
 
@@ -289,6 +290,7 @@ main.add_command(policy)
 main.add_command(trigger)
 main.add_command(simulate)
 main.add_command(explain_error)
+main.add_command(release_account)
 
 if __name__ == "__main__":
     main(prog_name="broker")

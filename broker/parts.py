@@ -77,7 +77,7 @@ class Parts:
         self.signer = Signer.of(settings)
         self.engine = db.connect(settings.database_url)
         self.aws = Aws(settings)
-        self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback)
+        self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback, own_url=settings.public_url)
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
         self.sts = StsGateway(self.aws, self.fetcher, settings)
         self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
@@ -151,7 +151,7 @@ class Parts:
         """The work behind each kind of due row: the database it looks in, and claim, act, settle for what is due."""
         return {
             "identities": (self.worker, partial(self._sync, None)),
-            "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery)),
+            "connections": (self.worker, partial(verify.run, self.worker, self.sts, self.discovery, release=release)),
             "topics": (self.worker, partial(topics.run, self.worker, self.sns, self.settings)),
             "routes": (self.worker, partial(routes.run, self.worker, self.route_handlers, self.settings)),
             "digests": (self.worker, partial(digests.run, self.worker, retention=self.settings.event_retention)),

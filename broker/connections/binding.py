@@ -1,6 +1,8 @@
 """An account belongs to the one tenant that has proven it; and what is told when a connection changes its state."""
 
-from sqlalchemy import select
+from collections.abc import Iterable
+
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,7 +14,10 @@ from broker.ids import new_id
 from broker.webhooks.events import Event, View
 from broker.webhooks.fanout import publish
 
-TAKEN = "This account is already bound to another tenant."
+TAKEN = (
+    "This account is already bound to another tenant. If it is yours, make a role in it for the broker (a connection "
+    "of kind role), or ask the operator of the broker to release it."
+)
 
 _EVENTS = {
     State.VERIFIED: "connection.verified",
@@ -30,6 +35,22 @@ async def bind(session: AsyncSession, row: Connection) -> bool:
     )
     holder = await session.scalar(select(Account.tenant_id).where(Account.account_id == row.account_id))
     return holder == row.tenant_id
+
+
+async def hold(session: AsyncSession, account_id: str) -> None:
+    """Whoever unbinds the account waits for grants that are being agreed on for it, and they for the unbinding."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": _key(account_id)})
+
+
+async def lean_on(session: AsyncSession, account_ids: Iterable[str]) -> None:
+    """Until the transaction ends, nobody unbinds one of these accounts, whose binding is looked at afterwards."""
+    for account_id in sorted(account_ids):
+        query = text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))")
+        await session.execute(query, {"key": _key(account_id)})
+
+
+def _key(account_id: str) -> str:
+    return f"account {account_id}"
 
 
 async def announce(session: AsyncSession, caller: Caller, row: Connection, *, before: str) -> None:

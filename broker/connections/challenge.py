@@ -50,7 +50,7 @@ def _flaw_of_url(url: str, endpoint: str, region: str, now: datetime) -> str | N
     if len(url) > LONGEST_URL or not re.fullmatch(r"[!-~]+", url) or "#" in url:
         return "It must be a plain URL of visible ASCII characters."
     if not url.startswith((f"{endpoint}/?", f"{endpoint}?")):
-        return f"It must begin with {endpoint}/?"
+        return f"It must begin with {endpoint}/?, the endpoint that was asked for."
     try:
         pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True)
     except ValueError:

@@ -43,10 +43,16 @@ _MAY_PASS = {
     Finding.LACKS_RIGHTS: "The role lacks rights that the broker needs: {}",
 }
 _SETTLED = {
-    Finding.WITHOUT_EXTERNAL_ID: "The role can be assumed without an ExternalId; its trust policy must demand ours.",
-    Finding.ANY_EXTERNAL_ID: "The role can be assumed with any ExternalId; its trust policy must demand ours.",
-    Finding.OTHER_ACCOUNT: "The role belongs to another account than the one that was claimed.",
-    Finding.BOUND_ELSEWHERE: "This account is already bound to another tenant.",
+    Finding.WITHOUT_EXTERNAL_ID: (
+        "The role can be assumed without an ExternalId; its trust policy must demand ours, with StringEquals."
+    ),
+    Finding.ANY_EXTERNAL_ID: (
+        "The role can be assumed with another ExternalId; its trust policy must demand ours, with StringEquals."
+    ),
+    Finding.OTHER_ACCOUNT: ("The role belongs to another account than the one that was claimed; make it there."),
+    Finding.BOUND_ELSEWHERE: (
+        "This account is already bound to another tenant. If it is yours, ask the operator of the broker to release it."
+    ),
 }
 
 

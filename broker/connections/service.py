@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.connections import challenge
+from broker.connections.binding import hold
 from broker.connections.models import Account, Connection, Kind, State
 from broker.connections.templates import Format, render
 from broker.connections.views import ConnectionView, Installation, NewConnection, role_plan, shown
@@ -110,6 +111,7 @@ async def remove(db: Database, caller: Caller, connection_id: UUID, *, release: 
     """Forgets the account and frees it for whoever proves it next; Conflict while grants rest on it."""
     async with db.begin(caller) as session:
         row = await find(session, caller, connection_id, lock=True)
+        await hold(session, row.account_id)
         await release(session, row.id)
         await session.execute(
             delete(Account).where(Account.connection_id == row.id, Account.tenant_id == caller.tenant)

@@ -14,9 +14,11 @@ from broker import due, log
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections.binding import announce, bind
+from broker.connections.displace import displace
 from broker.connections.health import Finding, judge
 from broker.connections.models import Connection, State
 from broker.connections.permissions import Role
+from broker.connections.service import Release
 from broker.db import Database
 from broker.due import Claim
 from broker.errors import Refused, Unavailable
@@ -49,19 +51,28 @@ class Discovery(Protocol[Seen]):
         """Stores it; `began` is the database's time before the look, so that newer reads are not overwritten."""
 
 
-async def run(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], *, only: Sequence[UUID] | None = None) -> int:
+async def run(
+    db: Database,
+    sts: RoleAssumer,
+    discovery: Discovery[Seen],
+    *,
+    release: Release,
+    only: Sequence[UUID] | None = None,
+) -> int:
     """Checks role connections that are due and returns how many; one that cannot be checked never stops the others."""
 
     async def check(claim: Claim) -> None:
-        await _check(db, sts, discovery, claim)
+        await _check(db, sts, discovery, claim, release)
 
     return await due.work(db, Connection.__tablename__, check, most=_AT_ONCE, lease=LEASE, only=only)
 
 
-async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], claim: Claim) -> None:
+async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], claim: Claim, release: Release) -> None:
     caller = Caller.system(claim.tenant_id, job="verify")
     row, began = await _read(db, caller, claim.id)
     finding, text, seen = await _examine(sts, discovery, row)
+    if finding is Finding.GOOD:
+        await displace(db, row.account_id, claim.tenant_id, release=release)
     await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
 
 
@@ -97,7 +108,10 @@ async def _examine(
 
 
 async def _trust(sts: RoleAssumer, access: RoleAccess, account_id: str) -> tuple[Finding, str]:
-    """Can be assumed with our ExternalId, and neither without one nor with another."""
+    """Can be assumed with our ExternalId, and neither without one nor with another.
+
+    Others are one that has nothing of ours, and two around ours, for a pattern that ours fits (StringLike).
+    """
     try:
         found = await sts.assume(access, external_id=access.external_id)
     except Refused as error:
@@ -106,8 +120,10 @@ async def _trust(sts: RoleAssumer, access: RoleAccess, account_id: str) -> tuple
         return Finding.OTHER_ACCOUNT, ""
     if await _opens(sts, access, None):
         return Finding.WITHOUT_EXTERNAL_ID, ""
-    if await _opens(sts, access, secrets.token_hex(24)):
-        return Finding.ANY_EXTERNAL_ID, ""
+    extra = secrets.token_hex(1)
+    for other in (secrets.token_hex(24), access.external_id + extra, extra + access.external_id):
+        if await _opens(sts, access, other):
+            return Finding.ANY_EXTERNAL_ID, ""
     return Finding.GOOD, ""
 
 

@@ -11,7 +11,7 @@ import aioboto3
 import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, InvalidRegionError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
 from broker import log
@@ -140,8 +140,8 @@ class Aws:
         except ClientError as error:
             outcome = str(error.response.get("Error", {}).get("Code", "?"))
             raise translated(error) from error
-        except ParamValidationError as error:
-            outcome = "ParamValidationError"
+        except (ParamValidationError, InvalidRegionError) as error:
+            outcome = type(error).__name__
             raise Refused(f"The SDK refused the call: {error}", code=outcome) from error
         except (BotoCoreError, ResponseParserError, OSError) as error:
             outcome = type(error).__name__

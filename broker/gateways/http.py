@@ -9,18 +9,19 @@ read: nothing is parsed, checked or allocated twice that stays the same, and the
 import asyncio
 import ssl
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from uuid import UUID
 
 import msgspec
 
+from broker.addresses import Address, is_public, may_serve_aws
 from broker.errors import Refused, Unavailable
-from broker.gateways.addresses import Address, is_public
 from broker.gateways.http_head import Origin, head, parse
 from broker.gateways.http_names import KNOWN_SECONDS, LookUp, Names, look_up
 from broker.gateways.http_pool import Pool
 from broker.gateways.http_wire import BrokenOff, Reply
+from broker.gateways.own_address import is_own
 
 MOST_READ = 16_384
 MOST_KEPT = 2_048
@@ -37,18 +38,27 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class HttpSender:
-    """Posts to tenants' URLs. `allow_loopback` opens http, any port and loopback addresses: for local runs only."""
+    """Posts to tenants' URLs. `allow_loopback` opens http, any port and loopback addresses: for local runs only.
+
+    `own_url`: where the broker itself is reached from outside; tenants' messages do not go there, nor to `is_own`.
+    """
 
     def __init__(
         self,
         *,
         allow_loopback: bool = False,
+        own_url: str = "",
         tls: ssl.SSLContext | None = None,
         look_up: LookUp = look_up,
         known_seconds: float = KNOWN_SECONDS,
+        is_own: Callable[[Address], bool] = is_own,
     ) -> None:
         self._allow_loopback = allow_loopback
-        allowed = _is_public_or_loopback if allow_loopback else is_public
+        self._own_host = parse(own_url)[0].host if own_url else ""
+
+        def allowed(address: Address) -> bool:
+            return (is_public(address) and not is_own(address)) or (allow_loopback and address.is_loopback)
+
         self._pool = Pool(Names(allowed, look_up=look_up, known_seconds=known_seconds), tls or _trusting_the_web())
 
     async def post(
@@ -83,14 +93,17 @@ class HttpSender:
             raise Refused("Only https is allowed.", code="scheme_not_allowed")
         if origin.port not in PORTS:
             raise Refused("Only the ports 443 and 8443 are allowed.", code="port_not_allowed")
+        if origin.host == self._own_host:
+            raise Refused("The host is the broker itself.", code="host_not_allowed")
 
 
 class HttpFetcher:
     """Small GETs from hosts that the caller pins by name; `trusted_url` is another endpoint for AWS (the local AWS)."""
 
-    def __init__(self, *, trusted_url: str = "", tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, trusted_url: str = "", tls: ssl.SSLContext | None = None, look_up: LookUp = look_up) -> None:
         self._trusted = parse(trusted_url)[0] if trusted_url else None
-        self._pool = Pool(Names(lambda _: True), tls or _trusting_the_web())
+        allowed = may_serve_aws if self._trusted is None else _anywhere
+        self._pool = Pool(Names(allowed, look_up=look_up), tls or _trusting_the_web())
 
     async def fetch(
         self,
@@ -103,8 +116,8 @@ class HttpFetcher:
     ) -> Answer:
         """One GET, any status; `Refused` for another host, http, or more than `max_bytes`; else `Unavailable`.
 
-        The addresses of these hosts are not checked: they are pinned by name and certificate, and may well be private
-        (AWS interface endpoints in a VPC).
+        These hosts are pinned by name and certificate, and may well have private addresses (AWS interface endpoints in
+        a VPC), but none of this machine or its metadata, unless another endpoint for AWS is set.
         """
         began = time.monotonic()
         origin, _ = parse(url)
@@ -143,12 +156,12 @@ async def _exchange(
         raise Unavailable(str(error)) from error
 
 
+def _anywhere(_: Address) -> bool:
+    return True
+
+
 def _answer(reply: Reply, began: float, *, most: int) -> Answer:
     return Answer(reply.status, reply.headers, reply.body[:most], round((time.monotonic() - began) * 1000))
-
-
-def _is_public_or_loopback(address: Address) -> bool:
-    return is_public(address) or address.is_loopback
 
 
 def _trusting_the_web() -> ssl.SSLContext:

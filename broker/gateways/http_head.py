@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv6Address
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from broker.addresses import ascii_host
 from broker.errors import Refused
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -34,7 +36,9 @@ def parse(url: str) -> tuple[Origin, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
-        host = _ascii(parts.hostname or "").rstrip(".")
+        host = ascii_host(parts.hostname or "")
+        if "[" in parts.netloc:
+            IPv6Address(host)  # not a name, nor "IPvFuture" (RFC 3986, section 3.2.2)
     except ValueError as error:
         raise Refused("The URL is not valid.", code="url_not_valid") from error
     if parts.scheme not in DEFAULT_PORTS or parts.username is not None or not _is_host(host) or port == 0:
@@ -75,10 +79,6 @@ def _template(method: str, url: str, names: tuple[str, ...], *, has_length: bool
 
 def _not_allowed() -> Refused:
     return Refused("A header is not allowed, or holds a character that is not.", code="header_not_valid")
-
-
-def _ascii(host: str) -> str:
-    return host if host.isascii() else host.encode("idna").decode("ascii")
 
 
 def _is_host(host: str) -> bool:

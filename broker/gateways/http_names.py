@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from broker.addresses import Address
 from broker.errors import Refused, Unavailable
-from broker.gateways.addresses import Address
 
 Addresses = tuple[str, ...]
 LookUp = Callable[[str, int], Iterable[str]]
@@ -99,5 +99,5 @@ class Names:
         except (OSError, UnicodeError) as error:
             raise Unavailable("The host name cannot be resolved.") from error
         if not all(self._allowed(address) for address in found):
-            raise Refused("The host has an address that is not public.", code="address_not_public")
+            raise Refused("The host has an address that is not public, or is our own.", code="address_not_public")
         return tuple(dict.fromkeys(str(address) for address in found))

@@ -56,7 +56,7 @@ class StsGateway:
         """Credentials of the tenant's role, narrowed to `policy` (JSON); who asks for the same shares one AssumeRole.
 
         Raises `Unavailable`, or `Refused` with STS's code (AccessDenied: no such role, no trust or a wrong ExternalId,
-        which STS does not tell apart on purpose).
+        which STS does not tell apart on purpose; OtherAccount: the session is not in the account that was proven).
         """
         slot = self._slots.setdefault((access, policy), _Slot())
         self._slots.move_to_end((access, policy))
@@ -64,7 +64,13 @@ class StsGateway:
             self._slots.popitem(last=False)
         async with slot.lock:
             if slot.credentials is None or _ends_soon(slot.credentials):
-                slot.credentials = await self._assume(access, external_id=access.external_id, policy=policy)
+                made, account_id = await self._assume(access, external_id=access.external_id, policy=policy)
+                if account_id != access.account_id:
+                    text = (
+                        f"The role opens sessions in account {account_id}, not in {access.account_id}; make it there."
+                    )
+                    raise Refused(text, code="OtherAccount")
+                slot.credentials = made
             return slot.credentials
 
     def forget(self, access: RoleAccess) -> None:
@@ -78,7 +84,7 @@ class StsGateway:
 
         Nothing is kept, and the session may do nothing: it is opened to see whether it can be.
         """
-        credentials = await self._assume(access, external_id=external_id, policy=_DENY_ALL)
+        credentials, _ = await self._assume(access, external_id=external_id, policy=_DENY_ALL)
         # Allowed whatever the policies say (STS API Reference, GetCallerIdentity).
         answer = await self._aws.call(
             "sts",
@@ -111,7 +117,8 @@ class StsGateway:
             raise Refused("STS's answer names no account.", code="UnreadableAnswer")
         return ProvenCaller(account_id=account_id, arn=arn)
 
-    async def _assume(self, access: RoleAccess, *, external_id: str | None, policy: str) -> Credentials:
+    async def _assume(self, access: RoleAccess, *, external_id: str | None, policy: str) -> tuple[Credentials, str]:
+        """A session, and the account that it is in."""
         given: dict[str, Any] = {} if external_id is None else {"ExternalId": external_id}
         answer = await self._aws.call(
             "sts",
@@ -125,7 +132,10 @@ class StsGateway:
             **given,
         )
         made = answer["Credentials"]
-        return Credentials(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], made["Expiration"])
+        credentials = Credentials(
+            made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], made["Expiration"]
+        )
+        return credentials, str(answer["AssumedRoleUser"]["Arn"]).split(":")[4]
 
     async def _get(self, url: str, headers: dict[str, str]) -> tuple[int, str]:
         """Status and body. No redirects, no proxies: the signature holds for this address only."""

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
+from broker.connections.binding import lean_on
 from broker.errors import Conflict, Flaw, Invalid
 from broker.grants.lifecycle import Party
 from broker.grants.models import Grant
@@ -62,6 +63,7 @@ def check_terms(terms: Terms, identity_arn: str, now: datetime) -> None:
 async def require_proof(session: AsyncSession, grant: Grant, terms: Terms) -> None:
     """Every principal lives in an account that the delegate has proven."""
     accounts = {principal_account(principal) for principal in terms.principals}
+    await lean_on(session, accounts)
     rows = await session.execute(
         text("SELECT account_id, tenant_id FROM account_tenants(:accounts)"), {"accounts": sorted(accounts)}
     )

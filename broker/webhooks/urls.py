@@ -1,9 +1,15 @@
 """What the URL of an endpoint must look like. Pure; where its host leads is checked whenever it is dialled."""
 
-from ipaddress import ip_address
+import re
 from urllib.parse import urlsplit
 
+from broker.addresses import ascii_host, is_public, literal
+
 PORTS = frozenset({443, 8443})
+_INSIDE = (".localhost", ".local", ".internal", ".localdomain", ".lan", ".home.arpa")
+_LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+# A host that ends in a number is an IPv4 address or nothing (WHATWG URL Standard, "ends in a number").
+_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 
 
 def flaw_of(url: str, *, allow_loopback: bool) -> str | None:
@@ -11,9 +17,10 @@ def flaw_of(url: str, *, allow_loopback: bool) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
+        host = ascii_host(parts.hostname or "")
     except ValueError:
         return "This is not a URL."
-    if parts.scheme not in ("https", "http") or not parts.hostname or not url.isprintable() or " " in url:
+    if parts.scheme not in ("https", "http") or not host or not url.isprintable() or {" ", "\\"} & set(url):
         return "Must be an absolute https URL."
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "Must not hold a user name, a password or a fragment."
@@ -23,13 +30,13 @@ def flaw_of(url: str, *, allow_loopback: bool) -> str | None:
         return "Must begin with https."
     if port not in (None, *PORTS):
         return "The port must be 443 or 8443."
-    return _flaw_of_host(parts.hostname)
+    return _flaw_of_host(host)
 
 
 def _flaw_of_host(host: str) -> str | None:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        local = host == "localhost" or host.endswith((".localhost", ".local", ".internal")) or "." not in host
-        return "The host must be a public one." if local else None
-    return None if address.is_global else "The host must have a public address."
+    if (address := literal(host)) is not None:
+        return None if is_public(address) else "The host must have a public address."
+    if not _LABELS.fullmatch(host) or _NUMBER.fullmatch(host):
+        return "The host must be a name or an address."
+    local = host == "localhost" or host.endswith(_INSIDE) or "." not in host
+    return "The host must be a public one." if local else None

@@ -16,6 +16,7 @@ from broker.connections.views import ConnectionView, NewConnection
 from broker.db import Database
 from broker.db import Role as DatabaseRole
 from broker.gateways.ses_sets import SesSets
+from broker.grants.release import release
 from broker.identities.discover import Discovery
 from tests.conftest import MakeTenant
 from tests.connections.aws import Gateways
@@ -85,7 +86,7 @@ async def test_a_role_of_the_delegates_template_is_verified_and_can_be_used(
 
 async def check(db: Database, gateways: Gateways, connection_id: UUID) -> None:
     discovery = Discovery(gateways.ses, partition="aws")
-    await verify.run(db.as_role(DatabaseRole.WORKER), gateways.sts, discovery, only=[connection_id])
+    await verify.run(db.as_role(DatabaseRole.WORKER), gateways.sts, discovery, release=release, only=[connection_id])
 
 
 async def access_of(db: Database, caller: Caller, connection_id: UUID) -> RoleAccess:

@@ -17,6 +17,7 @@ from broker.connections.permissions import Role, role_policy, trust_policy
 from broker.connections.views import ConnectionView
 from broker.db import Database
 from broker.db import Role as DatabaseRole
+from broker.grants.release import release
 from broker.identities import service as identities
 from broker.identities.discover import Discovery, RegionSeen
 from broker.webhooks.models import EventRow
@@ -29,7 +30,8 @@ from tests.sandbox.aws import Aws as LocalAws
 
 async def check(db: Database, gateways: Gateways, connection_id: UUID) -> int:
     discovery = Discovery(gateways.ses, partition="aws")
-    return await verify.run(db.as_role(DatabaseRole.WORKER), gateways.sts, discovery, only=[connection_id])
+    worker = db.as_role(DatabaseRole.WORKER)
+    return await verify.run(worker, gateways.sts, discovery, release=release, only=[connection_id])
 
 
 async def verified(db: Database, gateways: Gateways, owner: Caller, view: ConnectionView) -> ConnectionView:
@@ -127,7 +129,7 @@ async def test_a_role_that_does_not_exist_yet_is_waited_for(
 
 @pytest.mark.parametrize(
     ("condition", "reason"),
-    [(None, "without an ExternalId"), ({"StringLike": {"sts:ExternalId": "*"}}, "with any ExternalId")],
+    [(None, "without an ExternalId"), ({"StringLike": {"sts:ExternalId": "*"}}, "with another ExternalId")],
 )
 async def test_a_role_that_does_not_demand_our_external_id_is_refused(
     db: Database,
@@ -187,7 +189,7 @@ async def test_a_worker_that_was_overtaken_writes_nothing(
     await service.verify(db, owner, view.id, here=gateways.here)
 
     worker = db.as_role(DatabaseRole.WORKER)
-    await verify.run(worker, gateways.sts, Overtaken(gateways, db, owner), only=[view.id])
+    await verify.run(worker, gateways.sts, Overtaken(gateways, db, owner), release=release, only=[view.id])
 
     assert (await service.one(db, owner, view.id, here=gateways.here)).state is State.PENDING
     assert await identities.page(db, owner, after=None, limit=10) == []
@@ -255,7 +257,8 @@ async def test_an_account_that_another_tenant_has_proven_is_refused(
 
     view = await verified(db, gateways, second, theirs)
 
-    assert (State.LOST, "This account is already bound to another tenant.") == (view.state, view.reason)
+    assert view.state is State.LOST
+    assert "already bound to another tenant" in (view.reason or "")
 
 
 async def test_a_verified_role_that_goes_away_degrades_and_comes_back(

@@ -13,6 +13,7 @@ from broker.connections import verify
 from broker.connections.models import Connection
 from broker.db import Database, Role
 from broker.errors import Refused
+from broker.grants.release import release
 from tests.conftest import new_tenant
 from tests.grants.conftest import connect_account, verified_identity
 
@@ -55,6 +56,8 @@ async def test_an_identity_can_be_settled_while_its_connection_is_being_checked(
         await session.execute(text("UPDATE connections SET due_at = now() WHERE id = :id"), {"id": connection})
     meanwhile = _Meanwhile(committed_db, owner, identity)
 
-    assert 1 == await verify.run(committed_db.as_role(Role.WORKER), _OpenToUs(), meanwhile, only=[connection])
+    assert 1 == await verify.run(
+        committed_db.as_role(Role.WORKER), _OpenToUs(), meanwhile, release=release, only=[connection]
+    )
 
     assert meanwhile.settled

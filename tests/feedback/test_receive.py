@@ -11,6 +11,8 @@ import pytest_asyncio
 import structlog
 from sqlalchemy import select, text, update
 
+from bench.hostile import HOSTILE
+from bench.witness import watching
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import BadRequest, BrokerError, Conflict, NotFound, Refused, TooLarge, Unavailable
@@ -145,6 +147,17 @@ async def test_a_topic_that_waits_is_confirmed_by_api_call(world: World, door: D
     assert [(world.topic_arn, fields["Token"])] == door.confirmer.confirmed
     assert ("confirmed", f"{world.topic_arn}:2") == (topic.state, topic.subscription_arn)
     assert (await route_of(world, world.grant_id)).due_at is not None
+
+
+async def test_the_address_in_a_confirmation_is_never_followed(world: World, door: Door) -> None:
+    """Whatever it says, and though SNS signed it: the token goes to SNS by API call."""
+    for row in HOSTILE:
+        await wait_for_confirmation(world)
+        with watching() as dialled:
+            await door.take(signed(confirmation(TopicArn=world.topic_arn, SubscribeURL=row.url or "x")))
+        assert [] == dialled
+
+    assert len(HOSTILE) == len(door.confirmer.confirmed)
 
 
 async def test_a_topic_that_does_not_wait_is_not_confirmed(world: World, door: Door) -> None:

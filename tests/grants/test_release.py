@@ -4,11 +4,14 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from broker.caller import Caller
 from broker.connections import service as connections
+from broker.connections.binding import hold, lean_on
+from broker.connections.displace import displace
 from broker.connections.models import Connection
-from broker.db import Database
+from broker.db import Database, Role
 from broker.errors import Conflict, NotFound
 from broker.grants import negotiate, service
 from broker.grants.lifecycle import Effect, Outcome, Paper, State
@@ -16,7 +19,7 @@ from broker.grants.models import Grant
 from broker.grants.release import release
 from broker.grants.views import Counter, GrantView, Proposal
 from broker.identities import service as identities
-from tests.conftest import MakeTenant
+from tests.conftest import MakeTenant, new_tenant
 from tests.grants.conftest import LIFETIME, Parties, Propose, terms_for
 
 
@@ -156,3 +159,42 @@ async def test_a_stranger_cannot_remove_a_connection(db: Database, parties: Part
 
     with pytest.raises(NotFound):
         await connections.remove(db, stranger, await connection_of(db, parties.owner), release=release)
+
+
+@pytest.mark.parametrize(
+    ("effect", "freed"), [(Effect.APPLIED, False), (Effect.REMOVED, True)], ids=["live", "proven to be gone"]
+)
+async def test_a_role_takes_a_proven_account_only_when_no_grant_lets_it_send(
+    db: Database, parties: Parties, propose: Propose, make_tenant: MakeTenant, effect: Effect, *, freed: bool
+) -> None:
+    """A mere proof gives way to a verified role, but not under a grant: the other would send as this delegate."""
+    grant, claimant = await approved(db, parties, propose), await make_tenant("owner")
+    async with db.begin(parties.owner) as session:
+        paper = Paper.REVOKED if freed else Paper.AGREED
+        await session.execute(update(Grant).where(Grant.id == grant.id).values(paper=paper, effect=effect))
+    async with db.begin(parties.delegate) as session:
+        query = update(Connection).where(Connection.tenant_id == parties.delegate.tenant).values(kind="proof")
+        account: str = (await session.scalars(query.returning(Connection.account_id))).one()
+
+    await displace(db.as_role(Role.WORKER), account, claimant.tenant, release=release)
+
+    async with db.read(claimant) as session:
+        query_of_holder = text("SELECT tenant_id FROM account_tenants(:accounts)")
+        held = await session.scalar(query_of_holder, {"accounts": [account]})
+    assert (None if freed else parties.delegate.tenant) == held
+
+
+async def test_an_account_is_not_unbound_while_a_grant_is_being_agreed_on(committed_db: Database) -> None:
+    """Else both could be true at once: the grant saw the proof, and the unbinding saw no grant."""
+    one, two = await new_tenant(committed_db), await new_tenant(committed_db)
+
+    async with committed_db.begin(one) as agreeing:
+        await lean_on(agreeing, ["111111111111", "222222222222"])
+        async with committed_db.begin(two) as other:
+            await other.execute(text("SET LOCAL lock_timeout = '2s'"))
+            await lean_on(other, ["222222222222"])
+        async with committed_db.begin(two) as unbinding:
+            await unbinding.execute(text("SET LOCAL lock_timeout = '50ms'"))
+            with pytest.raises(DBAPIError, match="lock timeout"):
+                await hold(unbinding, "222222222222")
+            await unbinding.rollback()

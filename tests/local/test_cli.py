@@ -44,7 +44,7 @@ def test_help_names_every_command() -> None:
     shown = CliRunner().invoke(main, ["--help"])
 
     commands = {"demo", "up", "sandbox", "migrate", "api", "worker", "settings", "test", "bench", "listen", "trigger"}
-    commands |= {"simulate", "explain-error", "policy", "quarantine", "audit", "receipt"}
+    commands |= {"simulate", "explain-error", "policy", "quarantine", "audit", "receipt", "release-account"}
     assert commands == set(main.commands)
     assert all(f"  {name}" in shown.output for name in commands)
 
@@ -149,3 +149,11 @@ def test_the_local_aws_runs_alone_until_it_is_told_to_end(tmp_path: Path) -> Non
 
         assert program.end(signal.SIGTERM) == 0
         assert not answers(port, "/_sandbox/health")
+
+
+def test_an_account_that_is_bound_to_nobody_cannot_be_released(database_url: str) -> None:
+    settings = GOOD | {"BROKER_DATABASE_URL": database_url}
+
+    done = run_broker("release-account", "000000000009", "--reason", "sold", settings=settings)
+
+    assert (1, "broker: Account 000000000009 is bound to nobody.\n") == (done.returncode, done.stderr)
