@@ -14,13 +14,13 @@ from typing import Any
 import asyncpg
 from sqlalchemy import make_url
 
-from broker.db import PASSING, Role
+from broker.db import Role
 from broker.errors import Unavailable
 from broker.roundtrips import ROUND_TRIPS
+from broker.trouble import PASSING, PATIENCE
 
 CONNECT_TIMEOUT = 5.0  # seconds
 CLOSE_TIMEOUT = 1.0
-PATIENCE = 20.0  # seconds; longer than the server's own limit, for a server that cannot be heard any more
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SETTINGS = MappingProxyType(
     {

@@ -77,6 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, _about("Fernet keys, comma-separated, newest first; the first encrypts, all decrypt (secrets at rest)")
     ]
     api_key_pepper: Annotated[str, _about("At least 32 characters; keys the digests under which API keys are stored")]
+    database_patience: Annotated[
+        timedelta, _about("Seconds to listen to a database that says nothing; longer than its own limit, which is 15")
+    ] = timedelta(seconds=20)
     redis_url: Annotated[str, _about("Redis or Valkey, the doorbell between processes")] = "redis://127.0.0.1:6379/0"
     direct_database_url: Annotated[
         str,

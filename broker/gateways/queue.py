@@ -12,6 +12,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from broker import log
+from broker.errors import Unavailable
 
 POLICIES, CONTROL, DELIVERIES = "broker:policies", "broker:control", "broker:deliveries"
 
@@ -30,6 +31,7 @@ QUEUE_OF = {
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds
+ANSWER_TIMEOUT = 5.0  # seconds; a connection that was lost without a word must not silence the bell for good
 RING_TIMEOUT = 1.0  # seconds; a black hole in the network must not hold a request
 COALESCE = 0.02  # seconds in which rings of one queue become one
 MOST_NAMED = 1000  # ids in one ring; of more, the worker is told to look everywhere
@@ -54,7 +56,9 @@ def connect(url: str, queue: str) -> ArqRedis:
     Not arq's own `create_pool`: cancelled while it connects, that one leaves its connections open.
     """
     return ArqRedis(
-        pool_or_conn=ConnectionPool.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT),
+        pool_or_conn=ConnectionPool.from_url(
+            url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT
+        ),
         job_serializer=encode,
         job_deserializer=decode,
         default_queue_name=queue,
@@ -87,6 +91,14 @@ class ArqBell:
         flush = self._flushes.get(kind)
         if flush is None or flush.done():
             self._flushes[kind] = asyncio.create_task(self._ring_on(kind))
+
+    async def ping(self) -> None:
+        """Whether Redis answers and could be rung; `Unavailable` if not."""
+        try:
+            async with asyncio.timeout(RING_TIMEOUT):
+                await self._pools[POLICIES].ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unavailable("Redis cannot be reached; work is found by looking for it.") from error
 
     async def close(self) -> None:
         """Lets the last ring go out and closes the connections."""
