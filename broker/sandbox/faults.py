@@ -14,7 +14,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     With `after` the operation takes effect first and only its answer is replaced or lost.
     """
 
-    error: Literal["throttle", "500", "access_denied", "timeout"]
+    error: Literal["throttle", "500", "access_denied", "timeout", "expired"]
     service: str | None = None
     operation: str | None = None
     times: int | None = 1
@@ -72,6 +72,9 @@ class Faults:
                 return throttled(service)
             case "access_denied":
                 return AwsError("AccessDenied", "Access denied by a fault of the local AWS", 403)
+            case "expired":
+                text = "The security token included in the request is expired"
+                return AwsError("ExpiredTokenException" if service == "sesv2" else "ExpiredToken", text, 403)
             case "timeout":
                 self._cleared.wait(HANG_SECONDS)
         return AwsError("InternalFailure", "The request processing has failed because of an unknown error.", 500)
