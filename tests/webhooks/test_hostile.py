@@ -149,7 +149,7 @@ def resident_bytes() -> int:
 
 
 async def test_memory_stays_flat_whatever_is_answered(sender: HttpSender) -> None:
-    """Eight thousand exchanges with everything hostile that ends by itself leave nothing behind that is per exchange."""
+    """Eight thousand exchanges with everything hostile that ends by itself leave nothing behind for each."""
     ending = [name for name in HOSTILE if HOSTILE[name][1] != "within"]
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(serving(HOSTILE[name][0])) for name in ending]
