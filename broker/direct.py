@@ -108,7 +108,7 @@ def _translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         if str(error.sqlstate).startswith(PASSING):
-            raise Unavailable("The database could not do this in time; nothing was changed.") from error
+            raise Unavailable("The database could not do this right now; nothing was changed.") from error
         raise
     except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
         raise Unavailable("The database cannot be reached right now; nothing was changed.") from error

@@ -69,5 +69,5 @@ def translated() -> Iterator[Progress]:
         if error.connection_invalidated:
             raise progress.lost() from error
         if str(getattr(error.orig, "sqlstate", None)).startswith(PASSING):
-            raise Unavailable("The database could not do this in time; nothing was changed.") from error
+            raise Unavailable("The database could not do this right now; nothing was changed.") from error
         raise

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from broker.settings import Settings
 from tests.dependencies.conftest import Api, OwnPostgres, is_come_back, serving
+from tests.feedback.sns import TOPIC, notification, signed
 from tests.proxy import Proxy
 from tests.webhooks.waiting import until_told
 
@@ -93,6 +94,25 @@ async def test_a_database_that_refuses_is_503_and_back_by_itself(api: Api, way: 
 
     assert [True] * 3 == [is_come_back(each) for each in answers]
     await until_told(lambda: serves(api))
+
+
+@pytest.mark.parametrize("hurt", [Proxy.refuse, Proxy.stall])
+async def test_feedback_that_cannot_be_stored_is_503_so_that_sns_brings_it_again(
+    api: Api, way: Proxy, hurt: Callable[[Proxy], None]
+) -> None:
+    """SNS tries again after a 5xx only (SNS Developer Guide, sns-message-delivery-retries); 404 would lose it."""
+    path, message = "/v1/feedback/sns", signed(notification({}, TopicArn=TOPIC))
+    before = await api.http.post(path, json=message)
+    hurt(way)
+    began = time.monotonic()
+    during = await api.http.post(path, json=message)
+    spent = time.monotonic() - began
+    way.flow()
+    after = await api.http.post(path, json=message)
+
+    assert is_come_back(during)
+    assert spent < 3
+    assert (404, 404) == (before.status_code, after.status_code)  # a topic of nobody here, which only Postgres knows
 
 
 async def test_an_answer_that_is_lost_after_the_commit_is_not_called_nothing(api: Api, way: Proxy) -> None:
