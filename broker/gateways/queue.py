@@ -31,7 +31,6 @@ QUEUE_OF = {
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds
-ANSWER_TIMEOUT = 5.0  # seconds; a connection that was lost without a word must not silence the bell for good
 RING_TIMEOUT = 1.0  # seconds; a black hole in the network must not hold a request
 COALESCE = 0.02  # seconds in which rings of one queue become one
 MOST_NAMED = 1000  # ids in one ring; of more, the worker is told to look everywhere
@@ -56,9 +55,7 @@ def connect(url: str, queue: str) -> ArqRedis:
     Not arq's own `create_pool`: cancelled while it connects, that one leaves its connections open.
     """
     return ArqRedis(
-        pool_or_conn=ConnectionPool.from_url(
-            url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT
-        ),
+        pool_or_conn=ConnectionPool.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT),
         job_serializer=encode,
         job_deserializer=decode,
         default_queue_name=queue,

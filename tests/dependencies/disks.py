@@ -76,7 +76,7 @@ async def small_disk(postgres: OwnPostgres, place: Path) -> AsyncIterator[RealDi
             await _move(admin, "pg_default")
             await admin.execute("DROP TABLESPACE small")
         finally:
-            await asyncio.to_thread(subprocess.run, ["umount", "--lazy", place], check=True)
+            await asyncio.to_thread(_unmount, place)
     finally:
         await admin.close()
 
@@ -85,8 +85,12 @@ def _mounted(place: Path) -> bool:
     """Only root may; and where a container forbids it to root as well, the disk is played."""
     if os.geteuid() != 0:
         return False
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0777", "tmpfs", place]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0777", "tmpfs", str(place)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603
+
+
+def _unmount(place: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(place)], check=True)  # noqa: S603, S607
 
 
 async def _move(admin: "asyncpg.Connection[asyncpg.Record]", tablespace: str) -> None:

@@ -11,7 +11,7 @@ MOST = 400  # writes until the room that tables have left in their last pages is
 
 async def writes_until_full(api: Api) -> list[str]:
     """Ids of what could still be written; then it is said that there is trouble."""
-    made = []
+    made: list[str] = []
     for _ in range(MOST):
         answer = await api.connect()
         if is_come_back(answer):

@@ -87,22 +87,6 @@ async def test_the_bell_is_heard_again_whatever_happened_to_redis(
     await bell.close()
 
 
-async def test_a_connection_that_was_lost_without_a_word_does_not_silence_the_bell(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a firewall forgets is never answered; who waits for it without a limit hears nothing for good."""
-    monkeypatch.setattr(doorbell, "RESTART_AFTER", 0.05)
-    monkeypatch.setattr(queue, "ANSWER_TIMEOUT", 0.3)
-    bell = ArqBell(place.url)
-    async with listening(place.url, POLICIES) as rung, asyncio.timeout(DEADLINE):
-        await bell.ring("identities", [new_id()])
-        await rung.wait()
-        place.way.forget()
-        rung.clear()
-        await ring_until(bell, rung)
-    await bell.close()
-
-
 async def ring_until(bell: ArqBell, rung: asyncio.Event) -> None:
     """Rings, as what happens meanwhile does, until it is heard."""
     heard = asyncio.create_task(rung.wait())

@@ -1,14 +1,9 @@
 """A process whose clock is minutes off: nothing is early, late, lost or refused, for the database's time decides."""
 
-import ast
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-import broker
-import workers
 from broker import clock
 from tests.journeys.conftest import MakeWorld
 from tests.journeys.party import BILL, BILLING
@@ -19,7 +14,7 @@ IDS = ["fast", "slow"]
 
 
 def shift(monkeypatch: pytest.MonkeyPatch, off: timedelta) -> None:
-    """The one place where the broker reads the wall clock."""
+    """The one place where the broker reads the wall clock (`tests/test_map.py`)."""
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + off)
 
 
@@ -67,24 +62,3 @@ async def still_held(world: World) -> None:
         return bool(await world.ours()) or None
 
     await world.broker.workers.until(look)
-
-
-def test_the_wall_clock_is_read_in_one_place() -> None:
-    """Else a skewed clock could hide from the tests above. What only runs on a developer's machine is left out."""
-    found = [
-        f"{path.relative_to(root.parent)}:{line}"
-        for root in (Path(str(broker.__path__[0])), Path(str(workers.__path__[0])))
-        for path in sorted(root.rglob("*.py"))
-        if path.relative_to(root).parts[0] not in {"local", "sandbox", "clock.py"}
-        for line in wall_clocks(path.read_text())
-    ]
-
-    assert [] == found
-
-
-def wall_clocks(source: str) -> Iterator[int]:
-    """Lines that call `datetime.now`, `datetime.today`, `datetime.utcnow`, `date.today` or `time.time`."""
-    read = {"datetime.now", "datetime.today", "datetime.utcnow", "date.today", "time.time", "time.time_ns"}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("datetime.datetime.") in read:
-            yield node.lineno
