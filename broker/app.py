@@ -38,7 +38,7 @@ from broker.grants.api import GrantController, NegotiationController
 from broker.grants.policies.api import PolicyController
 from broker.grants.revoking_api import RevocationController
 from broker.grants.sending.api import ByHandController, KitController, SimulationController
-from broker.health import HealthController
+from broker.health import HealthController, Readiness
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
 from broker.parts import Parts
@@ -132,6 +132,7 @@ def build(parts: Parts) -> Litestar:
             "resolver": _given(parts.resolver),
             "last_used": _given(last_used),
             "own_set": _given(own_set),
+            "readiness": _given(Readiness(parts.api, parts.arq.ping)),
         },
         exception_handlers={
             BrokerError: web.answer_broker_error,

@@ -1,7 +1,7 @@
 """Transactions: one per use case, under the role and the tenant of its caller."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -29,16 +29,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.engine import AdaptedConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from broker import idempotency
 from broker.bell import Bell, SilentBell
 from broker.caller import Caller
-from broker.errors import Unavailable
 from broker.roundtrips import ROUND_TRIPS
+from broker.trouble import PATIENCE, translated, watch
 
 
 class Role(StrEnum):
@@ -106,6 +105,8 @@ Table(
     Index("idempotency_keys_created_at_idx", "created_at"),
 )
 
+CONNECT_TIMEOUT = 5.0  # seconds
+
 # Both settings last for the transaction only: a pooled connection leaks neither, behind pgbouncer either.
 _ENTER = text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)").bindparams(
     bindparam("role", type_=Text()), bindparam("tenant", type_=Text())
@@ -151,20 +152,21 @@ class Database:
     async def begin(self, caller: Caller) -> AsyncIterator[AsyncSession]:
         """A transaction of `caller`: committed at the end, rolled back on error; the bell rings after the commit."""
         rung: dict[str, set[UUID]] = {}
-        with _translated():
+        with translated() as progress:
             async with self._sessions() as session, session.begin():
                 session.info["woken"] = rung
                 await self._enter(session, caller)
                 if caller.idempotency:
                     await idempotency.start(session, caller.idempotency, caller.tenant_id)
                 yield session
+                progress.committing = True
         for kind, ids in rung.items():
             await self._bell.ring(kind, ids)
 
     @asynccontextmanager
     async def read(self, caller: Caller) -> AsyncIterator[AsyncSession]:
         """A transaction of `caller` that only reads; never committed."""
-        with _translated():
+        with translated():
             async with self._sessions() as session:
                 await self._enter(session, caller)
                 yield session
@@ -201,47 +203,26 @@ class _Connection(_DriverConnection):
         return await super().execute(query, *args, **how)
 
 
-# SQLSTATE classes and codes (PostgreSQL, errcodes-appendix): connection exception, a server that only reads (as after a
-# failover), serialization failure, deadlock, insufficient resources, lock not available, operator intervention (a
-# statement that was cut off is one), system error.
-PASSING = ("08", "25006", "40001", "40P01", "53", "55P03", "57", "58")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Lost connections and what passes by itself become `Unavailable`, so that the tenant is told to come back."""
-    try:
-        yield
-    except (InterfaceError, OperationalError, ConnectionError) as error:
-        raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
-    except PoolTimeoutError as error:
-        raise Unavailable("Too much is under way right now; nothing was changed.") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unavailable("The database cannot be reached right now; nothing was changed.") from error
-        if str(getattr(error.orig, "sqlstate", None)).startswith(PASSING):
-            raise Unavailable("The database could not do this in time; nothing was changed.") from error
-        raise
-
-
-def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0) -> AsyncEngine:
+def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0, patience: float = PATIENCE) -> AsyncEngine:
     """A pool of connections; statements and idle transactions are cut off, so that no old snapshot stays open.
 
-    `pool_wait`: seconds to wait for a free connection. The one last used is used next: it has its statements prepared.
-    None is made beyond the pool: one that is closed after its use costs Postgres a process and the driver a dozen
-    round trips, just when there is most to do.
+    `pool_wait`: seconds to wait for a free connection; `patience`: for the answer to a statement, and for anything.
+
+    The connection last used is used next: it has its statements prepared. None is made beyond the pool: one that is
+    closed after its use costs Postgres a process and the driver a dozen round trips, just when there is most to do.
     """
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_use_lifo=True,
-        pool_timeout=pool_wait,
+        pool_timeout=min(pool_wait, patience),
         hide_parameters=True,  # errors are logged, and parameters are addresses, digests and secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
         connect_args={
-            "timeout": 5,
+            "timeout": min(CONNECT_TIMEOUT, patience),
+            "command_timeout": patience,
             "connection_class": _Connection,
             "server_settings": {
                 "application_name": "ses-delegation-broker",
@@ -252,6 +233,7 @@ def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0) -> AsyncE
         },
     )
     ROUND_TRIPS.watch(engine)
+    watch(engine)
     event.listen(engine.sync_engine, "checkout", _replace_if_closed)
     return engine
 

@@ -14,13 +14,13 @@ from typing import Any
 import asyncpg
 from sqlalchemy import make_url
 
-from broker.db import PASSING, Role
+from broker.db import Role
 from broker.errors import Unavailable
 from broker.roundtrips import ROUND_TRIPS
+from broker.trouble import PASSING, PATIENCE
 
 CONNECT_TIMEOUT = 5.0  # seconds
 CLOSE_TIMEOUT = 1.0
-PATIENCE = 20.0  # seconds; longer than the server's own limit, for a server that cannot be heard any more
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SETTINGS = MappingProxyType(
     {
@@ -108,7 +108,7 @@ def _translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         if str(error.sqlstate).startswith(PASSING):
-            raise Unavailable("The database could not do this in time; nothing was changed.") from error
+            raise Unavailable("The database could not do this right now; nothing was changed.") from error
         raise
     except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
         raise Unavailable("The database cannot be reached right now; nothing was changed.") from error

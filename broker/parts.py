@@ -75,7 +75,8 @@ class Parts:
         self.settings = settings
         self.keyring = Keyring(settings.fernet_keys, pepper=settings.api_key_pepper)
         self.signer = Signer.of(settings)
-        self.engine = db.connect(settings.database_url)
+        patience = settings.database_patience.total_seconds()
+        self.engine = db.connect(settings.database_url, patience=patience)
         self.aws = Aws(settings)
         self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback, own_url=settings.public_url)
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
@@ -129,10 +130,10 @@ class Parts:
         self.folds: Sequence[Fold] = (folding.fold, partial(recipients.fold, keyring=self.keyring))
         self.prover = self.sts
         self.release = release
-        self._ingest_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN)
+        self._ingest_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN, patience=patience)
         self._ingest = Ingest(self._ingest_line, self.keyring, bell=self.arq, ledger=self.ledger)
         self.flusher = Flusher(self._store)
-        self._topics_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN)
+        self._topics_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN, patience=patience)
         self.receiver = Receiver(
             self.ingest,
             KnownTopics(self._topics_line),

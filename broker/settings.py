@@ -86,6 +86,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " first; public:… only checks what a former key signed. Empty: derived from BROKER_SECRET_KEYS"
         ),
     ] = ""
+    database_patience: Annotated[
+        timedelta, _about("Seconds to listen to a database that says nothing; longer than its own limit, which is 15")
+    ] = timedelta(seconds=20)
     redis_url: Annotated[str, _about("Redis or Valkey, the doorbell between processes")] = "redis://127.0.0.1:6379/0"
     direct_database_url: Annotated[
         str,

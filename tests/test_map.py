@@ -50,6 +50,7 @@ MAY_ASK = {
     "broker/connections/binding.py": "the time of a connection's event",
     "broker/connections/prove.py": "how old a proof is",
     "broker/grants/events.py": "the time of a grant's event",
+    "broker/health.py": "says since when something is gone",
     "broker/grants/service.py": "the state that is shown depends on the time",
     "broker/grants/sending/simulate.py": "a send is simulated now unless a time is given",
     "broker/webhooks/attempt.py": "the time that an attempt is signed with",

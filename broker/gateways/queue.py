@@ -12,6 +12,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from broker import log
+from broker.errors import Unavailable
 
 POLICIES, CONTROL, DELIVERIES = "broker:policies", "broker:control", "broker:deliveries"
 
@@ -88,6 +89,14 @@ class ArqBell:
         flush = self._flushes.get(kind)
         if flush is None or flush.done():
             self._flushes[kind] = asyncio.create_task(self._ring_on(kind))
+
+    async def ping(self) -> None:
+        """Whether Redis answers and could be rung; `Unavailable` if not."""
+        try:
+            async with asyncio.timeout(RING_TIMEOUT):
+                await self._pools[POLICIES].ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unavailable("Redis cannot be reached; work is found by looking for it.") from error
 
     async def close(self) -> None:
         """Lets the last ring go out and closes the connections."""

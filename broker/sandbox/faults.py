@@ -17,7 +17,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     error and holds the call back, until somebody has it carried out.
     """
 
-    error: Literal["throttle", "500", "access_denied", "timeout", "late"]
+    error: Literal["throttle", "500", "access_denied", "timeout", "late", "expired"]
     service: str | None = None
     operation: str | None = None
     times: int | None = 1
@@ -91,6 +91,9 @@ class Faults:
                 return throttled(service)
             case "access_denied":
                 return AwsError("AccessDenied", "Access denied by a fault of the local AWS", 403)
+            case "expired":
+                text = "The security token included in the request is expired"
+                return AwsError("ExpiredTokenException" if service == "sesv2" else "ExpiredToken", text, 403)
             case "timeout":
                 self._cleared.wait(HANG_SECONDS)
         return AwsError("InternalFailure", "The request processing has failed because of an unknown error.", 500)

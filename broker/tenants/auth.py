@@ -19,7 +19,7 @@ from broker.ids import new_id
 from broker.settings import Registration, Settings
 from broker.tenants.keys import looks_like_one
 
-PUBLIC = {"public": True}  # `opt` of a route that needs no key
+PUBLIC = {"public": True}  # `opt` of a route that needs no key; `keyless`: one that does not even look at it
 
 
 class KeyAuthentication(AbstractAuthenticationMiddleware):
@@ -36,7 +36,8 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
         structlog.contextvars.bind_contextvars(request_id=request_id)
         caller = Caller(tenant_id=None, actor="nobody", request_id=request_id)
         token = bearer(connection.headers.get("authorization"))
-        if token is not None and looks_like_one(token):
+        keyless = connection.route_handler.opt.get("keyless")
+        if token is not None and looks_like_one(token) and not keyless:
             caller = await self._find(token, request_id) or caller
         if caller.tenant_id is None and not connection.route_handler.opt.get("public"):
             raise Unauthenticated("Send an API key: Authorization: Bearer sdb_…")

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
@@ -284,4 +283,4 @@ async def test_readiness_tells_the_truth(anonymous: httpx.AsyncClient) -> None:
     """With the database there, the process can serve."""
     answer = await anonymous.get("/health/ready")
 
-    assert (200, {"status": "ok", "database": "ok"}) == (answer.status_code, msgspec.json.decode(answer.content))
+    assert (200, "ok") == (answer.status_code, answer.json()["database"]["status"])

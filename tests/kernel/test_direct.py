@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -15,50 +14,12 @@ from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.roundtrips import ROUND_TRIPS
 from tests.operating import end, operating
+from tests.proxy import LOOPBACK, Proxy
 from tests.webhooks.waiting import until_told
 
 PID = "SELECT pg_backend_pid() AS pid"
 
 Make = Callable[..., Direct]
-
-
-class Proxy:
-    """A way to the server that can be closed for a while: what is sent then is neither answered nor refused."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._there = (host, port)
-        self._open = asyncio.Event()
-        self._open.set()
-        self._pipes: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[int]:
-        """Its port."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        yield server.sockets[0].getsockname()[1]
-        for pipe in self._pipes:
-            pipe.cancel()
-        await asyncio.gather(*self._pipes, return_exceptions=True)
-        server.close()
-
-    def close(self) -> None:
-        self._open.clear()
-
-    def open(self) -> None:
-        self._open.set()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(*self._there)
-        for one, other in ((reader, there_writer), (there_reader, writer)):
-            self._pipes.add(asyncio.create_task(self._pipe(one, other)))
-
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                await self._open.wait()
-                writer.write(data)
-        finally:
-            writer.close()
 
 
 @pytest_asyncio.fixture
@@ -126,14 +87,13 @@ async def test_a_statement_that_is_cut_off_is_unavailable(make: Make, database_u
 async def test_a_server_that_cannot_be_heard_any_more_is_given_up(make: Make, database_url: str) -> None:
     """Nothing refuses and nothing answers: without a limit of its own, a loop of the engine would wait for ever."""
     parts = make_url(database_url)
-    proxy = Proxy(parts.host or "127.0.0.1", parts.port or 5432)
-    async with proxy.serving() as port:
-        line = make(parts.set(host="127.0.0.1", port=port).render_as_string(hide_password=False), patience=0.2)
+    async with Proxy(parts.host or LOOPBACK, parts.port or 5432).serving() as proxy:
+        line = make(proxy.url(database_url), patience=0.2)
         await pid_of(line)
-        proxy.close()
+        proxy.stall()
         with pytest.raises(Unavailable):
             await pid_of(line)
-        proxy.open()
+        proxy.flow()
 
         assert 0 < await pid_of(line)
         await line.close()

@@ -24,7 +24,12 @@ def fault(aws: Aws, owner: Account, error: str, **more: Any) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [("throttle", "TooManyRequestsException"), ("500", "InternalFailure"), ("access_denied", "AccessDeniedException")],
+    [
+        ("throttle", "TooManyRequestsException"),
+        ("500", "InternalFailure"),
+        ("access_denied", "AccessDeniedException"),
+        ("expired", "ExpiredTokenException"),
+    ],
 )
 def test_a_fault_strikes_as_often_as_asked(aws: Aws, owner: Account, error: str, code: str) -> None:
     fault(aws, owner, error, times=2)

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from broker.gateways.queue import DELIVERIES, POLICIES, ArqBell, connect, disconnect
+from broker.gateways.queue import DELIVERIES, POLICIES, QUEUE_OF, ArqBell, connect, disconnect
 from broker.ids import new_id
 from broker.local.environment import LOCAL_SETTINGS, without_cloud
 from broker.settings import Settings
@@ -52,7 +52,7 @@ async def test_an_entry_that_breaks_the_bell_is_logged_once_and_rung_past(
     await poison(redis_url, queue)
     bell = ArqBell(redis_url)
     with capture_logs() as logs:
-        task = asyncio.create_task(doorbell.answer(redis_url, queue, {queue: [ring]}))
+        task = asyncio.create_task(doorbell.answer(redis_url, queue, dict.fromkeys(QUEUE_OF, [ring])))
         async with asyncio.timeout(DEADLINE):
             while not rung.is_set():
                 await bell.ring({DELIVERIES: "lanes", POLICIES: "identities"}[queue], [new_id()])
