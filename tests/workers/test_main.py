@@ -52,7 +52,7 @@ async def test_an_entry_that_breaks_the_bell_is_logged_once_and_rung_past(
     await poison(redis_url, queue)
     bell = ArqBell(redis_url)
     with capture_logs() as logs:
-        task = asyncio.create_task(doorbell.answer(redis_url, queue, dict.fromkeys(QUEUE_OF, [ring])))
+        task = asyncio.create_task(doorbell.answer(redis_url, queue, {kind: [ring] for kind in QUEUE_OF}))
         async with asyncio.timeout(DEADLINE):
             while not rung.is_set():
                 await bell.ring({DELIVERIES: "lanes", POLICIES: "identities"}[queue], [new_id()])
