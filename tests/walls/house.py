@@ -17,15 +17,24 @@ from broker.tenants.keys import mint
 from tests.app.conftest import transport_to
 from tests.conftest import new_tenant
 from tests.feedback.conftest import World, make_world
+from tests.feedback.examples import DELEGATE_ACCOUNT
 from tests.walls.strangers import Route, Stranger, Walked, routes_of
 
 SHARED = frozenset({"grant_id", "route_id", "name"})
 """What the other party of a grant may name; everything else of the owner's is the owner's alone."""
 
 # Where the document's example would be refused before anything is looked up.
+PAST = (clock.now() - timedelta(hours=1)).isoformat()
 BODIES: Mapping[str, Mapping[str, object]] = {
     "createDestination": {"name": "own", "event_types": ["bounce"], "eventbridge": {}, "cloudwatch": None, "sns": None},
+    "replayEndpoint": {"from": PAST, "until": None},
+    "createEndpoint": {"grant_ids": None, "identity_arns": None},  # it would be shown its own words again
+    "recoverEndpoint": {"since": PAST},
 }
+
+TERMS = {"principals": [DELEGATE_ACCOUNT], "actions": ["send"], "expires_at": "2099-01-01T00:00:00Z"}
+BY_ARN = frozenset({"proposeGrant"})
+"""Whoever knows the ARN of a connected identity may ask its owner for it; so it says whether there is one."""
 
 # In the order of what they refer to; each with the ids of the house.
 _FURNITURE = (
@@ -55,9 +64,9 @@ _FURNITURE = (
         " VALUES (:erasure_id, :owner, 'h', 'done', '{{}}')"
     ),
     (
-        "INSERT INTO suppressions (id, owner_id, delegate_id, grant_id, identity_arn, recipient_hash, reason, owner_view,"
-        " grant_hash, since, last_at, last_event_id, stamp) VALUES (:id, :owner, :owner, NULL, :identity_arn, 'h',"
-        " 'complaint', 'hashed', '{secret}', :now, :now, :event_id, :id)"
+        "INSERT INTO suppressions (id, owner_id, delegate_id, grant_id, identity_arn, recipient_hash, reason,"
+        " owner_view, grant_hash, since, last_at, last_event_id, stamp) VALUES (:id, :owner, :owner, NULL,"
+        " :identity_arn, 'h', 'complaint', 'hashed', '{secret}', :now, :now, :event_id, :id)"
     ),
     (
         "INSERT INTO quarantine (id, at, tenant_id, topic_arn, reason, payload)"
@@ -94,7 +103,7 @@ class House(msgspec.Struct, frozen=True):
 
 async def furnish(app: Litestar, db: Database, keyring: Keyring) -> House:
     """Everything that an owner can have, with a text in it that nobody else may read."""
-    world = await make_world(db)
+    world = await make_world(db, terms=TERMS)
     secret = f"walls{new_id().hex}"
     ids = {name: new_id() for name in ("id", "event_id", "replay_id", "erasure_id")}
     now = clock.now()
@@ -156,4 +165,4 @@ def names_what_is_shared(route: Route) -> bool:
 async def _walk(house: House, caller: Caller, routes: list[Route], known: set[str]) -> Walked:
     async with await house.client(caller) as client:
         secrets = [secret for secret in house.secrets if secret not in known]
-        return await Stranger(client, house.theirs, secrets, BODIES).walk(routes)
+        return await Stranger(client, house.theirs, secrets, BODIES, BY_ARN).walk(routes)
