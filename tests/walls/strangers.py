@@ -114,7 +114,7 @@ class Stranger:
 
     async def _ask(self, route: Route, ids: Mapping[str, str], query: Mapping[str, str]) -> httpx.Response:
         self._tried += 1
-        path = re.sub(r"{(\w+)}", lambda match: ids[match[1]], route.path)
+        path = route.path.format(**ids)
         body = None if route.body is None else placed({**route.body, **self._bodies.get(route.name, {})}, ids)
         headers = {"if-match": f'"{new_id()}"'}
         return await self._client.request(route.method, path, params=query, json=body, headers=headers)

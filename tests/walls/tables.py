@@ -5,10 +5,11 @@ of each tenant, made from nothing but the catalogue: a new table cannot escape.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -168,7 +169,7 @@ class Tables:
     async def _run(self, statement: str) -> None:
         await self._connection.execute(text(statement))
 
-    async def _rows(self, query: str, **named: object) -> Sequence[msgspec.Struct]:
+    async def _rows(self, query: str, **named: object) -> Sequence[Row[Any]]:
         return (await self._connection.execute(text(query), named)).all()
 
 
