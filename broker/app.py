@@ -152,7 +152,7 @@ def build(parts: Parts) -> Litestar:
 def create() -> Door:
     """What `uvicorn --factory` calls: reads the environment; connections open when the first request comes."""
     settings = load(os.environ)
-    log.configure(log_format=settings.log_format, level=settings.log_level)
+    log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
     parts = Parts(settings)
     # Who asked is of interest to the API alone; uvicorn would look at the headers of every SNS message, too.
     application: Any = build(parts)  # ASGI as Litestar and as uvicorn type it differ

@@ -51,7 +51,7 @@ async def main(name: str) -> bool:
     settings = load(os.environ)
     if name == FEEDBACK and not settings.queues:
         raise SettingsError("BROKER_FEEDBACK_QUEUES is not set: there is no queue to take feedback from.")
-    log.configure(log_format=settings.log_format, level=settings.log_level)
+    log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
