@@ -47,7 +47,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def configure(*, log_format: LogFormat, level: str, secrets: Iterable[str] = ()) -> None:
-    """Sends our own and the standard library's logs to stderr in one form, without `secrets` and what looks like one."""
+    """Sends our own and the standard library's logs to stderr in one form; `secrets` are blanked wherever they stand."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

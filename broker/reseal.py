@@ -5,11 +5,12 @@ what the newest key opens is done, so it may be stopped and run again at any tim
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from broker.errors import BrokerError
@@ -86,34 +87,41 @@ async def _pass(
 ) -> Count:
     newest, ring = Fernet(keys[0]), MultiFernet([Fernet(key) for key in keys])
     count, after = Count(), None
-    names = ", ".join(place.key)
-    beyond = f"({names}) > ({', '.join(f':{name}' for name in place.key)})"
     while True:
-        query = (
-            f"SELECT {names}, {place.column} AS value FROM {place.table} WHERE {place.column} IS NOT NULL"  # noqa: S608 - our own names
-            f" AND {place.where} AND {beyond if after else 'true'} ORDER BY {names} LIMIT {batch}"
-        )
         async with engine.begin() as connection:
-            rows = (await connection.execute(text(query), after or {})).all()
-            changed = {}
-            for row in rows:
-                fresh = _resealed(bytes(row.value), newest, ring)
-                if fresh is None:
-                    count = msgspec.structs.replace(count, lost=count.lost + 1)
-                elif fresh != bytes(row.value):
-                    changed[tuple(row[:-1])] = {"old": row.value, "new": fresh}
+            rows = await _read(connection, place, after, batch)
+            fresh = [(row, _resealed(bytes(row.value), newest, ring)) for row in rows]
+            changed = [(row, value) for row, value in fresh if value is not None and value != bytes(row.value)]
             if changed and not look_only:
-                # Not if it has been replaced or erased since it was read.
-                same = " AND ".join(f"{name} = :{name}" for name in place.key)
-                update = f"UPDATE {place.table} SET {place.column} = :new WHERE {same} AND {place.column} = :old"  # noqa: S608 - our own names
-                values = [dict(zip(place.key, key, strict=True)) | both for key, both in changed.items()]
-                await connection.execute(text(update), values)
-        count = msgspec.structs.replace(count, seen=count.seen + len(rows), older=count.older + len(changed))
-        if len(rows) < batch:
-            told(place, count)
-            return count
+                await _write(connection, place, changed)
+        lost = sum(value is None for _, value in fresh)
+        count = Count(count.seen + len(rows), count.older + len(changed), count.lost + lost)
         told(place, count)
-        after = dict(zip(place.key, rows[-1][:-1], strict=True))
+        if len(rows) < batch:
+            return count
+        after = _name(place, rows[-1])
+
+
+async def _read(connection: AsyncConnection, place: Place, after: dict[str, Any] | None, batch: int) -> list[Row[Any]]:
+    names = ", ".join(place.key)
+    beyond = f"({names}) > ({', '.join(f':{name}' for name in place.key)})" if after else "true"
+    query = (
+        f"SELECT {names}, {place.column} AS value FROM {place.table} WHERE {place.column} IS NOT NULL"  # noqa: S608 - our own names
+        f" AND {place.where} AND {beyond} ORDER BY {names} LIMIT {batch}"
+    )
+    return list(await connection.execute(text(query), after or {}))
+
+
+async def _write(connection: AsyncConnection, place: Place, changed: list[tuple[Row[Any], bytes]]) -> None:
+    """Not where the value has been replaced or erased since it was read."""
+    same = " AND ".join(f"{name} = :{name}" for name in place.key)
+    update = f"UPDATE {place.table} SET {place.column} = :new WHERE {same} AND {place.column} = :old"  # noqa: S608 - our own names
+    values = [{**_name(place, row), "old": row.value, "new": value} for row, value in changed]
+    await connection.execute(text(update), values)
+
+
+def _name(place: Place, row: Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in place.key}
 
 
 def _resealed(value: bytes, newest: Fernet, ring: MultiFernet) -> bytes | None:

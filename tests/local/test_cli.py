@@ -79,6 +79,18 @@ def test_a_missing_setting_is_a_sentence(command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["api"], ["worker", "all"], ["secrets", "rotate"]])
+@pytest.mark.parametrize("keys", ["", ",", "not-a-key", GOOD["BROKER_SECRET_KEYS"][:-4]])
+def test_nothing_starts_without_a_key_for_secrets(command: list[str], keys: str) -> None:
+    """Production is what runs unless something else is said."""
+    done = run_broker(*command, settings={**GOOD, "BROKER_SECRET_KEYS": keys})
+
+    assert done.returncode == 2
+    assert "BROKER_SECRET_KEYS" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(keys) < 2 or keys not in done.stderr
+
+
 @pytest.mark.parametrize("command", [["settings", "--check"], ["api"], ["worker", "all"], ["migrate"]])
 @pytest.mark.parametrize("url", ["mysql://root:hidden-word@db/broker", "hidden-word"])
 def test_a_bad_setting_is_a_sentence_without_its_secret(command: list[str], url: str) -> None:
