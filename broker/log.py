@@ -47,7 +47,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def configure(*, log_format: LogFormat, level: str, secrets: Iterable[str] = ()) -> None:
-    """Sends our own and the standard library's logs to stderr in one form; `secrets` are blanked wherever they stand."""
+    """Sends our own and the standard library's logs to stderr in one form; `secrets` are blanked in them."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -55,25 +55,25 @@ def configure(*, log_format: LogFormat, level: str, secrets: Iterable[str] = ())
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         redact,
     ]
+    scrub = Scrub([*secrets, *(os.environ.get(name, "") for name in _OF_THE_ENVIRONMENT)])
     # structlog's own formatters show the local variables of every frame: tokens, bodies, keys.
     if log_format is LogFormat.JSON:
         traces = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-        last: list[Any] = [traces, structlog.processors.JSONRenderer()]
+        last: list[Any] = [traces, structlog.processors.JSONRenderer(), scrub]
     else:
         plain = structlog.dev.plain_traceback
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain), scrub]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    scrub = Scrub([*secrets, *(os.environ.get(name, "") for name in _OF_THE_ENVIRONMENT)])
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, scrub],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()

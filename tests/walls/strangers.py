@@ -97,7 +97,7 @@ class Stranger:
         return Walked(len(routes), self._tried, leaks)
 
     def _is_secret(self, name: str) -> bool:
-        return self._theirs.get(name) in self._secrets
+        return self._theirs.get(name, "") in self._secrets
 
     async def _try(self, route: Route, query: Mapping[str, str]) -> list[str]:
         made_up = {name: invented(value) for name, value in self._theirs.items()}
@@ -126,7 +126,7 @@ def placed(value: Any, ids: Mapping[str, str]) -> Any:
         return value
     made: dict[str, Any] = {}
     for name, inner in value.items():
-        kind = _FIELDS.get(name, name)
+        kind = _FIELDS.get(str(name), str(name))
         if kind in ids and inner is not None:
             made[name] = [ids[kind]] if isinstance(inner, list) else ids[kind]
         else:
