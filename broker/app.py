@@ -14,13 +14,12 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from broker import log, openapi, web
+from broker import headers, log, openapi, web
 from broker.audit.api import AuditController, KeyController
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
@@ -143,7 +142,7 @@ def build(parts: Parts) -> Litestar:
             Exception: web.answer_crash,
         },
         before_request=web.begin,
-        before_send=[_count_refused(parts.ledger)],
+        before_send=[headers.add, _count_refused(parts.ledger)],
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
@@ -156,7 +155,7 @@ def build(parts: Parts) -> Litestar:
 def create() -> Door:
     """What `uvicorn --factory` calls: reads the environment; connections open when the first request comes."""
     settings = load(os.environ)
-    log.configure(log_format=settings.log_format, level=settings.log_level)
+    log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
     parts = Parts(settings)
     # Who asked is of interest to the API alone; uvicorn would look at the headers of every SNS message, too.
     application: Any = build(parts)  # ASGI as Litestar and as uvicorn type it differ
@@ -207,9 +206,9 @@ def _openapi() -> OpenAPIConfig:
         components=Components(
             security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer", description="An API key: sdb_…")}
         ),
-        path="/schema",
+        path=headers.DOCUMENTS,
         render_plugins=[
-            SwaggerRenderPlugin(
+            headers.DocumentsPage(
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",
                 css_url=f"{ASSETS}/swagger-ui.css",
                 standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",

@@ -199,6 +199,26 @@ def quarantine(*, limit: int, before: UUID | None) -> None:
         click.echo(line)
 
 
+@main.group()
+def secrets() -> None:
+    """Change the keys that secrets at rest are sealed with: BROKER_SECRET_KEYS, the newest first."""
+
+
+@secrets.command("rotate")
+def rotate_secrets() -> None:
+    """Seal everything with the first key again; may be stopped and run again, beside a broker that works.
+
+    First put the new key before the others and start every process again; at the end it says when others may go.
+    """
+    _reseal(look_only=False)
+
+
+@secrets.command("check")
+def check_secrets() -> None:
+    """Count what is sealed with which key, and say whether older keys may go; exit code 1 if not."""
+    _reseal(look_only=True)
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def test() -> None:
     """Run the tests: works from a checkout only, as deploy/local test."""
@@ -219,6 +239,32 @@ def bench(*, words: tuple[str, ...]) -> None:
     paths = [str(deploy), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     os.execve(sys.executable, [sys.executable, "-m", "bench", *words], environment)  # noqa: S606 — no shell is wanted
+
+
+def _reseal(*, look_only: bool) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    from broker.errors import BrokerError
+    from broker.reseal import Count, Place, reseal, summary
+    from broker.settings import load
+
+    settings = load(os.environ)
+    found: dict[str, Count] = {}
+    word = "to seal again" if look_only else "sealed again"
+
+    def tell(place: Place, count: Count) -> None:
+        found[place.name] = count
+        click.echo(f"{place.name}: {count.seen} looked at, {count.older} {word}, {count.lost} unreadable", err=True)
+
+    try:
+        clean = asyncio.run(reseal(settings.owner_database_url, settings.fernet_keys, told=tell, look_only=look_only))
+    except (OSError, DBAPIError) as error:
+        fail(f"the database cannot be used: {_first_line(error)}")
+    except BrokerError as error:
+        fail(error.detail)
+    click.echo(summary(found, clean=clean, keys=len(settings.fernet_keys)))
+    if not clean:
+        sys.exit(FAILED)
 
 
 async def _quarantined(url: str, *, limit: int, before: UUID | None) -> list[str]:

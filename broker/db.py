@@ -255,14 +255,14 @@ async def check_role(engine: AsyncEngine) -> str | None:
         row = (
             await connection.execute(
                 text(
-                    "SELECT session_user AS login, rolsuper OR rolbypassrls AS bypasses,"
-                    " EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid AND relname = 'tenants') AS owns"
-                    " FROM pg_roles WHERE rolname = session_user"
+                    "SELECT session_user AS login, bool_or(rolsuper OR rolbypassrls) AS bypasses,"
+                    " bool_or(EXISTS (SELECT FROM pg_class WHERE relowner = r.oid AND relname = 'tenants')) AS owns"
+                    " FROM pg_roles r WHERE pg_has_role(session_user, r.oid, 'MEMBER')"
                 )
             )
         ).one()
     if row.bypasses:
-        return f"The database login {row.login} is a superuser or bypasses row-level security; use one that cannot."
+        return f"The database login {row.login} is or may become one that bypasses row-level security; use another."
     if row.owns:
-        return f"The database login {row.login} owns the tables and so bypasses row-level security; use another."
+        return f"The database login {row.login} owns the tables or may become their owner, past row-level security."
     return None

@@ -1,8 +1,10 @@
 """Structured logs: JSON lines or readable text, with the request's or job's id on every line."""
 
 import logging
+import os
+import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -13,6 +15,29 @@ from broker.settings import LogFormat
 SECRET_NAMES = ("secret", "token", "password", "authorization", "signature", "api_key", "subscribe_url", "credentials")
 
 
+# What a secret looks like wherever it stands, in a trace or in somebody else's message: API keys, signing secrets of
+# webhooks, Fernet tokens, bearer tokens, passwords in URLs, SigV4 signatures and session tokens of AWS.
+_LOOKS_SECRET = re.compile(
+    r"(?P<kept>\bsdb_(?=[\w-]{16})|\bwhsec_|\bgAAAA(?=[\w-]{20})|\b[Bb]earer +|://[^\s/:@]*:(?=[^\s/@]+@)"
+    r"|X-Amz-(?:Signature|Security-Token)=)[^\s\"'&@,]+"
+)
+_OF_THE_ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SHORTEST = 8  # a shorter secret would blank ordinary words
+
+
+class Scrub:
+    """The last word on every line: blanks what looks like a secret, and this process's own secrets by value."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = sorted({each for each in secrets if len(each) >= SHORTEST}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(self, _logger: object, _method: str, line: str) -> str:
+        """The line without them."""
+        line = _LOOKS_SECRET.sub(r"\g<kept>[redacted]", line)
+        return self._known.sub("[redacted]", line) if self._known else line
+
+
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Blanks every value whose name says that it is a secret."""
     for name in event:
@@ -21,8 +46,8 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
-def configure(*, log_format: LogFormat, level: str) -> None:
-    """Sends our own and the standard library's logs to stderr in one form."""
+def configure(*, log_format: LogFormat, level: str, secrets: Iterable[str] = ()) -> None:
+    """Sends our own and the standard library's logs to stderr in one form; `secrets` are blanked in them."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -30,13 +55,14 @@ def configure(*, log_format: LogFormat, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         redact,
     ]
+    scrub = Scrub([*secrets, *(os.environ.get(name, "") for name in _OF_THE_ENVIRONMENT)])
     # structlog's own formatters show the local variables of every frame: tokens, bodies, keys.
     if log_format is LogFormat.JSON:
         traces = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-        last: list[Any] = [traces, structlog.processors.JSONRenderer()]
+        last: list[Any] = [traces, structlog.processors.JSONRenderer(), scrub]
     else:
         plain = structlog.dev.plain_traceback
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain), scrub]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

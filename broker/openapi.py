@@ -36,6 +36,7 @@ ERRORS = {
     413: ("too-large", "The body is too large."),
     422: ("invalid", "The terms are not valid: The end has passed already."),
     428: ("precondition-required", "Send If-Match with the ETag of the offer you looked at."),
+    429: ("too-many-requests", "Too many API keys from here were wrong; try again in a moment."),
     503: ("unavailable", "The database cannot be reached right now; nothing was changed."),
 }
 PASSES = frozenset({429, 503})
@@ -224,7 +225,7 @@ def _possible(operation: Operation, path: str) -> list[int]:
     """The problems an operation can answer, judged by what it takes."""
     found = [400, 503]
     if operation.security != [{}]:
-        found += [401, 403]
+        found += [401, 403, 429]
     if "{" in path:
         found.append(404)
     if operation.request_body is not None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Annotated, Any, get_type_hints
+from urllib.parse import unquote
 
 import msgspec
 
@@ -171,6 +172,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def fernet_keys(self) -> tuple[str, ...]:
         """The keyring, newest first."""
         return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown: keys, tokens, and the passwords within URLs, as they stand there and decoded."""
+        urls = (self.database_url, self.direct_database_url, self.migration_database_url, self.redis_url)
+        passwords = [found for url in urls if (found := url.partition("://")[2].rpartition("@")[0].partition(":")[2])]
+        alone = (self.api_key_pepper, self.operator_token, self.metrics_token)
+        return (*self.fernet_keys, *alone, *passwords, *map(unquote, passwords))
 
     @property
     def dns_server_list(self) -> tuple[tuple[str, int], ...]:

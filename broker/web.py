@@ -31,6 +31,7 @@ from broker.errors import (
     PreconditionFailed,
     PreconditionRequired,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -177,7 +178,7 @@ def problem_of(error: BrokerError, path: str) -> Problem:
 
 def retry_headers(error: BrokerError) -> dict[str, str]:
     """When to come back, in whole seconds, where that would help (RFC 9110, section 10.2.3)."""
-    if not isinstance(error, Unavailable):
+    if not isinstance(error, Unavailable | TooManyRequests):
         return {}
     return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
 

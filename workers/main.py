@@ -53,7 +53,7 @@ async def main(name: str) -> bool:
     settings = load(os.environ)
     if name == FEEDBACK and not settings.queues:
         raise SettingsError("BROKER_FEEDBACK_QUEUES is not set: there is no queue to take feedback from.")
-    log.configure(log_format=settings.log_format, level=settings.log_level)
+    log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
     if name == "control":
         os.nice(GIVES_WAY)
     stop = asyncio.Event()

@@ -15,6 +15,7 @@ from broker import clock, log
 from broker.errors import BrokerError, TooLarge
 from broker.feedback.receive import Receiver
 from broker.feedback.topics import FEEDBACK_PATH
+from broker.headers import BARE
 from broker.ids import new_id
 from broker.web import PROBLEM, problem_of, retry_headers
 from broker.webhooks.ledger.ledger import Count, Ledger
@@ -94,6 +95,6 @@ async def _answer_problem(send: Send, error: BrokerError) -> None:
 
 async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
     told = {**headers, "content-length": str(len(body))}
-    listed = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    listed = [*((name.lower().encode(), value.encode()) for name, value in told.items()), *BARE]
     await send({"type": "http.response.start", "status": status, "headers": listed})
     await send({"type": "http.response.body", "body": body})

@@ -1,6 +1,7 @@
 """Authentication: a bearer token becomes a frozen `Caller`, or nobody."""
 
 import hmac
+import time
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,10 @@ from sqlalchemy import text
 from broker.caller import NOBODY, Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
-from broker.errors import Forbidden, Unauthenticated
+from broker.errors import Forbidden, TooManyRequests, Unauthenticated
 from broker.ids import new_id
 from broker.settings import Registration, Settings
+from broker.tenants.guesses import Guesses
 from broker.tenants.keys import looks_like_one
 
 PUBLIC = {"public": True}  # `opt` of a route that needs no key; `keyless`: one that does not even look at it
@@ -29,6 +31,7 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
         super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all", exclude_http_methods=())
         self._db = db
         self._keyring = keyring
+        self._guesses = Guesses()
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller of this request; routes that are not public refuse nobody."""
@@ -38,17 +41,27 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
         token = bearer(connection.headers.get("authorization"))
         keyless = connection.route_handler.opt.get("keyless")
         if token is not None and looks_like_one(token) and not keyless:
-            caller = await self._find(token, request_id) or caller
+            client = connection.client.host if connection.client else ""
+            caller = await self._known(token, request_id, client) or caller
         if caller.tenant_id is None and not connection.route_handler.opt.get("public"):
             raise Unauthenticated("Send an API key: Authorization: Bearer sdb_…")
         return AuthenticationResult(user=caller.tenant_id, auth=caller)
 
-    async def _find(self, token: str, request_id: str) -> Caller | None:
+    async def _known(self, token: str, request_id: str, client: str) -> Caller | None:
+        """As the database has it at this moment: a key that was revoked is refused by the next request, everywhere."""
+        digest = self._keyring.digest(token)
+        if wait := self._guesses.wait(client, token, digest, at=time.monotonic()):
+            raise TooManyRequests("Too many API keys from here were wrong; try again in a moment.", retry_after=wait)
+        found = await self._find(digest, request_id)
+        self._guesses.note(client, token, digest, right=found is not None, at=time.monotonic())
+        return found
+
+    async def _find(self, digest: bytes, request_id: str) -> Caller | None:
         async with self._db.begin(NOBODY) as session:
             row = (
                 await session.execute(
                     text("SELECT key_id, tenant_id, scopes FROM authenticate(:digest)"),
-                    {"digest": self._keyring.digest(token)},
+                    {"digest": digest},
                 )
             ).one_or_none()
         if row is None:

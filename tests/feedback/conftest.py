@@ -112,8 +112,9 @@ async def make_world(
     owner_account: str = OWNER_ACCOUNT,
     delegate_account: str = DELEGATE_ACCOUNT,
     external_id: str = "external",
+    terms: dict[str, Any] | None = None,
 ) -> World:
-    """Everything that comes before the first bounce."""
+    """Everything that comes before the first bounce; `terms`: of the first grant, empty ones unless given."""
     owner, delegate, second = [await new_tenant(db, role) for role in ("owner", "delegate", "delegate")]
     identity_id, topic_id = new_id(), new_id()
     name = f"d{identity_id.hex}.example.com"
@@ -162,7 +163,7 @@ async def make_world(
         )
         await session.flush()
         parties = (owner.tenant, identity_id, identity_arn)
-        first = await add_grant(session, parties, delegate.tenant, delegate_account)
+        first = await add_grant(session, parties, delegate.tenant, delegate_account, terms=terms)
         other = await add_grant(session, parties, second.tenant, SECOND_ACCOUNT)
         for grant_id, hearer in ((first, delegate), (other, second)):
             session.add(
@@ -181,7 +182,14 @@ async def make_world(
     return World(db, owner, delegate, second, identity_id, identity_arn, topic_id, topic_arn, first, other, endpoints)
 
 
-async def add_grant(session: AsyncSession, parties: tuple[UUID, UUID, str], delegate_id: UUID, account: str) -> UUID:
+async def add_grant(
+    session: AsyncSession,
+    parties: tuple[UUID, UUID, str],
+    delegate_id: UUID,
+    account: str,
+    *,
+    terms: dict[str, Any] | None = None,
+) -> UUID:
     """An active grant with default terms between the owner of an identity (owner, identity, ARN) and a delegate."""
     owner_id, identity_id, identity_arn = parties
     grant_id, offer_id = new_id(), new_id()
@@ -196,7 +204,7 @@ async def add_grant(session: AsyncSession, parties: tuple[UUID, UUID, str], dele
             effect=Effect.APPLIED,
             latest_offer_id=offer_id,
             agreed_offer_id=offer_id,
-            terms={},
+            terms=terms or {},
             accounts=[account],
             feedback=msgspec.to_builtins(FeedbackTerms()),
             activated_at=sns.NOW - timedelta(days=1),
@@ -211,7 +219,7 @@ async def add_grant(session: AsyncSession, parties: tuple[UUID, UUID, str], dele
             delegate_id=delegate_id,
             number=1,
             made_by="delegate",
-            terms={},
+            terms=terms or {},
             outcome=Outcome.APPROVED,
             lapses_at=sns.NOW,
         )

@@ -54,3 +54,42 @@ def test_a_json_log_is_one_line_per_event(capsys: pytest.CaptureFixture[str]) ->
 
     [line] = capsys.readouterr().err.splitlines()
     assert "RuntimeError" == json.loads(line)["exception"][0]["exc_type"]
+
+
+LOOKS = {
+    "an API key": "sdb_3uKq0x1aPq9ZkL0mN2bV4cX6yT8wE1rU5iO7pA3sD",
+    "a signing secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "a token of Fernet": "gAAAAABlY2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
+    "a bearer": "Bearer canary-of-a-bearer",
+    "a password": "postgresql://me:canary-word@127.0.0.1/broker",
+    "a session token": "https://sts.amazonaws.com/?X-Amz-Security-Token=canaryIQoJb3&a=1",
+    "one of ours": "pepper canary",
+}
+
+
+@pytest.mark.parametrize("log_format", list(LogFormat))
+def test_a_secret_in_somebody_elses_words_is_blanked(capsys: pytest.CaptureFixture[str], log_format: LogFormat) -> None:
+    """In messages, in fields and in traces: by how it looks, or because it is one of this process's own."""
+    log.configure(log_format=log_format, level="info", secrets=["pepper canary", "", "short"])
+    for name, secret in LOOKS.items():
+        try:
+            raise RuntimeError(f"{name}: '{secret}' was refused")
+        except RuntimeError:
+            structlog.stdlib.get_logger("test").exception("it failed", about=secret)
+            logging.getLogger("library").warning("%s failed", secret)
+
+    told = capsys.readouterr().err
+    kept = {name: secret for name, secret in LOOKS.items() if secret in told}
+    assert {} == kept
+    assert "canary-" not in told
+    assert "was refused" in told
+    assert "me:[redacted]@127.0.0.1/broker" in told
+
+
+def test_ids_and_prefixes_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    """What people recognise a key by is no secret."""
+    log.configure(log_format=LogFormat.JSON, level="info")
+    words = "sdb_3uKq0x1a 01a203f1-933e-7384-98d1-0e362595677e http://127.0.0.1:8000/a@b arn:aws:iam::1:role/Bearer"
+    structlog.stdlib.get_logger("test").info(words)
+
+    assert words in capsys.readouterr().err

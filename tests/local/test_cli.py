@@ -44,7 +44,7 @@ def test_help_names_every_command() -> None:
     shown = CliRunner().invoke(main, ["--help"])
 
     commands = {"demo", "up", "sandbox", "migrate", "api", "worker", "settings", "test", "bench", "listen", "trigger"}
-    commands |= {"simulate", "explain-error", "policy", "quarantine", "audit", "receipt", "release-account"}
+    commands |= {"simulate", "explain-error", "policy", "quarantine", "audit", "receipt", "release-account", "secrets"}
     assert commands == set(main.commands)
     assert all(f"  {name}" in shown.output for name in commands)
 
@@ -77,6 +77,18 @@ def test_a_missing_setting_is_a_sentence(command: list[str]) -> None:
     assert f"{PREFIX}" in done.stderr
     assert " is not set: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["api"], ["worker", "all"], ["secrets", "rotate"]])
+@pytest.mark.parametrize("keys", ["", ",", "not-a-key", GOOD["BROKER_SECRET_KEYS"][:-4]])
+def test_nothing_starts_without_a_key_for_secrets(command: list[str], keys: str) -> None:
+    """Production is what runs unless something else is said."""
+    done = run_broker(*command, settings={**GOOD, "BROKER_SECRET_KEYS": keys})
+
+    assert done.returncode == 2
+    assert "BROKER_SECRET_KEYS" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(keys) < 2 or keys not in done.stderr
 
 
 @pytest.mark.parametrize("command", [["settings", "--check"], ["api"], ["worker", "all"], ["migrate"]])
