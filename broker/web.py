@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -118,12 +120,40 @@ async def begin(request: BrokerRequest) -> None:
     """Before anything is read from a request: a line in the log, without the query, which may hold what is private."""
     logger.info("request", method=request.method, path=request.url.path)
     await refuse_nul(request)
+    await refuse_loose(request)
 
 
 async def refuse_nul(request: BrokerRequest) -> None:
     """Before anything is read from a request: what the database cannot keep. SNS's own texts are kept without it."""
     reads = request.method in {"POST", "PATCH"} and not request.route_handler.opt.get("any_text")
     bodies.refuse_nul(request.scope["query_string"], await request.body() if reads else b"")
+
+
+async def refuse_loose(request: BrokerRequest) -> None:
+    """Before a route is called: values of another type than the document says, which the framework would convert."""
+    taken = request.route_handler.parsed_fn_signature.parameters
+    if "data" not in taken:
+        times = _times_of(request.route_handler)
+        bodies.refuse_numbers(request.scope["query_string"], times)
+        return
+    body = await request.body()
+    if not body:
+        return
+    try:
+        bodies.refuse_loose(body, taken["data"].annotation)
+    except msgspec.ValidationError as error:
+        item = {"key": "data", "message": str(error)}
+        flaw = Flaw(pointer=_pointer(item), detail=_sentence(str(error)))
+        raise Invalid(f"The body is not valid: {flaw.detail}", flaws=(flaw,)) from error
+
+
+@cache
+def _times_of(handler: BaseRouteHandler) -> frozenset[str]:
+    """The parameters of a route that are times."""
+    taken = handler.parsed_fn_signature.parameters
+    return frozenset(
+        name for name, field in taken.items() if field.has_inner_subclass_of(datetime) or field.is_subclass_of(datetime)
+    )
 
 
 async def provide_caller(request: BrokerRequest) -> Caller:
