@@ -87,6 +87,10 @@ class TooManyRequests(BrokerError):
     slug = "too-many-requests"
     title = "Too many requests"
 
+    def __init__(self, detail: str, *, retry_after: timedelta = timedelta(seconds=1)) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
 
 class Unavailable(BrokerError):
     """Try again later: a time-out, throttling, a 5xx of somebody else, or our own trouble."""

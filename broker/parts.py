@@ -52,6 +52,7 @@ from broker.grants.hooks import Hooks
 from broker.grants.release import release
 from broker.grants.sync import Pace
 from broker.identities.discover import Discovery
+from broker.rates import Rates
 from broker.roundtrips import ROUND_TRIPS
 from broker.settings import Settings
 from broker.webhooks import days, keys
@@ -88,7 +89,8 @@ class Parts:
         self._worker_line = Direct(settings.direct_url, role=Role.WORKER)
         self.arq = ArqBell(settings.redis_url)
         self.fast_path = FastPath("identities", self._sync)
-        database = Database(db.sessions(self.engine), role=Role.API, bell=Bells(self.fast_path, self.arq))
+        bells = Bells(self.fast_path, self.arq)
+        database = Database(db.sessions(self.engine), role=Role.API, bell=bells, quotas=settings.allowed)
         self.api = database
         self.worker = database.as_role(Role.WORKER, line=self._worker_line)
         self.pump = database.as_role(Role.PUMP)
@@ -112,6 +114,9 @@ class Parts:
                 broker_account=settings.aws_account_id,
             ),
         }
+        self.rates = Rates(
+            tenant=settings.tenant_request_rate, key=settings.key_request_rate, acts=settings.allowed.a_minute()
+        )
         self.ledger = Ledger()
         self.metrics = Metrics(self.pump, queue=lambda: self.flusher.waiting)
         self.deliveries = Engine(

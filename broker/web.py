@@ -33,6 +33,7 @@ from broker.errors import (
     PreconditionFailed,
     PreconditionRequired,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -46,6 +47,10 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", description="The ETag of the offer that you looked at; one strong tag"),
 ]
+
+# `opt` of a route by which access is taken away: nothing limits how often. And of one that is counted by the minute.
+ENDS_ACCESS = {"ends_access": True}
+COUNTED = "act"
 
 # For answers that hold a secret: no cache may keep them (RFC 9111, section 5.2.2.5).
 NO_STORE = (ResponseHeader(name="Cache-Control", value="no-store", description="The answer holds a secret"),)
@@ -207,7 +212,7 @@ def problem_of(error: BrokerError, path: str) -> Problem:
 
 def retry_headers(error: BrokerError) -> dict[str, str]:
     """When to come back, in whole seconds, where that would help (RFC 9110, section 10.2.3)."""
-    if not isinstance(error, Unavailable):
+    if not isinstance(error, Unavailable | TooManyRequests):
         return {}
     return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
 

@@ -1,6 +1,7 @@
 """Authentication: a bearer token becomes a frozen `Caller`, or nobody."""
 
 import hmac
+import time
 from typing import Any
 from uuid import UUID
 
@@ -16,19 +17,26 @@ from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Forbidden, Unauthenticated
 from broker.ids import new_id
+from broker.rates import Rates, Standing
 from broker.settings import Registration, Settings
 from broker.tenants.keys import looks_like_one
+from broker.web import COUNTED
 
 PUBLIC = {"public": True}  # `opt` of a route that needs no key
+STANDING = "standing"  # where the scope's state holds how the caller stands with its rates
 
 
 class KeyAuthentication(AbstractAuthenticationMiddleware):
-    """Looks the key up by its keyed digest; one round trip, no secret in the database."""
+    """Looks the key up by its keyed digest; one round trip, no secret in the database.
 
-    def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring) -> None:
+    A known key with nothing left of its rate is turned away before that: a flood costs the others nothing.
+    """
+
+    def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring, rates: Rates) -> None:
         super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all", exclude_http_methods=())
         self._db = db
         self._keyring = keyring
+        self._rates = rates
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller of this request; routes that are not public refuse nobody."""
@@ -37,23 +45,47 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
         caller = Caller(tenant_id=None, actor="nobody", request_id=request_id)
         token = bearer(connection.headers.get("authorization"))
         if token is not None and looks_like_one(token):
-            caller = await self._find(token, request_id) or caller
+            caller = await self._admit(connection, token, request_id) or caller
         if caller.tenant_id is None and not connection.route_handler.opt.get("public"):
             raise Unauthenticated("Send an API key: Authorization: Bearer sdb_…")
         return AuthenticationResult(user=caller.tenant_id, auth=caller)
 
-    async def _find(self, token: str, request_id: str) -> Caller | None:
+    async def _admit(
+        self, connection: ASGIConnection[Any, Any, Any, Any], token: str, request_id: str
+    ) -> Caller | None:
+        digest, taken = self._keyring.digest(token), connection.route_handler.opt
+        limited = not taken.get("ends_access")
+        if limited:
+            _answer_for(connection, self._rates.refused(digest, time.monotonic()))
+        caller = await self._find(digest, request_id)
+        if limited and caller is not None and caller.key_id is not None:
+            _answer_for(
+                connection,
+                self._rates.take(digest, caller.tenant, caller.key_id, act=taken.get(COUNTED), now=time.monotonic()),
+            )
+        return caller
+
+    async def _find(self, digest: bytes, request_id: str) -> Caller | None:
         async with self._db.begin(NOBODY) as session:
             row = (
                 await session.execute(
                     text("SELECT key_id, tenant_id, scopes FROM authenticate(:digest)"),
-                    {"digest": self._keyring.digest(token)},
+                    {"digest": digest},
                 )
             ).one_or_none()
         if row is None:
             return None
         scopes = frozenset(Scope(scope) for scope in row.scopes)
         return Caller(tenant_id=row.tenant_id, key_id=row.key_id, scopes=scopes, request_id=request_id)
+
+
+def _answer_for(connection: ASGIConnection[Any, Any, Any, Any], standing: Standing | None) -> None:
+    """Leaves the standing for the answer's headers; raises what is refused."""
+    if standing is None:
+        return
+    connection.scope["state"][STANDING] = standing
+    if standing.refused:
+        raise standing.error()
 
 
 def bearer(header: str | None) -> str | None:

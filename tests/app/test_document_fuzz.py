@@ -9,7 +9,6 @@ from socket import socket
 from typing import Any
 
 import httpx
-import msgspec
 import pytest_asyncio
 import uvicorn
 
@@ -25,7 +24,7 @@ SEED = 20_260
 @pytest_asyncio.fixture
 async def served(settings: Settings) -> AsyncIterator[str]:
     """The API in a thread with a loop of its own, over HTTP, and with the door for SNS before it; its URL."""
-    parts = Parts(msgspec.structs.replace(settings, tenant_request_rate=0.0, key_request_rate=0.0))
+    parts = Parts(settings)
     app: Any = build(parts)  # ASGI as Litestar and as uvicorn type it differ
     door = Door(app, parts.receiver, body_limit=settings.body_limit, ledger=parts.ledger)
     server = uvicorn.Server(uvicorn.Config(door, lifespan="on", log_config=None, access_log=False))
@@ -33,11 +32,15 @@ async def served(settings: Settings) -> AsyncIterator[str]:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        while not server.started and thread.is_alive():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(_await_start, server, thread)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         await asyncio.to_thread(thread.join)
+
+
+def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+    while not server.started and thread.is_alive():
+        thread.join(0.01)
 
 
 async def test_no_answer_is_one_that_the_document_does_not_tell_of(served: str, tmp_path: Path) -> None:
