@@ -43,6 +43,7 @@ from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.gateways.ses_sets import SesSets
+from broker.gateways.shared_rates import SharedRates
 from broker.gateways.sns import SnsGateway
 from broker.gateways.sns_tenant import TenantTopics
 from broker.gateways.sqs import SqsGateway
@@ -186,6 +187,7 @@ class Parts:
             stack.push_async_callback(self.close)
             await self.aws.warm(self.settings.aws_region)
             await stack.enter_async_context(self.fast_path.running())
+            await stack.enter_async_context(SharedRates(self.settings.redis_url, self.rates).running())
             await stack.enter_async_context(books.kept(self.pump, self.ledger))
             await self.flusher.start()
             collector.settle()

@@ -42,6 +42,7 @@ from broker.idempotency import Replayed
 PROBLEM = "application/problem+json"
 TYPES = "https://ses-delegation-broker.dev/problems/"
 MAX_PAGE = 100
+LEAST_UNBOUND = 16  # characters: the answer to a registration holds a secret, and an address may be shared
 
 IfMatch = Annotated[
     str | None,
@@ -168,6 +169,10 @@ async def provide_caller(request: BrokerRequest) -> Caller:
         return request.auth
     if not 1 <= len(key) <= 255 or not key.isprintable():
         raise BadRequest("Idempotency-Key must be 1 to 255 printable characters.")
+    if request.auth.key_id is None and len(key) < LEAST_UNBOUND:
+        raise BadRequest(
+            f"Without an API key an Idempotency-Key needs at least {LEAST_UNBOUND} characters, as a UUID has."
+        )
     # Not the body alone: an approval has none, and what it approves is in If-Match.
     said = (request.url.path, request.url.query, request.headers.get("if-match", ""))
     seen = hashlib.sha256("\n".join((request.method, *said, "")).encode("utf-8", "surrogateescape"))
@@ -274,7 +279,11 @@ def answer_replay(keyring: Keyring) -> Callable[[BrokerRequest, Replayed], Respo
             body,
             status_code=replayed.status,
             media_type="application/json",
-            headers={"Idempotent-Replayed": "true", **({"ETag": tag} if tag else {})},
+            headers={
+                "Idempotent-Replayed": "true",
+                **({"ETag": tag} if tag else {}),
+                **({"Cache-Control": "no-store"} if replayed.sealed else {}),
+            },
         )
 
     return answer

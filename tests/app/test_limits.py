@@ -1,7 +1,10 @@
 """How much a tenant may ask for, what it is told of that, and that taking access back is never refused."""
 
 import asyncio
+import os
 import re
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +20,6 @@ from broker.ids import new_id
 from broker.parts import Parts
 from broker.roundtrips import ROUND_TRIPS
 from broker.settings import Settings
-from tests import servers
 from tests.app.conftest import Register, transport_to
 from tests.app.test_edge import PROBLEM, PROPOSAL
 from tests.servers import Postgres
@@ -182,17 +184,34 @@ async def test_a_full_quota_is_refused_with_the_number_and_the_way_out(
 
 
 async def test_the_operator_may_allow_one_tenant_more(settings: Settings, postgres: Postgres) -> None:
-    """A row in `quotas` goes before the installation's number."""
+    """By `broker quota`, which goes before the installation's number and is in the tenant's own audit trail."""
     async with serving(settings, quotas="endpoints=1") as client:
         tenant_id = (await client.get("/v1/tenant")).json()["id"]
         first = await client.post("/v1/endpoints", json={"url": "http://127.0.0.1:1/"})
         full = await client.post("/v1/endpoints", json={"url": "http://127.0.0.1:1/"})
-        await servers.execute(
-            postgres.owner_url, f"INSERT INTO quotas (tenant_id, name, most) VALUES ('{tenant_id}', 'endpoints', 2)"
-        )
+        said = [await run(postgres, "quota", tenant_id, "endpoints", "2")]
         second = await client.post("/v1/endpoints", json={"url": "http://127.0.0.1:1/"})
+        said += [
+            await run(postgres, "quota", tenant_id, "endpoints"),
+            await run(postgres, "quota", str(new_id()), "endpoints", "2"),
+            await run(postgres, "quota", tenant_id, "spoons", "2"),
+        ]
+        again = await client.post("/v1/endpoints", json={"url": "http://127.0.0.1:1/"})
+        actions = [entry["action"] for entry in (await client.get("/v1/audit")).json()["items"]]
 
-    assert (201, 409, 201) == (first.status_code, full.status_code, second.status_code)
+    assert (201, 409, 201, 409) == (first.status_code, full.status_code, second.status_code, again.status_code)
+    assert [(0, "endpoints: 2"), (0, "endpoints: as all"), (1, ""), (2, "")] == said
+    assert 2 == actions.count("quota.changed")
+
+
+async def run(postgres: Postgres, *words: str) -> tuple[int, str]:
+    """The command in a process of its own: how it ended, and what it said."""
+    environment = {**os.environ, "BROKER_MIGRATION_DATABASE_URL": postgres.owner_url, "BROKER_DATABASE_URL": ""}
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "broker.cli", *words, env=environment, stdout=PIPE, stderr=PIPE
+    )
+    out, _ = await program.communicate()
+    return program.returncode or 0, out.decode().strip()
 
 
 NOT_PAGED = {
