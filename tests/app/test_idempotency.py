@@ -182,7 +182,7 @@ async def test_a_key_used_on_another_route_is_refused(register: Register) -> Non
     other = await client.post(f"/v1/endpoints/{endpoint['id']}/resume", headers=headers)
     asked = await client.post(f"/v1/endpoints/{endpoint['id']}/pause?x=1", headers=headers)
 
-    assert (200, 422, 422) == (first.status_code, other.status_code, asked.status_code)
+    assert (202, 422, 422) == (first.status_code, other.status_code, asked.status_code)
     assert "paused" == (await client.get(f"/v1/endpoints/{endpoint['id']}")).json()["state"]
 
 
@@ -278,7 +278,7 @@ async def test_what_failed_may_be_tried_again_under_its_key(register: Register) 
 
 
 async def test_after_a_crash_before_the_commit_the_key_is_free_and_nothing_was_done(
-    register: Register, owner: AsyncEngine
+    register: Register, owner: AsyncEngine, engine: AsyncEngine
 ) -> None:
     """The server kills the connection while the request waits for a lock: 503, and then the same request works once."""
     client = await register()
@@ -287,7 +287,7 @@ async def test_after_a_crash_before_the_commit_the_key_is_free_and_nothing_was_d
     async with owner.connect() as held:
         await held.execute(text(f"SELECT pg_advisory_lock(hashtextextended('api_keys {tenant}', 44))"))
         asked = asyncio.create_task(client.post("/v1/api-keys", json=KEY, headers=headers))
-        killed = await end_whoever_waits(owner)
+        killed = await end_whoever_waits(engine)
         crashed = await asked
         still = await made_keys(client)
         await held.execute(text("SELECT pg_advisory_unlock_all()"))
@@ -347,10 +347,10 @@ async def waiting(owner: AsyncEngine) -> int:
                 return int(found[0])
 
 
-async def end_whoever_waits(owner: AsyncEngine) -> int:
-    """Ends that process, as the crash of a server would; how many there were."""
-    pid = await waiting(owner)
-    async with owner.connect() as killing:
+async def end_whoever_waits(engine: AsyncEngine) -> int:
+    """Ends that process of the same login, as the crash of a server would; how many there were."""
+    pid = await waiting(engine)
+    async with engine.connect() as killing:
         return int(await killing.scalar(text(f"SELECT pg_terminate_backend({pid})")) or 0)
 
 
