@@ -20,7 +20,7 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIType
 
-from broker import strictness
+from broker import strictness_api
 from broker.feedback import documented
 from broker.feedback.topics import FEEDBACK_PATH
 from broker.web import PROBLEM, TYPES
@@ -97,7 +97,7 @@ IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
     description="The same request under the same key is done once, and answered the same for 24 hours",
-    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255, pattern="^[!-~]+$"),
+    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255),
     example="01a203f1-933e-7384-98d1-0e362595677e",
 )
 
@@ -105,7 +105,7 @@ IDEMPOTENCY_KEY = Parameter(
 def complete(app: Litestar) -> None:
     """Adds to every operation of the application's document its possible problems and its examples."""
     document = app.openapi_schema
-    strictness.forbid_others(app, document)
+    strictness_api.forbid_others(app, document)
     schemas = document.to_schema()["components"]["schemas"]
     for path, item in (document.paths or {}).items():
         for method in METHODS:
@@ -116,7 +116,7 @@ def complete(app: Litestar) -> None:
                     operation.parameters = [*(operation.parameters or []), IDEMPOTENCY_KEY]
                 for media in _media(operation):
                     _add_example(media, schemas)
-    strictness.add_csv(document)
+    strictness_api.add_csv(document)
     _add_webhooks(document)
 
 

@@ -98,6 +98,7 @@ def _run(url: str, directory: Path, key: str, seed: int, options: Sequence[str])
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/schema/openapi.json",
         "--header", f"Authorization: Bearer {key}", "--seed", str(seed), "--request-timeout", str(DEADLINE),
         "--workers", "1", "--continue-on-failure", "--no-shrink", "--generation-database", "none", "--warnings", "off",
+        "--suppress-health-check", "all",
         "--exclude-checks", ",".join(LEFT_OUT), "--report", "json", "--report-json-path", "report.json", "--no-color",
         *options,
     ]  # fmt: skip

@@ -44,7 +44,7 @@ def test_help_names_every_command() -> None:
     shown = CliRunner().invoke(main, ["--help"])
 
     commands = {"demo", "up", "sandbox", "migrate", "api", "worker", "settings", "test", "bench", "listen", "trigger"}
-    commands |= {"simulate", "explain-error", "policy", "quarantine"}
+    commands |= {"simulate", "explain-error", "policy", "quarantine", "quota"}
     assert commands == set(main.commands)
     assert all(f"  {name}" in shown.output for name in commands)
 
