@@ -43,7 +43,7 @@ from broker.identities.api import IdentityController
 from broker.parts import Parts
 from broker.settings import load
 from broker.tenants.api import ApiKeyController, TenantController
-from broker.tenants.auth import PUBLIC, KeyAuthentication
+from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
 from broker.webhooks.api import DeliveryController, EndpointController, EventController
 from broker.webhooks.digests.api import DigestController
 from broker.webhooks.ledger.api import BooksController, MetricsController
@@ -115,7 +115,7 @@ def build(parts: Parts) -> Litestar:
         route_handlers=[*CONTROLLERS, _assets()],
         lifespan=[lifespan],
         middleware=[
-            DefineMiddleware(KeyAuthentication, db=parts.api, keyring=parts.keyring),
+            DefineMiddleware(KeyAuthentication, db=parts.api, keyring=parts.keyring, rates=parts.rates),
         ],
         dependencies={
             "db": _given(parts.api),
@@ -142,7 +142,7 @@ def build(parts: Parts) -> Litestar:
             Exception: web.answer_crash,
         },
         before_request=web.begin,
-        before_send=[headers.add, _count_refused(parts.ledger)],
+        before_send=[headers.add, _before_send(parts.ledger)],
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
@@ -163,14 +163,19 @@ def create() -> Door:
     return Door(behind_proxies, parts.receiver, body_limit=settings.body_limit, ledger=parts.ledger)
 
 
-def _count_refused(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:
-    """Counts answers that ask the client to come back, for the metrics."""
+def _before_send(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:
+    """Tells where the caller stands with its rates, and counts answers that ask it to come back, for the metrics."""
 
-    async def count(message: Message, _scope: Scope) -> None:
-        if message["type"] == "http.response.start" and message["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+    async def before(message: Message, scope: Scope) -> None:
+        if message["type"] != "http.response.start":
+            return
+        if message["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
             ledger.count(Count.REFUSED, "api")
+        standing = scope["state"].get(STANDING)
+        if standing is not None:
+            message["headers"] = [*message["headers"], *standing.headers()]
 
-    return count
+    return before
 
 
 def _state(parts: Parts) -> State:

@@ -1,8 +1,9 @@
-"""What no request may hold, since Postgres cannot keep it: the character NUL in a text."""
+"""What is refused of a request before a route reads it: the character NUL, and values of another type than said."""
 
 import re
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
@@ -11,6 +12,8 @@ from broker.errors import BadRequest, Flaw, Invalid
 # In JSON, NUL can only be written as an escape; behind an odd backslash it is one, behind an even one plain text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _SENTENCE = "Must not hold the character NUL."
+_NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def refuse_nul(query: bytes, body: bytes) -> None:
@@ -25,6 +28,40 @@ def refuse_nul(query: bytes, body: bytes) -> None:
         return  # not JSON: whoever reads it says so
     if where is not None:
         raise Invalid(f"The body is not valid: {_SENTENCE}", flaws=(Flaw(where, _SENTENCE),))
+
+
+def refuse_loose(body: bytes, kind: Any) -> None:
+    """`msgspec.ValidationError` for JSON that does not fit `kind` strictly.
+
+    The framework takes 0 and "false" for false: a revocation that was to be a dry run must not depend on that.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        decoder.decode(body)
+    except msgspec.ValidationError:
+        if _is_json(body):
+            raise
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return  # not JSON: whoever reads it says so
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def refuse_numbers(query: bytes, times: Collection[str]) -> None:
+    """`BadRequest` for a parameter that is a time and was given as a number: nobody means seconds since 1970."""
+    if not query or not times:
+        return
+    for name, value in parse_qsl(query.decode("latin-1"), errors="replace"):
+        if name in times and _NUMBER.fullmatch(value.strip()):
+            raise BadRequest(f"{name} must be a time such as 2026-12-01T09:30:00Z, not a number.")
 
 
 def _path(value: Any) -> str | None:

@@ -219,6 +219,32 @@ def check_secrets() -> None:
     _reseal(look_only=True)
 
 
+@main.command()
+@click.argument("tenant", type=click.UUID)
+@click.argument("name")
+@click.argument("most", type=click.IntRange(0), required=False)
+def quota(*, tenant: UUID, name: str, most: int | None) -> None:
+    """Allow one tenant another number of something, 0 for no limit; without MOST, what all tenants may have.
+
+    For everybody: BROKER_QUOTAS. Needs BROKER_MIGRATION_DATABASE_URL, the login that owns the tables.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    from broker.errors import NotFound
+    from broker.quotas import Quota
+
+    if name not in list(Quota):
+        fail(f"{name} is no quota of a tenant; there are {', '.join(Quota)}.", BAD_SETTING)
+    owner, _ = _migration_urls()
+    try:
+        asyncio.run(_allow(owner, tenant, name, most=most))
+    except NotFound as error:
+        fail(error.detail)
+    except (OSError, DBAPIError) as error:
+        fail(f"the database cannot be used: {_first_line(error)}")
+    click.echo(f"{name}: {'as all' if most is None else most or 'no limit'}")
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def test() -> None:
     """Run the tests: works from a checkout only, as deploy/local test."""
@@ -277,6 +303,19 @@ async def _quarantined(url: str, *, limit: int, before: UUID | None) -> list[str
     try:
         found = await list_of_nobody(Database(sessions(engine), role=Role.INGEST), before=before, limit=limit)
         return [msgspec.json.encode(each).decode() for each in found]
+    finally:
+        await engine.dispose()
+
+
+async def _allow(url: str, tenant: UUID, name: str, *, most: int | None) -> None:
+    import broker.models  # noqa: F401 - foreign keys need every table
+    from broker.db import connect
+    from broker.quotas import Quota
+    from broker.tenants.allowing import allow
+
+    engine = connect(url, pool_size=1)
+    try:
+        await allow(engine, tenant, Quota(name), most=most)
     finally:
         await engine.dispose()
 

@@ -36,6 +36,7 @@ from sqlalchemy.orm import DeclarativeBase
 from broker import idempotency
 from broker.bell import Bell, SilentBell
 from broker.caller import Caller
+from broker.quotas import Quotas
 from broker.roundtrips import ROUND_TRIPS
 from broker.trouble import PATIENCE, translated, watch
 
@@ -134,7 +135,9 @@ class Database:
         role: Role,
         bell: Bell | None = None,
         line: Line | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
+        self._quotas = quotas or Quotas()
         self._sessions = sessions
         self._role = role
         self._bell = bell or SilentBell()
@@ -142,11 +145,11 @@ class Database:
 
     def as_role(self, role: Role, *, line: Line | None = None) -> "Database":
         """The same connections under another role; `line` has that one."""
-        return Database(self._sessions, role=role, bell=self._bell, line=line)
+        return Database(self._sessions, role=role, bell=self._bell, line=line, quotas=self._quotas)
 
     def with_bell(self, bell: Bell) -> "Database":
         """The same connections with another bell."""
-        return Database(self._sessions, role=self._role, bell=bell, line=self.line)
+        return Database(self._sessions, role=self._role, bell=bell, line=self.line, quotas=self._quotas)
 
     @asynccontextmanager
     async def begin(self, caller: Caller) -> AsyncIterator[AsyncSession]:
@@ -155,6 +158,7 @@ class Database:
         with translated() as progress:
             async with self._sessions() as session, session.begin():
                 session.info["woken"] = rung
+                session.info["quotas"] = self._quotas
                 await self._enter(session, caller)
                 if caller.idempotency:
                     await idempotency.start(session, caller.idempotency, caller.tenant_id)

@@ -20,7 +20,9 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIType
 
+from broker import strictness_api
 from broker.feedback import documented
+from broker.feedback.topics import FEEDBACK_PATH
 from broker.web import PROBLEM, TYPES
 
 METHODS = ("get", "post", "patch", "delete")
@@ -41,6 +43,9 @@ ERRORS = {
 }
 PASSES = frozenset({429, 503})
 """What passes by itself: these tell when to come back."""
+
+ALSO: Mapping[str, tuple[int, ...]] = {"revokeScript": (422,)}
+"""Problems that nothing in the operation tells of."""
 
 # Where a name says more than its type.
 BY_NAME: Mapping[str, Any] = {
@@ -87,19 +92,31 @@ _HEADERS = {
     "webhook-signature": "`v1,…`, several while the secret is being rotated",
 }
 _TEXT = Schema(type=OpenAPIType.STRING)
+ONLY_ASK = "/v1/policies/"  # what is posted there changes nothing
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    param_in="header",
+    description="The same request under the same key is done once, and answered the same for 24 hours",
+    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255),
+    example="01a203f1-933e-7384-98d1-0e362595677e",
+)
 
 
 def complete(app: Litestar) -> None:
     """Adds to every operation of the application's document its possible problems and its examples."""
     document = app.openapi_schema
+    strictness_api.forbid_others(app, document)
     schemas = document.to_schema()["components"]["schemas"]
     for path, item in (document.paths or {}).items():
         for method in METHODS:
             operation: Operation | None = getattr(item, method)
             if operation is not None:
-                _add_problems(operation, path)
+                _add_problems(operation, path, method)
+                if method == "post" and not path.startswith((FEEDBACK_PATH, ONLY_ASK)):
+                    operation.parameters = [*(operation.parameters or []), IDEMPOTENCY_KEY]
                 for media in _media(operation):
                     _add_example(media, schemas)
+    strictness_api.add_csv(document)
     _add_webhooks(document)
 
 
@@ -192,10 +209,10 @@ def _add_example(media: OpenAPIMediaType, schemas: Mapping[str, Any]) -> None:
         media.example = msgspec.to_builtins(example_of(media.schema.to_schema(), schemas))
 
 
-def _add_problems(operation: Operation, path: str) -> None:
+def _add_problems(operation: Operation, path: str, method: str) -> None:
     responses = operation.responses = operation.responses or {}
     described = {int(status): _text_of(answer) for status, answer in responses.items() if _is_problem(answer)}
-    for status in sorted({*_possible(operation, path), *described}):
+    for status in sorted({*_possible(operation, path, method), *described}):
         slug, detail = ERRORS[status]
         example = {"type": TYPES + slug, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
         responses[str(status)] = OpenAPIResponse(
@@ -221,17 +238,22 @@ def _text_of(answer: OpenAPIResponse | Reference) -> str:
     return answer.description or ""
 
 
-def _possible(operation: Operation, path: str) -> list[int]:
+def _possible(operation: Operation, path: str, method: str) -> list[int]:
     """The problems an operation can answer, judged by what it takes."""
     found = [400, 503]
+    names = {getattr(parameter, "name", "") for parameter in operation.parameters or []}
     if operation.security != [{}]:
         found += [401, 403, 429]
-    if "{" in path:
+    if "{" in path or any(name.endswith("_id") for name in names):
         found.append(404)
     if operation.request_body is not None:
-        found += [413, 422]
+        found += [404, 413, 422]
+    if (
+        method == "post" and path != FEEDBACK_PATH
+    ):  # an Idempotency-Key that is in use, or was used with another request
+        found += [409, 422]
     if operation.operation_id and "{" in path and not operation.operation_id.startswith(("list", "show")):
         found.append(409)
-    if any(getattr(parameter, "name", "") == "If-Match" for parameter in operation.parameters or []):
+    if "If-Match" in names:
         found += [412, 428]
-    return sorted(found)
+    return sorted({*found, *ALSO.get(operation.operation_id or "", ())})

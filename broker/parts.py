@@ -45,6 +45,7 @@ from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.gateways.ses_sets import SesSets
+from broker.gateways.shared_rates import SharedRates
 from broker.gateways.sns import SnsGateway
 from broker.gateways.sns_tenant import TenantTopics
 from broker.gateways.sqs import SqsGateway
@@ -54,6 +55,7 @@ from broker.grants.hooks import Hooks
 from broker.grants.release import release
 from broker.grants.sync import Pace
 from broker.identities.discover import Discovery
+from broker.rates import Rates
 from broker.roundtrips import ROUND_TRIPS
 from broker.settings import Settings
 from broker.webhooks import days, keys
@@ -92,7 +94,8 @@ class Parts:
         self._worker_line = Direct(settings.direct_url, role=Role.WORKER)
         self.arq = ArqBell(settings.redis_url)
         self.fast_path = FastPath("identities", self._sync)
-        database = Database(db.sessions(self.engine), role=Role.API, bell=Bells(self.fast_path, self.arq))
+        bells = Bells(self.fast_path, self.arq)
+        database = Database(db.sessions(self.engine), role=Role.API, bell=bells, quotas=settings.allowed)
         self.api = database
         self.worker = database.as_role(Role.WORKER, line=self._worker_line)
         self.pump = database.as_role(Role.PUMP)
@@ -116,6 +119,9 @@ class Parts:
                 broker_account=settings.aws_account_id,
             ),
         }
+        self.rates = Rates(
+            tenant=settings.tenant_request_rate, key=settings.key_request_rate, acts=settings.allowed.a_minute()
+        )
         self.ledger = Ledger()
         self.metrics = Metrics(self.pump, queue=lambda: self.flusher.waiting)
         self.deliveries = Engine(
@@ -186,6 +192,7 @@ class Parts:
             stack.push_async_callback(self.close)
             await self.aws.warm(self.settings.aws_region)
             await stack.enter_async_context(self.fast_path.running())
+            await stack.enter_async_context(SharedRates(self.settings.redis_url, self.rates).running())
             await stack.enter_async_context(books.kept(self.pump, self.ledger))
             await self.flusher.start()
             collector.settle()

@@ -11,6 +11,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from broker.quotas import Quotas
+from broker.quotas import parse as parse_quotas
+
 PREFIX = "BROKER_"
 PUBLIC_KEY = "public:"  # before a key that only checks signatures
 _QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
@@ -164,6 +167,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_token: Annotated[
         str, _about("Bearer token for /metrics; empty: only clients on loopback, not through a proxy, are answered")
     ] = ""
+    tenant_request_rate: Annotated[
+        float, _about("Requests per second of one tenant; ten seconds' worth may come at once; 0: no limit")
+    ] = 50.0
+    key_request_rate: Annotated[float, _about("The same of one API key; taking access back is never limited")] = 25.0
+    quotas: Annotated[
+        str, _about("What a tenant may have or do in a minute, as name=number, comma-separated; a bad name lists them")
+    ] = ""
     body_limit: Annotated[int, _about("Largest request body, in bytes")] = 1_000_000
     log_format: Annotated[LogFormat, _about("json or console")] = LogFormat.JSON
     log_level: Annotated[str, _about("debug, info, warning or error")] = "info"
@@ -201,6 +211,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def queues_of_events(self) -> dict[str, FeedbackQueue]:
         """The queues for events of EventBridge by Region; ValueError for what names none."""
         return _queues(self.event_queues, self.aws_partition, events=True)
+
+    @property
+    def allowed(self) -> Quotas:
+        """The quotas; ValueError for what names none."""
+        return parse_quotas(self.quotas)
 
     @property
     def direct_url(self) -> str:
@@ -263,7 +278,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _cross_checks(settings: Settings) -> list[str]:
-    problems = [*_queue_problems(settings), *_server_problems(settings)]
+    problems = [*_queue_problems(settings), *_server_problems(settings), *_limit_problems(settings)]
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
     named = [each.strip() for each in settings.signing_keys.split(",") if each.strip()]
@@ -329,6 +344,16 @@ def _server_problems(settings: Settings) -> list[str]:
     except ValueError:
         good = False
     return [] if good else ["BROKER_DNS_SERVERS must be IP addresses, separated by commas, with #port where not 53."]
+
+
+def _limit_problems(settings: Settings) -> list[str]:
+    rates = (settings.tenant_request_rate, settings.key_request_rate)
+    problems = [] if all(0 <= rate < 1e9 for rate in rates) else ["BROKER_…_REQUEST_RATE must be numbers from 0 on."]
+    try:
+        parse_quotas(settings.quotas)
+    except ValueError as error:
+        problems.append(f"BROKER_QUOTAS: {error}.")
+    return problems
 
 
 def _is_fernet_key(key: str) -> bool:

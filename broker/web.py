@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -40,11 +42,16 @@ from broker.idempotency import Replayed
 PROBLEM = "application/problem+json"
 TYPES = "https://ses-delegation-broker.dev/problems/"
 MAX_PAGE = 100
+LEAST_UNBOUND = 16  # characters: the answer to a registration holds a secret, and an address may be shared
 
 IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", description="The ETag of the offer that you looked at; one strong tag"),
 ]
+
+# `opt` of a route by which access is taken away: nothing limits how often. And of one that is counted by the minute.
+ENDS_ACCESS = {"ends_access": True}
+COUNTED = "act"
 
 # For answers that hold a secret: no cache may keep them (RFC 9111, section 5.2.2.5).
 NO_STORE = (ResponseHeader(name="Cache-Control", value="no-store", description="The answer holds a secret"),)
@@ -119,12 +126,40 @@ async def begin(request: BrokerRequest) -> None:
     """Before anything is read from a request: a line in the log, without the query, which may hold what is private."""
     logger.info("request", method=request.method, path=request.url.path)
     await refuse_nul(request)
+    await refuse_loose(request)
 
 
 async def refuse_nul(request: BrokerRequest) -> None:
     """Before anything is read from a request: what the database cannot keep. SNS's own texts are kept without it."""
     reads = request.method in {"POST", "PATCH"} and not request.route_handler.opt.get("any_text")
     bodies.refuse_nul(request.scope["query_string"], await request.body() if reads else b"")
+
+
+async def refuse_loose(request: BrokerRequest) -> None:
+    """Before a route is called: values of another type than the document says, which the framework would convert."""
+    taken = request.route_handler.parsed_fn_signature.parameters
+    if "data" not in taken:
+        times = _times_of(request.route_handler)
+        bodies.refuse_numbers(request.scope["query_string"], times)
+        return
+    body = await request.body()
+    if not body:
+        return
+    try:
+        bodies.refuse_loose(body, taken["data"].annotation)
+    except msgspec.ValidationError as error:
+        item = {"key": "data", "message": str(error)}
+        flaw = Flaw(pointer=_pointer(item), detail=_sentence(str(error)))
+        raise Invalid(f"The body is not valid: {flaw.detail}", flaws=(flaw,)) from error
+
+
+@cache
+def _times_of(handler: BaseRouteHandler) -> frozenset[str]:
+    """The parameters of a route that are times."""
+    taken = handler.parsed_fn_signature.parameters
+    return frozenset(
+        name for name, field in taken.items() if field.has_inner_subclass_of(datetime) or field.is_subclass_of(datetime)
+    )
 
 
 async def provide_caller(request: BrokerRequest) -> Caller:
@@ -134,6 +169,10 @@ async def provide_caller(request: BrokerRequest) -> Caller:
         return request.auth
     if not 1 <= len(key) <= 255 or not key.isprintable():
         raise BadRequest("Idempotency-Key must be 1 to 255 printable characters.")
+    if request.auth.key_id is None and len(key) < LEAST_UNBOUND:
+        raise BadRequest(
+            f"Without an API key an Idempotency-Key needs at least {LEAST_UNBOUND} characters, as a UUID has."
+        )
     # Not the body alone: an approval has none, and what it approves is in If-Match.
     said = (request.url.path, request.url.query, request.headers.get("if-match", ""))
     seen = hashlib.sha256("\n".join((request.method, *said, "")).encode("utf-8", "surrogateescape"))
@@ -240,7 +279,11 @@ def answer_replay(keyring: Keyring) -> Callable[[BrokerRequest, Replayed], Respo
             body,
             status_code=replayed.status,
             media_type="application/json",
-            headers={"Idempotent-Replayed": "true", **({"ETag": tag} if tag else {})},
+            headers={
+                "Idempotent-Replayed": "true",
+                **({"ETag": tag} if tag else {}),
+                **({"Cache-Control": "no-store"} if replayed.sealed else {}),
+            },
         )
 
     return answer

@@ -13,8 +13,9 @@ from broker.connections.service import Release
 from broker.connections.templates import Format
 from broker.connections.views import ConnectionView, Installation, NewConnection, PresignedProof
 from broker.db import Database
+from broker.quotas import Act
 from broker.settings import Settings
-from broker.web import Page, after, checked_size, needs, page_of
+from broker.web import COUNTED, ENDS_ACCESS, Page, after, checked_size, needs, page_of
 
 
 class ConnectionController(Controller):
@@ -72,6 +73,7 @@ class ConnectionController(Controller):
         "/{connection_id:uuid}",
         summary="Remove a connection",
         operation_id="removeConnection",
+        opt=ENDS_ACCESS,
         guards=[needs(Scope.WRITE)],
     )
     async def remove(
@@ -88,6 +90,7 @@ class ConnectionController(Controller):
         "/{connection_id:uuid}/verify",
         summary="Verify a connection",
         operation_id="verifyConnection",
+        opt={COUNTED: Act.CHECKS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )

@@ -21,6 +21,8 @@ from broker.due import wake
 from broker.errors import Conflict, Flaw, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
+from broker.quotas import Quota
+from broker.room import leave_room
 from broker.tenants.models import Tenant
 
 _REGION_PREFIXES = {"aws-us-gov": "us-gov-", "aws-cn": "cn-"}
@@ -49,7 +51,9 @@ async def create(db: Database, caller: Caller, asked: NewConnection, *, here: In
     )
     if asked.kind is not Kind.ROLE:
         _challenge(row)
+    mine = select(func.count()).select_from(Connection).where(Connection.tenant_id == caller.tenant)
     async with db.begin(caller) as session:
+        await leave_room(session, caller, Quota.CONNECTIONS, mine.where(Connection.state != State.REMOVED))
         row.roles = row.roles or await _usual_roles(session, caller)
         session.add(row)
         try:

@@ -17,8 +17,9 @@ from broker.db import Database
 from broker.feedback import moves, quarantine, service
 from broker.feedback.receive import Receiver
 from broker.feedback.views import NewRoute, QuarantinedView, RouteView
+from broker.quotas import Act
 from broker.tenants.auth import PUBLIC
-from broker.web import Page, Problem, after, checked_size, needs, page_of
+from broker.web import COUNTED, Page, Problem, after, checked_size, needs, page_of
 
 
 class RouteController(Controller):
@@ -63,6 +64,7 @@ class RouteController(Controller):
         "/{route_id:uuid}/check",
         summary="Check a feedback route",
         operation_id="checkRoute",
+        opt={COUNTED: Act.CHECKS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )
@@ -76,6 +78,7 @@ class RouteController(Controller):
         "/{route_id:uuid}/repair",
         summary="Repair a feedback route",
         operation_id="repairRoute",
+        opt={COUNTED: Act.CHECKS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )

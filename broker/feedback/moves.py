@@ -4,7 +4,7 @@ import re
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,6 +24,8 @@ from broker.grants.models import Grant
 from broker.idempotency import remember
 from broker.ids import new_id
 from broker.policies.terms import Side
+from broker.quotas import Quota
+from broker.room import leave_room
 
 EXISTS = "This grant has a route of this kind already: have it repaired, or remove it first."
 
@@ -31,6 +33,7 @@ EXISTS = "This grant has a route of this kind already: have it repaired, or remo
 async def make(db: Database, caller: Caller, asked: NewRoute) -> RouteView:
     """Asks for a route. `NotFound` for a stranger's grant, `Forbidden` where the other party makes this kind."""
     async with db.begin(caller) as session:
+        await leave_room(session, caller, Quota.ROUTES, _made(caller))
         grant = await _grant(session, caller, asked.grant_id)
         side: Side = "owner" if grant.owner_id == caller.tenant else "delegate"
         _require(side, KINDS[asked.kind].makers, f"make a route of the kind {asked.kind.value}")
@@ -58,6 +61,13 @@ async def make(db: Database, caller: Caller, asked: NewRoute) -> RouteView:
         except IntegrityError as error:
             raise Conflict(EXISTS) from error
         return await _ask(session, caller, route, "route.requested", kind=route.kind)
+
+
+def _made(caller: Caller) -> Select[int]:
+    """The routes that the caller has asked for, and that are not removed."""
+    by_owner = and_(Route.made_by == "owner", Route.tenant_id == caller.tenant)
+    by_delegate = and_(Route.made_by == "delegate", Route.delegate_id == caller.tenant)
+    return select(func.count()).select_from(Route).where(Route.state != "removed", or_(by_owner, by_delegate))
 
 
 def chosen(asked: NewRoute) -> dict[str, object]:

@@ -22,7 +22,7 @@ from broker.grants.views import (
     Receipt,
 )
 from broker.settings import Settings
-from broker.web import NO_STORE, IfMatch, Page, after, checked_size, expected_version, needs, page_of
+from broker.web import ENDS_ACCESS, NO_STORE, IfMatch, Page, after, checked_size, expected_version, needs, page_of
 
 
 def _tagged(grant: GrantView) -> Response[GrantView]:
@@ -79,10 +79,17 @@ class GrantController(Controller):
 
     @get("/{grant_id:uuid}/offers", summary="List offers", operation_id="listOffers", guards=[needs(Scope.READ)])
     async def offers(
-        self, db: NamedDependency[Database], caller: NamedDependency[Caller], grant_id: FromPath[UUID]
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        grant_id: FromPath[UUID],
+        page_token: FromQuery[str | None] = None,
+        page_size: FromQuery[int] = 50,
     ) -> Page[OfferView]:
-        """Every version of the terms, oldest first, in plain words and compared with the one before."""
-        return Page(items=await service.list_offers(db, caller, grant_id))
+        """The versions of the terms, oldest first, in plain words and each compared with the one before."""
+        size = checked_size(page_size)
+        rows = await service.list_offers(db, caller, grant_id, after=after(page_token), limit=size + 1)
+        return page_of(rows, size, lambda offer: offer.id)
 
     @get("/{grant_id:uuid}/history", summary="Show history", operation_id="showHistory", guards=[needs(Scope.READ)])
     async def history(
@@ -204,7 +211,7 @@ class NegotiationController(Controller):
         """Takes your own open offer back."""
         return _tagged(await negotiate.withdraw(db, caller, grant_id, data or Reason()))
 
-    @post("/revoke", summary="Revoke a grant", operation_id="revokeGrant", status_code=202)
+    @post("/revoke", summary="Revoke a grant", operation_id="revokeGrant", opt=ENDS_ACCESS, status_code=202)
     async def revoke(
         self,
         db: NamedDependency[Database],
@@ -215,7 +222,7 @@ class NegotiationController(Controller):
         """Takes access back. The state is `revoked` only once SES was read twice without it; see the receipt."""
         return _tagged(await end.revoke(db, caller, grant_id, data or Reason()))
 
-    @post("/relinquish", summary="Hand access back", operation_id="relinquishGrant", status_code=202)
+    @post("/relinquish", summary="Hand access back", operation_id="relinquishGrant", opt=ENDS_ACCESS, status_code=202)
     async def relinquish(
         self,
         db: NamedDependency[Database],
@@ -226,7 +233,7 @@ class NegotiationController(Controller):
         """The delegate ends the grant."""
         return _tagged(await end.relinquish(db, caller, grant_id, data or Reason()))
 
-    @post("/suspend", summary="Suspend a grant", operation_id="suspendGrant", status_code=202)
+    @post("/suspend", summary="Suspend a grant", operation_id="suspendGrant", opt=ENDS_ACCESS, status_code=202)
     async def suspend(
         self,
         db: NamedDependency[Database],

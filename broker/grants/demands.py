@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Select, and_, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
 from broker.connections.binding import lean_on
 from broker.errors import Conflict, Flaw, Invalid
-from broker.grants.lifecycle import Party
-from broker.grants.models import Grant
+from broker.grants.lifecycle import Paper, Party
+from broker.grants.models import Grant, Offer
 from broker.grants.views import Proposal
 from broker.policies.arns import principal_account
 from broker.policies.check import check
@@ -29,6 +29,14 @@ async def identity(session: AsyncSession, arn: str) -> tuple[UUID, UUID]:
     if not row.verified:
         refuse("/identity_arn", "This identity is not verified in SES.")
     return row.identity_id, row.owner_id
+
+
+def open_proposals(caller: Caller) -> Select[int]:
+    """How many proposals of the caller wait for the other party's answer."""
+    as_owner = and_(Grant.owner_id == caller.tenant, Offer.made_by == Party.OWNER.value)
+    as_delegate = and_(Grant.delegate_id == caller.tenant, Offer.made_by == Party.DELEGATE.value)
+    latest = select(func.count()).select_from(Grant).join(Offer, Offer.id == Grant.latest_offer_id)
+    return latest.where(Grant.paper == Paper.OPEN, Offer.outcome.is_(None), or_(as_owner, as_delegate))
 
 
 def delegate(caller: Caller, owner_id: UUID, wanted: Proposal) -> UUID:

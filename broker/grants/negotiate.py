@@ -23,11 +23,14 @@ from broker.ids import new_id
 from broker.policies.arns import principal_account
 from broker.policies.pack import size_of
 from broker.policies.terms import Terms
+from broker.quotas import Quota
+from broker.room import leave_room
 
 
 async def propose(db: Database, caller: Caller, wanted: Proposal, *, lifetime: timedelta) -> GrantView:
     """Opens a grant. The owner of the identity names the delegate; anybody else proposes as the delegate."""
     async with db.begin(caller) as session:
+        await leave_room(session, caller, Quota.OPEN_PROPOSALS, demands.open_proposals(caller))
         now = await database_time(session)
         identity_id, owner_id = await demands.identity(session, wanted.identity_arn)
         delegate_id = demands.delegate(caller, owner_id, wanted)

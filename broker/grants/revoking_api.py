@@ -12,7 +12,7 @@ from broker.grants import revoking
 from broker.grants.hooks import LastUsed
 from broker.grants.views import Matching, Revoked
 from broker.settings import Settings
-from broker.web import needs
+from broker.web import ENDS_ACCESS, needs
 
 
 class RevocationController(Controller):
@@ -25,6 +25,7 @@ class RevocationController(Controller):
         "/revoke",
         summary="Revoke every grant that fits",
         operation_id="revokeMatching",
+        opt=ENDS_ACCESS,
         status_code=202,
         guards=[needs(Scope.DECIDE)],
     )
@@ -47,6 +48,7 @@ class RevocationController(Controller):
         "/revoke-script",
         summary="Print a script that revokes",
         operation_id="revokeScript",
+        opt=ENDS_ACCESS,
         media_type=MediaType.TEXT,
         guards=[needs(Scope.READ)],
     )

@@ -57,12 +57,18 @@ async def list_grants(
     return [grant_view(grant, offer, caller, names=names, now=now) for grant, offer in rows]
 
 
-async def list_offers(db: Database, caller: Caller, grant_id: UUID) -> Sequence[OfferView]:
-    """Every offer of a grant, oldest first, explained and compared with the one before."""
+async def list_offers(
+    db: Database, caller: Caller, grant_id: UUID, *, after: UUID | None = None, limit: int = 50
+) -> Sequence[OfferView]:
+    """Offers of a grant, oldest first, up to `limit` behind the offer `after`, each compared with the one before it."""
+    query = select(Offer).where(Offer.grant_id == grant_id).order_by(Offer.number)
+    if after is not None:
+        number = select(Offer.number).where(Offer.grant_id == grant_id, Offer.id == after).scalar_subquery()
+        query = query.where(Offer.number >= number)  # that one, too: the first of the page is compared with it
     async with db.read(caller) as session:
         grant, _ = await find(session, caller, grant_id)
-        offers = (await session.scalars(select(Offer).where(Offer.grant_id == grant.id).order_by(Offer.number))).all()
-    return offer_views(grant, offers, caller)
+        offers = (await session.scalars(query.limit(limit if after is None else limit + 1))).all()
+    return offer_views(grant, offers, caller)[0 if after is None else 1 :]
 
 
 async def history(db: Database, caller: Caller, grant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Entry]:

@@ -13,8 +13,9 @@ from broker.identities import service
 from broker.identities.enter import NewIdentity, enter
 from broker.identities.policies import HeldPolicies, PolicyVersion, list_policies, versions
 from broker.identities.views import IdentityChange, IdentityView
+from broker.quotas import Act
 from broker.settings import Settings
-from broker.web import Page, after, checked_size, needs, page_of
+from broker.web import COUNTED, Page, after, checked_size, needs, page_of
 
 
 class IdentityController(Controller):
@@ -75,6 +76,7 @@ class IdentityController(Controller):
         "/{identity_id:uuid}/refresh",
         summary="Read an identity again",
         operation_id="refreshIdentity",
+        opt={COUNTED: Act.CHECKS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )
@@ -112,7 +114,7 @@ class IdentityController(Controller):
         identity_id: FromPath[UUID],
         policy_name: FromPath[str],
     ) -> Page[PolicyVersion]:
-        """Every text that was ever seen under this name, the latest first.
+        """The texts that were seen under this name, the latest first, a hundred at most.
 
         SES cannot give back a policy that was deleted: here is what to put back.
         """

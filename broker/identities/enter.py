@@ -4,11 +4,12 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 
 from broker.audit.service import record
 from broker.caller import Caller
-from broker.connections.models import Kind, State
+from broker.connections.models import Connection, Kind, State
 from broker.connections.service import find
 from broker.db import Database
 from broker.errors import Conflict, Flaw, Invalid
@@ -18,6 +19,8 @@ from broker.identities.models import Identity
 from broker.identities.views import IdentityView, shown
 from broker.ids import new_id
 from broker.policies.arns import parse_identity_arn
+from broker.quotas import Quota
+from broker.room import leave_room
 
 
 class NewIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +34,7 @@ class NewIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def enter(db: Database, caller: Caller, asked: NewIdentity, *, partition: str) -> IdentityView:
     """The identity as its owner says it is; nobody reads SES for it, so `read_at` stays empty."""
     async with db.begin(caller) as session:
+        await leave_room(session, caller, Quota.IDENTITIES, _entered(caller))
         connection = await find(session, caller, asked.connection_id, lock=True)
         if connection.kind != Kind.MANUAL:
             raise Conflict("Only a connection of kind manual takes identities; those of a role are found by us.")
@@ -61,6 +65,11 @@ async def enter(db: Database, caller: Caller, asked: NewIdentity, *, partition: 
         await session.refresh(row)
         await record(session, caller, "identity.entered", subject=("identity", row.id), arn=row.arn)
         return await remember(session, caller, shown(row))
+
+
+def _entered(caller: Caller) -> Select[int]:
+    mine = select(func.count()).select_from(Identity).join(Connection, Connection.id == Identity.connection_id)
+    return mine.where(Identity.tenant_id == caller.tenant, Connection.kind == Kind.MANUAL)
 
 
 def _arn(partition: str, region: str, account_id: str, name: str) -> str:

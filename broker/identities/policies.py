@@ -54,6 +54,9 @@ class HeldPolicies(msgspec.Struct, frozen=True):
     read_at: datetime | None
 
 
+MOST_VERSIONS = 100
+
+
 class PolicyVersion(msgspec.Struct, frozen=True):
     """One text that was seen under a policy's name. `held`: it is what SES held when it was last read."""
 
@@ -63,13 +66,14 @@ class PolicyVersion(msgspec.Struct, frozen=True):
 
 
 async def versions(db: Database, caller: Caller, identity_id: UUID, name: str) -> Sequence[PolicyVersion]:
-    """Every text ever seen under this name, the latest first; NotFound for a name that never was on the identity."""
+    """Texts seen under this name, the latest 100, latest first; NotFound for a name that never was on the identity."""
     async with db.read(caller) as session:
         identity = await find(session, caller, identity_id)
         rows = await session.scalars(
             select(PolicyDocument)
             .where(PolicyDocument.identity_id == identity.id, PolicyDocument.name == name)
             .order_by(PolicyDocument.id.desc())
+            .limit(MOST_VERSIONS)
         )
         found = [PolicyVersion(row.document, row.seen_at, identity.policies.get(name) == row.document) for row in rows]
     if not found:

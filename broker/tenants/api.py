@@ -4,7 +4,7 @@ from uuid import UUID
 
 from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from broker import clock
 from broker.caller import Caller, Scope
@@ -21,7 +21,7 @@ from broker.tenants.views import (
     TenantChange,
     TenantView,
 )
-from broker.web import NO_STORE, Page, needs
+from broker.web import ENDS_ACCESS, NO_STORE, Page, after, checked_size, needs, page_of
 
 
 class TenantController(Controller):
@@ -80,11 +80,25 @@ class ApiKeyController(Controller):
         return await service.make_key(db, caller, data, keyring=keyring, now=clock.now())
 
     @get(summary="List your API keys", operation_id="listApiKeys", guards=[needs(Scope.READ)])
-    async def list_keys(self, db: NamedDependency[Database], caller: NamedDependency[Caller]) -> Page[ApiKeyView]:
-        """All keys, revoked ones too, without their secrets."""
-        return Page(items=await service.list_keys(db, caller))
+    async def list_keys(
+        self,
+        db: NamedDependency[Database],
+        caller: NamedDependency[Caller],
+        page_token: FromQuery[str | None] = None,
+        page_size: FromQuery[int] = 50,
+    ) -> Page[ApiKeyView]:
+        """Your keys, revoked ones too, oldest first, without their secrets."""
+        size = checked_size(page_size)
+        rows = await service.list_keys(db, caller, after=after(page_token), limit=size + 1)
+        return page_of(rows, size, lambda key: key.id)
 
-    @delete("/{key_id:uuid}", summary="Revoke an API key", operation_id="revokeApiKey", guards=[needs(Scope.ADMIN)])
+    @delete(
+        "/{key_id:uuid}",
+        summary="Revoke an API key",
+        operation_id="revokeApiKey",
+        opt=ENDS_ACCESS,
+        guards=[needs(Scope.ADMIN)],
+    )
     async def revoke(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], key_id: FromPath[UUID]
     ) -> None:

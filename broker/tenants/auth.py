@@ -17,21 +17,28 @@ from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import Forbidden, TooManyRequests, Unauthenticated
 from broker.ids import new_id
+from broker.rates import Rates, Standing
 from broker.settings import Registration, Settings
 from broker.tenants.guesses import Guesses
 from broker.tenants.keys import looks_like_one
+from broker.web import COUNTED
 
 PUBLIC = {"public": True}  # `opt` of a route that needs no key; `keyless`: one that does not even look at it
+STANDING = "standing"  # where the scope's state holds how the caller stands with its rates
 
 
 class KeyAuthentication(AbstractAuthenticationMiddleware):
-    """Looks the key up by its keyed digest; one round trip, no secret in the database."""
+    """Looks the key up by its keyed digest; one round trip, no secret in the database.
 
-    def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring) -> None:
+    A known key with nothing left of its rate is turned away before that: a flood costs the others nothing.
+    """
+
+    def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring, rates: Rates) -> None:
         super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all", exclude_http_methods=())
         self._db = db
         self._keyring = keyring
         self._guesses = Guesses()
+        self._rates = rates
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller of this request; routes that are not public refuse nobody."""
@@ -41,15 +48,31 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
         token = bearer(connection.headers.get("authorization"))
         keyless = connection.route_handler.opt.get("keyless")
         if token is not None and looks_like_one(token) and not keyless:
-            client = connection.client.host if connection.client else ""
-            caller = await self._known(token, request_id, client) or caller
+            caller = await self._admit(connection, token, request_id) or caller
         if caller.tenant_id is None and not connection.route_handler.opt.get("public"):
             raise Unauthenticated("Send an API key: Authorization: Bearer sdb_…")
         return AuthenticationResult(user=caller.tenant_id, auth=caller)
 
-    async def _known(self, token: str, request_id: str, client: str) -> Caller | None:
+    async def _admit(
+        self, connection: ASGIConnection[Any, Any, Any, Any], token: str, request_id: str
+    ) -> Caller | None:
         """As the database has it at this moment: a key that was revoked is refused by the next request, everywhere."""
-        digest = self._keyring.digest(token)
+        digest, taken = self._keyring.digest(token), connection.route_handler.opt
+        limited = not taken.get("ends_access")
+        if limited:
+            _answer_for(connection, self._rates.refused(digest, time.monotonic()))
+        caller = await self._known(connection, token, digest, request_id=request_id)
+        if limited and caller is not None and caller.key_id is not None:
+            _answer_for(
+                connection,
+                self._rates.take(digest, caller.tenant, caller.key_id, act=taken.get(COUNTED), now=time.monotonic()),
+            )
+        return caller
+
+    async def _known(
+        self, connection: ASGIConnection[Any, Any, Any, Any], token: str, digest: bytes, *, request_id: str
+    ) -> Caller | None:
+        client = connection.client.host if connection.client else ""
         if wait := self._guesses.wait(client, token, digest, at=time.monotonic()):
             raise TooManyRequests("Too many API keys from here were wrong; try again in a moment.", retry_after=wait)
         found = await self._find(digest, request_id)
@@ -68,6 +91,15 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
             return None
         scopes = frozenset(Scope(scope) for scope in row.scopes)
         return Caller(tenant_id=row.tenant_id, key_id=row.key_id, scopes=scopes, request_id=request_id)
+
+
+def _answer_for(connection: ASGIConnection[Any, Any, Any, Any], standing: Standing | None) -> None:
+    """Leaves the standing for the answer's headers; raises what is refused."""
+    if standing is None:
+        return
+    connection.scope["state"][STANDING] = standing
+    if standing.refused:
+        raise standing.error()
 
 
 def bearer(header: str | None) -> str | None:

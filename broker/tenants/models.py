@@ -25,6 +25,17 @@ class Tenant(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class TenantQuota(Base):
+    """What the operator allows one tenant in place of the installation's number; `name` as in the setting."""
+
+    __tablename__ = "quotas"
+    __table_args__ = (CheckConstraint("most >= 0", name="most"),)
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    most: Mapped[int]
+
+
 class ApiKey(Base):
     """A key of a tenant. Only a keyed digest of it is stored; `prefix` is what people recognise it by."""
 

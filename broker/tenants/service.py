@@ -17,6 +17,8 @@ from broker.errors import Conflict, Flaw, Forbidden, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
 from broker.policies.check import has_hidden
+from broker.quotas import Quota
+from broker.room import leave_room
 from broker.tenants.keys import mint
 from broker.tenants.models import ApiKey, Tenant
 from broker.tenants.views import (
@@ -85,11 +87,15 @@ async def change(db: Database, caller: Caller, wanted: TenantChange) -> TenantVi
         return _tenant_view(tenant)
 
 
-async def list_keys(db: Database, caller: Caller) -> Sequence[ApiKeyView]:
-    """All keys of one's own, revoked ones too."""
+async def list_keys(
+    db: Database, caller: Caller, *, after: UUID | None = None, limit: int = 50
+) -> Sequence[ApiKeyView]:
+    """One's keys, revoked ones too, oldest first, up to `limit` after the id `after`."""
+    query = select(ApiKey).where(ApiKey.tenant_id == caller.tenant).order_by(ApiKey.id).limit(limit)
+    if after is not None:
+        query = query.where(ApiKey.id > after)
     async with db.read(caller) as session:
-        rows = await session.scalars(select(ApiKey).where(ApiKey.tenant_id == caller.tenant).order_by(ApiKey.id))
-        return [_key_view(row) for row in rows]
+        return [_key_view(row) for row in await session.scalars(query)]
 
 
 async def make_key(db: Database, caller: Caller, wanted: NewApiKey, *, keyring: Keyring, now: datetime) -> ApiKeyMade:
@@ -99,7 +105,12 @@ async def make_key(db: Database, caller: Caller, wanted: NewApiKey, *, keyring: 
         raise Forbidden("A key cannot have scopes that the key which makes it lacks.")
     _check_end(wanted.expires_at, now)
     minted = mint()
+    mine = select(func.count()).select_from(ApiKey).where(ApiKey.tenant_id == caller.tenant)
+    in_force = mine.where(ApiKey.revoked_at.is_(None)).where(
+        (ApiKey.expires_at.is_(None)) | (ApiKey.expires_at > func.now())
+    )
     async with db.begin(caller) as session:
+        await leave_room(session, caller, Quota.API_KEYS, in_force)
         key = ApiKey(
             id=new_id(),
             tenant_id=caller.tenant,

@@ -13,8 +13,9 @@ from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import BadRequest
+from broker.quotas import Act
 from broker.settings import Settings
-from broker.web import NO_STORE, Page, after, checked_size, needs, page_of
+from broker.web import COUNTED, NO_STORE, Page, after, checked_size, needs, page_of
 from broker.webhooks import deliveries, enabling, endpoints, pauses, rotation
 from broker.webhooks.deliveries import DeliveryId
 from broker.webhooks.feed import feed
@@ -39,6 +40,7 @@ class EndpointMoves(Controller):
         "/{endpoint_id:uuid}/test",
         summary="Send a test event",
         operation_id="testEndpoint",
+        opt={COUNTED: Act.ENDPOINT_TESTS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )
@@ -231,6 +233,7 @@ class DeliveryController(Controller):
         "/{delivery_id:str}/replay",
         summary="Send a delivery again",
         operation_id="replayDelivery",
+        opt={COUNTED: Act.REPLAYS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )

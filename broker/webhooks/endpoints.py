@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
@@ -15,6 +15,8 @@ from broker.db import Database
 from broker.errors import Conflict, Flaw, Invalid, NotFound
 from broker.idempotency import remember
 from broker.ids import new_id
+from broker.quotas import Quota
+from broker.room import leave_room
 from broker.webhooks import addressed, counts, custom_headers, keys, signing
 from broker.webhooks.digests.models import DigestDueRow
 from broker.webhooks.events import unknown_types
@@ -23,18 +25,18 @@ from broker.webhooks.portrait import made, portray, view
 from broker.webhooks.urls import flaw_of
 from broker.webhooks.views import EndpointChange, EndpointMade, EndpointView, NewEndpoint
 
-MOST_ENDPOINTS = 20
 FILTERS = frozenset({"event_types", "grant_ids", "identity_arns"})
 
 
 async def create(
     db: Database, caller: Caller, wanted: NewEndpoint, *, keyring: Keyring, allow_loopback: bool
 ) -> EndpointMade:
-    """A new endpoint; its secret is in the answer, and never again. `Invalid` with the field, `Conflict` at 20."""
+    """A new endpoint; its secret is in the answer, never again. `Invalid` with the field, `Conflict` without room."""
     _check(wanted.url, wanted.event_types, wanted.headers, allow_loopback=allow_loopback)
     secret = signing.new_secret()
+    mine = select(func.count()).select_from(EndpointRow).where(EndpointRow.tenant_id == caller.tenant)
     async with db.begin(caller) as session:
-        await _leave_room(session, caller)
+        await leave_room(session, caller, Quota.ENDPOINTS, mine.where(EndpointRow.state != "deleted"))
         endpoint = EndpointRow(
             id=new_id(),
             tenant_id=caller.tenant,
@@ -157,20 +159,6 @@ async def wake(session: AsyncSession, caller: Caller, endpoint_id: UUID, *, at_o
         lane = update(LaneRow).where(LaneRow.id == endpoint_id, LaneRow.tenant_id == caller.tenant)
         await session.execute(lane.values(quiet_until=None))
     session.info.setdefault("woken", {}).setdefault("lanes", set()).add(endpoint_id)
-
-
-async def _leave_room(session: AsyncSession, caller: Caller) -> None:
-    """Counted under a lock, so that two requests at once cannot both take the last place."""
-    await session.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 44))"), {"name": f"endpoints {caller.tenant}"}
-    )
-    count = await session.scalar(
-        select(func.count())
-        .select_from(EndpointRow)
-        .where(EndpointRow.tenant_id == caller.tenant, EndpointRow.state != "deleted")
-    )
-    if (count or 0) >= MOST_ENDPOINTS:
-        raise Conflict(f"A tenant can have {MOST_ENDPOINTS} endpoints; delete one first.")
 
 
 def _check(

@@ -17,6 +17,7 @@ _COMMANDS = {
     "naive": "naive",
     "evaluate": "evaluate",
     "mutate": "mutate",
+    "fuzz": "fuzz",
 }
 
 

@@ -99,6 +99,7 @@ class Savepoint:
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         async with self._db.begin(NOBODY) as session:
+            await session.execute(text("SELECT 1"))  # a transaction begins, with its role, at the first statement
             connection = await (await session.connection()).get_raw_connection()
             driver = connection.driver_connection
             assert isinstance(driver, asyncpg.Connection)

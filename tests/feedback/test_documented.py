@@ -123,7 +123,7 @@ def test_no_place_that_makes_an_event_tells_what_is_not_documented() -> None:
         if keyword.arg is not None
     }
 
-    assert {"number", "error"} <= given
+    assert {"number", "note"} <= given
     assert set() == given - told
 
 

@@ -45,6 +45,7 @@ def test_help_names_every_command() -> None:
 
     commands = {"demo", "up", "sandbox", "migrate", "api", "worker", "settings", "test", "bench", "listen", "trigger"}
     commands |= {"simulate", "explain-error", "policy", "quarantine", "audit", "receipt", "release-account", "secrets"}
+    commands |= {"quota"}
     assert commands == set(main.commands)
     assert all(f"  {name}" in shown.output for name in commands)
 

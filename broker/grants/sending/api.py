@@ -16,7 +16,8 @@ from broker.grants.sending.published import Resolver
 from broker.grants.views import GrantView
 from broker.policies import export, kit
 from broker.policies.advice import Advice
-from broker.web import needs
+from broker.quotas import Act
+from broker.web import COUNTED, needs
 
 
 class KitController(Controller):
@@ -94,7 +95,13 @@ class SimulationController(Controller):
     tags = ("Simulations",)
     guards = (needs(Scope.WRITE),)
 
-    @post("/simulations", summary="Simulate a send", operation_id="simulateSend", status_code=200)
+    @post(
+        "/simulations",
+        summary="Simulate a send",
+        operation_id="simulateSend",
+        opt={COUNTED: Act.SIMULATIONS},
+        status_code=200,
+    )
     async def simulate_send(
         self,
         db: NamedDependency[Database],

@@ -9,8 +9,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from broker.caller import Caller, Scope
 from broker.db import Database
+from broker.quotas import Act
 from broker.settings import Settings
-from broker.web import Page, after, checked_size, needs, page_of
+from broker.web import COUNTED, Page, after, checked_size, needs, page_of
 from broker.webhooks.replays import service
 from broker.webhooks.replays.models import State
 from broker.webhooks.replays.views import ReplayView, Since, Stretch
@@ -26,6 +27,7 @@ class ReplayMoves(Controller):
         "/replay",
         summary="Send a stretch of events again",
         operation_id="replayEndpoint",
+        opt={COUNTED: Act.REPLAYS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )
@@ -47,6 +49,7 @@ class ReplayMoves(Controller):
         "/recover",
         summary="Send everything that failed again",
         operation_id="recoverEndpoint",
+        opt={COUNTED: Act.REPLAYS},
         status_code=202,
         guards=[needs(Scope.WRITE)],
     )
