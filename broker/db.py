@@ -38,6 +38,7 @@ from broker import idempotency
 from broker.bell import Bell, SilentBell
 from broker.caller import Caller
 from broker.errors import Unavailable
+from broker.points import reach
 from broker.roundtrips import ROUND_TRIPS
 
 
@@ -158,6 +159,8 @@ class Database:
                 if caller.idempotency:
                     await idempotency.start(session, caller.idempotency, caller.tenant_id)
                 yield session
+                reach("db.committing")
+        reach("db.committed")
         for kind, ids in rung.items():
             await self._bell.ring(kind, ids)
 

@@ -20,6 +20,7 @@ from broker.connections.permissions import Role
 from broker.db import Database
 from broker.due import Claim
 from broker.errors import Refused, Unavailable
+from broker.points import reach
 
 logger = log.get(__name__)
 
@@ -61,8 +62,11 @@ async def run(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], *, onl
 async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], claim: Claim) -> None:
     caller = Caller.system(claim.tenant_id, job="verify")
     row, began = await _read(db, caller, claim.id)
+    reach("connections.claimed")
     finding, text, seen = await _examine(sts, discovery, row)
+    reach("connections.examined")
     await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
+    reach("connections.settled")
 
 
 async def _read(db: Database, caller: Caller, connection_id: UUID) -> tuple[Connection, datetime]:
@@ -102,6 +106,7 @@ async def _trust(sts: RoleAssumer, access: RoleAccess, account_id: str) -> tuple
         found = await sts.assume(access, external_id=access.external_id)
     except Refused as error:
         return Finding.NOT_ASSUMABLE, error.detail
+    reach("connections.assumed")
     if found != account_id:
         return Finding.OTHER_ACCOUNT, ""
     if await _opens(sts, access, None):
@@ -148,5 +153,6 @@ async def _settle(
         if finding is Finding.GOOD:
             row.verified_at = row.verified_at or began
             await discovery.record(session, row, seen, began=began)
+        reach("connections.recorded")
         await announce(session, caller, row, before=before)
         await due.settle(session, claim, again_in=verdict.again_in, failed=verdict.failed)

@@ -26,6 +26,7 @@ from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
 from broker.identities.models import PolicyDocument
 from broker.ids import new_id
+from broker.points import reach
 from broker.policies.normal import same_meaning
 from broker.policies.plan import parse_name, policy_name
 
@@ -62,6 +63,7 @@ async def run(
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:
     work = await load(db, claim)
+    reach("policies.loaded")
     if work.by_hand:
         await wait_for_owner(db, work, check_every=pace.check_every)
         return
@@ -70,10 +72,13 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, c
         reading = await _act(db, ses, work)
         reading = await replace_policies(db, ses, work, reading, gap=pace.readback_gap, until=until)
     except BrokerError as error:
+        reach("policies.failing")
         again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
         await settle_failure(db, work, error, hooks, again_in=again)
     else:
+        reach("policies.settling")
         await settle_reading(db, work, reading, pace.readback_gap, pace.check_every, hooks)
+        reach("policies.settled")
 
 
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
@@ -83,7 +88,9 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
         raise Refused("The owner's AWS account is not connected any more.", code="NotConnected")
 
     async def reserve(slot: int, document: str, observed: Mapping[str, str]) -> str:
-        return await _reserve(db, work, slot, document, observed=observed)
+        name = await _reserve(db, work, slot, document, observed=observed)
+        reach("policies.reserved")
+        return name
 
     return await Acting(work, ses, access=work.access, lease=LEASE).run(reserve)
 
