@@ -124,10 +124,12 @@ class _Armed:
             self._order, self._reached = order, 0
 
 
-def _arm(environ: Mapping[str, str]) -> _Armed | None:
-    """Only in a local run: no stray variable ends a process of production."""
+def arm(environ: Mapping[str, str]) -> None:
+    """Takes the order of this environment; in a local run only: no stray variable ends a process of production."""
+    global _armed  # noqa: PLW0603 — one order for the process, read where a function call is all that it may cost
     order = environ.get(VARIABLE, "")
-    return _Armed(order) if order and environ.get("BROKER_ENVIRONMENT") == "local" else None
+    _armed = _Armed(order) if order and environ.get("BROKER_ENVIRONMENT") == "local" else None
 
 
-_armed = _arm(os.environ)
+_armed: _Armed | None = None
+arm(os.environ)

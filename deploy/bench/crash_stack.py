@@ -15,9 +15,11 @@ import boto3
 import msgspec
 
 from bench.database import connection, migrate
+from bench.nursery import Born, Nursery
 from broker.due import KINDS
 from broker.local.aws import LocalAws
-from broker.local.crew import Crew, Server
+from broker.local.child import StartError
+from broker.local.crew import Crew
 from broker.local.environment import (
     BROKER_ACCOUNT,
     LOCAL_SETTINGS,
@@ -27,10 +29,10 @@ from broker.local.environment import (
     without_cloud,
 )
 from broker.local.postgres import EmbeddedPostgres
-from broker.local.processes import LOOPBACK
+from broker.local.processes import LOOPBACK, answers
 from broker.local.receiver import READY as RECEIVER_READY
 from broker.local.redis import EmbeddedRedis
-from broker.local.stack import API_READY, BROKER, WORKER_READY
+from broker.local.stack import API_READY, WORKER_READY
 from broker.points import VARIABLE
 from broker.sandbox import queues
 from broker.sandbox.dialect import Dialect
@@ -79,8 +81,9 @@ class Place:
         self.environment: dict[str, str] = {}
         self.receivers: dict[str, str] = {}
         self.postgres: EmbeddedPostgres
+        self.nursery: Nursery
         self._crew = crew
-        self._programs: dict[str, Server] = {}
+        self._programs: dict[str, Born] = {}
         self._begun = 0
         self._stop = threading.Event()
         self._mending = threading.Lock()
@@ -94,16 +97,17 @@ class Place:
     def start(self, role: str) -> None:
         """Starts the API or the worker, and waits until it serves."""
         self._begun += 1
-        order = {VARIABLE: f"@{self._order(role)}"}
-        name, environment = f"{role}-{self._begun}", {**self.environment, **order}
-        if role == "api":
-            port = int(self.api_url.rpartition(":")[2])
-            words: Sequence[str] = (*BROKER, "api", "--port", str(port))
-            begun = self._crew.serve(name, words, env=environment, marker=API_READY, port=port, path="/health/ready")
-        else:
-            words = (sys.executable, "-m", "workers.main", "all")
-            begun = self._crew.serve(name, words, env=environment, marker=WORKER_READY)
-        self._programs[role] = begun.result()
+        log = self._crew.logs / f"{role}-{self._begun}.log"
+        port = int(self.api_url.rpartition(":")[2])
+        words = ["api", "--port", str(port)] if role == "api" else ["all"]
+        environment = {**self.environment, VARIABLE: f"@{self._order(role)}"}
+        self._programs[role] = self.nursery.start(role, words, environment, log)
+        marker = API_READY if role == "api" else WORKER_READY
+        ends = time.monotonic() + _PATIENCE_S
+        while not (marker in log.read_text(errors="replace") and (role != "api" or answers(port, "/health/ready"))):
+            if time.monotonic() > ends or not self._programs[role].running:
+                raise StartError(f"The {role} does not serve; the end of its log:\n{log.read_text()[-2000:]}")
+            time.sleep(_LOOK_S)
 
     def order(self, roles: Sequence[str], point: str, hit: int) -> None:
         """The first of these programs that reaches the point so often dies there."""
@@ -122,7 +126,7 @@ class Place:
         while self.trouble is None:
             time.sleep(4 * _LOOK_S)
             with self._mending:
-                if all(server.child.running for server in self._programs.values()):
+                if all(program.running for program in self._programs.values()):
                     return
 
     def take_back(self) -> None:
@@ -147,8 +151,8 @@ class Place:
     def _watch(self) -> None:
         try:
             while not self._stop.wait(_LOOK_S):
-                for role, server in list(self._programs.items()):
-                    if not server.child.running:
+                for role, program in list(self._programs.items()):
+                    if not program.running:
                         with self._mending:
                             self._bring_back(role)
         except BaseException as error:  # told to whoever waits
@@ -157,6 +161,8 @@ class Place:
 
     def _bring_back(self, role: str) -> None:
         died = time.monotonic()
+        if self._order(role).exists():
+            raise StartError(f"The {role} ended, and nobody had told it to.")
         self.take_back()
         asyncio.run(self._wind(role))
         self.start(role)
@@ -200,6 +206,7 @@ def running(directory: Path, say: Callable[[str], None], *, receivers: Sequence[
     with (
         start_in_thread(dialect=Dialect(sns_retry_seconds=1.5)) as aws,
         Crew(directory / "logs") as crew,
+        contextlib.ExitStack() as stack,
     ):
         place = Place(crew, directory, aws)
         say("starting Postgres, Redis, the receivers, the API and a worker")
@@ -210,6 +217,7 @@ def running(directory: Path, say: Callable[[str], None], *, receivers: Sequence[
         migrate(place.postgres)
         place.receivers = {name: each.result().url for name, each in begun.items()}
         place.environment = {**clean, **_settings(place, redis.result(), crew.reserve())}
+        place.nursery = stack.enter_context(contextlib.closing(Nursery(clean)))
         place.start("api")
         place.start("worker")
         yield place
