@@ -21,7 +21,7 @@ def include_name(name: str | None, kind: str, _parents: Any) -> bool:
     return not (kind == "table" and name is not None and name.startswith(PARTITION_PARENTS))
 
 
-def applying(**_told: Any) -> None:
+def applying(*_told: Any, **_more: Any) -> None:
     """Called within the transaction of each migration, at its end."""
     reach("migrations.applying")
 

@@ -17,8 +17,9 @@ from broker.migrate import head
 from broker.points import VARIABLE
 
 _SCHEMA = """
-    SELECT format('%s.%s %s %s', table_name, column_name, data_type, is_nullable) AS line FROM information_schema.columns
-    WHERE table_schema = 'public' AND table_name !~ '_[0-9]{8}$|_[0-9]{4}_[0-9]{2}_[0-9]{2}$'
+    SELECT format('%s.%s %s %s', table_name, column_name, data_type, is_nullable) AS line
+    FROM information_schema.columns WHERE table_schema = 'public'
+      AND table_name !~ '_[0-9]{8}$|_[0-9]{4}_[0-9]{2}_[0-9]{2}$'
     UNION ALL SELECT format('%s %s', proname, md5(prosrc)) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     UNION ALL SELECT format('%s %s', tablename, policyname) FROM pg_policies WHERE schemaname = 'public'
     ORDER BY 1

@@ -16,9 +16,12 @@ from bench.crash_result import Crash
 from bench.crash_scenarios import SCENARIOS, Run
 from bench.crash_stack import Death, Place, running
 from bench.crash_world import Broken, World
+from bench.machine import Machine, calibration_us, machine
 from broker.points import POINTS
 
 RECEIVERS = ("owner", "delegate")
+LAST_S = 2.0
+TRIES = 3
 Say = Callable[[str], None]
 
 
@@ -31,15 +34,15 @@ class Matrix:
         self._checker = Checker(world)
 
     def crash(self, point: str, seed: int) -> Crash:
-        """One run; a point that was not reached often enough is aimed at once more, at its first time."""
+        """One run; a point that was not reached, or not so often, is aimed at again, at its first time."""
         dice = random.Random(f"{point} {seed}")  # noqa: S311 — chooses what to try
         hit = dice.randint(1, AIMS[point].hits)
-        found = self._crash(point, seed, hit, dice)
-        if found.recover_ms is None and not found.why and hit > 1:
-            found = self._crash(point, seed, 1, dice)
-        if found.recover_ms is None and not found.why:
-            return msgspec.structs.replace(found, why="the point was not reached")
-        return found
+        for _ in range(TRIES):
+            found = self._crash(point, seed, hit, dice)
+            if found.recover_ms is not None or found.why:
+                return found
+            hit = 1
+        return msgspec.structs.replace(found, why="the point was not reached")
 
     def _crash(self, point: str, seed: int, hit: int, dice: random.Random) -> Crash:
         aim, before = AIMS[point], len(self._place.deaths)
@@ -52,6 +55,7 @@ class Matrix:
             trouble = str(error)
         self._wait_for_the_last(before)
         self._place.take_back()
+        self._place.settle()
         deaths = self._place.deaths[before:]
         verdict = self._checker.judge(run, kills=len(deaths))
         if self._place.trouble is not None:
@@ -60,11 +64,12 @@ class Matrix:
         return _timed(found, run, deaths[0]) if deaths else found
 
     def _wait_for_the_last(self, before: int) -> None:
-        """What a point lets die at the very end, after the scenario saw what it waited for, dies within a moment."""
-        ends = time.monotonic() + 1.0
-        while len(self._place.deaths) == before and self._place.ordered and time.monotonic() < ends:
+        """What lets a program die at the very end, when the scenario saw all that it waits for, does so in a moment."""
+        ends = time.monotonic() + LAST_S
+        while len(self._place.deaths) == before and self._place.trouble is None:
+            if self._place.ordered and time.monotonic() > ends:
+                return  # else somebody has obeyed, and is about to be gone
             time.sleep(0.02)
-        self._place.settle()
 
 
 def _judged(verdict: Verdict, trouble: str) -> dict[str, Any]:
@@ -90,23 +95,40 @@ def matrix(directory: Path, say: Say, *, runs: int) -> Iterator[tuple[Place, Mat
     with (
         running(directory, say, receivers=RECEIVERS) as place,
         place.watched(),
-        crash_world.made(place, identities=2 * runs + 2) as world,
+        crash_world.made(place, identities=3 * runs + 3) as world,
     ):
         yield place, Matrix(place, world)
 
 
-def crash_all(directory: Path, say: Say, *, points: Sequence[str], seeds: int, first: int = 1) -> list[Crash]:
-    """Every one of these points, with so many seeds each. `directory` is this run's alone."""
-    found: list[Crash] = []
-    with matrix(directory, say, runs=len(points) * seeds) as (place, made):
-        for point in points:
-            for seed in range(first, first + seeds):
-                if AIMS[point].scenario == MIGRATION:
-                    found.append(crash_migration.crash(place, point, seed))
-                else:
-                    found.append(made.crash(point, seed))
-                say(_told(found[-1]))
-    return found
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run: each of the points with so many seeds; none is begun after `seconds`."""
+
+    points: Sequence[str]
+    seeds: int = 3
+    first: int = 1
+    seconds: float | None = None
+
+
+def measure(plan: Plan, directory: Path, say: Say) -> tuple[list[Crash], Machine, float]:
+    """All runs, the machine, and how fast it was. `directory` is this run's alone."""
+    before = calibration_us()
+    with matrix(directory, say, runs=len(plan.points) * plan.seeds) as (place, made):
+        crashes = list(crash_all(plan, place, made, say))
+        version = str(place.rows("SHOW server_version")[0][0])
+    return crashes, machine(version), max(before, calibration_us())
+
+
+def crash_all(plan: Plan, place: Place, made: Matrix, say: Say) -> Iterator[Crash]:
+    """Every point of the plan with the first seed, then with the next."""
+    began = time.monotonic()
+    for seed in range(plan.first, plan.first + plan.seeds):
+        for point in plan.points:
+            if plan.seconds is not None and time.monotonic() - began > plan.seconds:
+                return
+            migrates = AIMS[point].scenario == MIGRATION
+            found = crash_migration.crash(place, point, seed) if migrates else made.crash(point, seed)
+            say(_told(found))
+            yield found
 
 
 def _told(crash: Crash) -> str:

@@ -4,12 +4,15 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from bench.crash_world import DELEGATE_ACCOUNT, OWNER_ACCOUNT, Steady, Tenant, World, until
 from broker.local.aws import REGION
+from broker.sandbox.faults import Fault
 
 KINDS = ("bounce", "complaint", "delivery")
 
@@ -51,11 +54,13 @@ def contract(run: Run) -> None:
 
 def contract_while_ses_fails(run: Run) -> None:
     """The same, and SES answers the first calls with an error."""
+    faults = run.world.place.aws.cloud.faults
     for operation in ("GetEmailIdentityPolicies", "CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy"):
-        fault = {"service": "sesv2", "operation": operation, "account_id": OWNER_ACCOUNT, "error": "500", "times": 6}
-        _control(run.world, "POST", "faults", fault)
-    contract(run)
-    _control(run.world, "DELETE", "faults", None)
+        faults.add(Fault("500", "sesv2", operation, account_id=OWNER_ACCOUNT))
+    try:
+        contract(run)
+    finally:
+        faults.clear()
 
 
 def events(run: Run) -> None:
@@ -73,7 +78,7 @@ def queued(run: Run) -> None:
 def heard(run: Run) -> None:
     """Waits until both parties know of everything."""
     for name in ("owner", "delegate"):
-        until(f"the {name} hears of all of {len(run.occurrences)}", lambda name=name: _has_heard(run, name))
+        until(f"the {name} hears of all of {len(run.occurrences)}", partial(_has_heard, run, name))
     run.done()
 
 
@@ -164,12 +169,16 @@ def replay(run: Run) -> None:
     run.done()
 
 
+_YESTERDAY = """
+    UPDATE digests SET day = (now() AT TIME ZONE 'UTC')::date - 1, due_at = now() WHERE id = $1::uuid RETURNING day
+"""
+
+
 def digest(run: Run) -> None:
     """Yesterday is cut, once."""
     world = run.world
     endpoint_id = world.listen("owner", event_types=["connection.lost"])
-    wind = "UPDATE digests SET day = (now() AT TIME ZONE 'UTC')::date - 1, due_at = now() WHERE id = $1::uuid RETURNING day"
-    day = world.place.rows(wind, endpoint_id)[0]["day"]
+    day = world.place.rows(_YESTERDAY, endpoint_id)[0]["day"]
     look = "SELECT event_id::text FROM endpoint_digests WHERE endpoint_id = $1::uuid AND day = $2"
     found = until("the day is cut", lambda: world.place.rows(look, endpoint_id, day))
     until("the digest is sent", lambda: world.inboxes["owner"].read()[found[0]["event_id"]])
@@ -186,7 +195,7 @@ def erasure(run: Run) -> None:
     world = run.world
     run.publish(world.steady, messages=3)
     heard(run)
-    _, address = sorted(run.occurrences)[0]
+    _, address = min(run.occurrences)
     made = world.owner.ask("POST", "/v1/erasures", {"address": address})
     world.owner.wait(f"/v1/erasures/{made['id']}", "done")
     left = "SELECT FROM events WHERE owner_id = $1::uuid AND strpos(lower(data::text), $2) > 0"
@@ -207,28 +216,38 @@ def retention(run: Run) -> None:
     run.done()
 
 
+_MAY_SUPPRESS = {"Effect": "Allow", "Action": "ses:PutSuppressedDestination", "Resource": "*"}
+# Ids of the last minute wait for company: as if that were over. The first 8 digits are of the time, 65.5 s each.
+_TWO_MINUTES_AGO = "lpad(to_hex((extract(epoch FROM now() - interval '2 minutes') * 1000)::bigint >> 16), 8, '0')"
+_AGE = f"""
+    UPDATE suppressions SET stamp = overlay(stamp::text placing {_TWO_MINUTES_AGO} from 1)::uuid
+    WHERE delegate_id = $1::uuid AND stamp >= $2::uuid RETURNING id
+"""  # noqa: S608 — our own words
+_PUSH = f"""
+    UPDATE suppression_pushes SET due_at = now(),
+      after_id = overlay('00000000-0000-0000-0000-000000000000' placing {_TWO_MINUTES_AGO} from 1)::uuid
+"""  # noqa: S608 — our own words
+_YOUNGER = "SELECT FROM suppressions WHERE delegate_id = $1::uuid AND stamp >= $2::uuid"
+
+
 def push(run: Run) -> None:
-    """A hard bounce goes into the suppression list of the delegate's account."""
-    world = run.world
-    document = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ses:PutSuppressedDestination","Resource":"*"}]}'
-    connected = world.delegate.get(f"/v1/connections/{world.delegate_connection}")
+    """Hard bounces go into the suppression list of the delegate's account."""
+    world, delegate = run.world, run.world.delegate
+    connected = delegate.get(f"/v1/connections/{world.delegate_connection}")
+    document = msgspec.json.encode({"Version": "2012-10-17", "Statement": [_MAY_SUPPRESS]}).decode()
     role = connected["role_arn"].rpartition("/")[2]
-    world.delegate.aws.client("iam").put_role_policy(RoleName=role, PolicyName="push", PolicyDocument=document)
+    delegate.aws.client("iam").put_role_policy(RoleName=role, PolicyName="push", PolicyDocument=document)
+    wanted = {"connection_id": world.delegate_connection, "region": REGION, "enabled": True}
+    delegate.ask("POST", "/v1/suppressions/pushes", wanted)
+    since = str(UUID(int=int(time.time() * 1000) << 80))
     run.publish(world.steady, kind="bounce", messages=2)
     heard(run)
-    addresses = [recipient for _, recipient in run.occurrences]
-    wanted = {"connection_id": world.delegate_connection, "region": REGION, "enabled": True}
-    world.delegate.ask("POST", "/v1/suppressions/pushes", wanted)
-    # Ids of the last minute wait for company: as if it were over.
-    age = (
-        "UPDATE suppressions SET stamp = overlay(stamp::text placing"
-        " lpad(to_hex((extract(epoch FROM now() - interval '2 minutes') * 1000)::bigint >> 16), 8, '0') from 1)::uuid"
-        " WHERE delegate_id = $1::uuid RETURNING id"
-    )
-    until("suppressions are made", lambda: len(world.place.rows(age, world.delegate.id)) >= len(addresses))
-    world.place.rows("UPDATE suppression_pushes SET due_at = now(), after_id = $1::uuid", str(UUID(int=0)))
+    addresses = {recipient for _, recipient in run.occurrences}
+    until("all are suppressed", lambda: len(world.place.rows(_YOUNGER, delegate.id, since)) >= len(addresses))
+    world.place.rows(_AGE, delegate.id, since)
+    world.place.rows(_PUSH)
     listed = world.place.aws.cloud.state.suppressed
-    until("SES has them", lambda: set(addresses) <= set(listed.get((DELEGATE_ACCOUNT, REGION), {})))
+    until("SES has them", lambda: addresses <= set(listed.get((DELEGATE_ACCOUNT, REGION), {})))
     run.done()
 
 
@@ -238,10 +257,6 @@ def books(run: Run) -> None:
     events(run)
     until("the books are written", lambda: len(run.world.place.deaths) > before, seconds=25)
     run.done()
-
-
-def _control(world: World, method: str, path: str, body: Any) -> None:
-    world.place.control._send(method, path, body)  # noqa: SLF001 — it has no word of its own for faults
 
 
 Scenario = Callable[[Run], None]

@@ -204,7 +204,7 @@ def running(directory: Path, say: Callable[[str], None], *, receivers: Sequence[
     """
     clean = without_cloud(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     with (
-        start_in_thread(dialect=Dialect(sns_retry_seconds=1.5)) as aws,
+        start_in_thread(dialect=Dialect(sns_retry_seconds=0.5)) as aws,
         Crew(directory / "logs") as crew,
         contextlib.ExitStack() as stack,
     ):

@@ -237,8 +237,10 @@ class World:
 
     def close(self) -> None:
         """Closes every connection."""
-        for each in (self.owner, self.delegate, *self.inboxes.values()):
-            each.close()
+        self.owner.close()
+        self.delegate.close()
+        for inbox in self.inboxes.values():
+            inbox.close()
 
 
 @contextlib.contextmanager

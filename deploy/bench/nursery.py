@@ -82,7 +82,7 @@ def _serve() -> None:
 def _load() -> None:
     import uvicorn.protocols.http.httptools_impl  # noqa: PLC0415, F401 — loaded for those who are born later
 
-    import broker.app  # noqa: PLC0415, F401
+    import broker.app  # noqa: PLC0415
     import broker.cli  # noqa: PLC0415, F401
     import workers.main  # noqa: PLC0415, F401
 
