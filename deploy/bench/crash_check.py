@@ -7,12 +7,12 @@ from uuid import UUID
 import msgspec
 
 from bench.crash_scenarios import Run
-from bench.crash_world import OWNER_ACCOUNT, Broken, World, until
+from bench.crash_world import Broken, World, until
 from broker.due import KINDS
-from broker.local.aws import REGION
 from broker.local.world import OURS
 from broker.policies.normal import parts
 
+PATIENCE_S = 20.0
 OVERDUE_S = 3.0
 """So long after its date nothing may wait that nobody holds: a sweep looks at least every 1.3 seconds."""
 
@@ -46,18 +46,19 @@ _TWICE = """
       SELECT FROM events WHERE type LIKE 'email.%' AND data ? 'message_id' AND data->>'recipient' IS NOT NULL
       GROUP BY owner_id, delegate_id, type, data->>'message_id', data->>'recipient' HAVING count(*) > 1) twice
 """
-_PENDING = "SELECT count(*) AS number FROM deliveries WHERE tenant_id = ANY ($1::uuid[])"
+_PENDING = "SELECT count(*) AS number FROM deliveries"
 _GRANTS = """
-    SELECT g.id, g.paper, g.effect, g.stuck_at IS NOT NULL AS stuck, i.name FROM grants g
-    JOIN identities i ON i.id = g.identity_id WHERE g.owner_id = $1::uuid AND i.region = $2
+    SELECT g.id, g.paper, g.effect, g.stuck_at IS NOT NULL AS stuck, g.identity_arn FROM grants g
 """
 
 
 class Checker:
     """Judges runs in one world; what was there before a run was judged with the one before."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, patience_s: float = PATIENCE_S) -> None:
+        """`patience_s`: how long all may take to come to rest."""
         self._world = world
+        self._patience_s = patience_s
         self._allowed: dict[str, int] = {}
 
     def judge(self, run: Run, *, kills: int) -> Verdict:
@@ -81,7 +82,7 @@ class Checker:
                 return not last
 
             try:
-                until(f"{what} are at rest", at_rest, seconds=20)
+                until(f"{what} are at rest", at_rest, seconds=self._patience_s)
             except Broken:
                 found += [f"{what}: {each}" for each in last]
         why += found
@@ -97,34 +98,32 @@ class Checker:
         return [f"{row['kind']} {row['id']}" for row in self._world.place.rows(query)]
 
     def _pending(self) -> list[str]:
-        number = self._world.place.rows(_PENDING, [self._world.owner.id, self._world.delegate.id])[0]["number"]
+        number = self._world.place.rows(_PENDING)[0]["number"]
         return [f"{number} pending"] if number else []
 
     def _ungranted(self) -> list[str]:
         """Grants whose effect is not what their paper says, and identities that hold something else."""
-        rows = self._world.place.rows(_GRANTS, self._world.owner.id, REGION)
         wanted: dict[str, set[UUID | None]] = {}
         wrong = []
-        for row in rows:
+        for row in self._world.place.rows(_GRANTS):
             live = row["paper"] == "agreed"
-            wanted.setdefault(row["name"], set()).update({row["id"]} if live else set())
+            wanted.setdefault(row["identity_arn"], set()).update({row["id"]} if live else set())
             settled = {"agreed": "applied", "open": "none"}.get(row["paper"], "removed")
             if row["stuck"] or row["effect"] != settled:
                 wrong.append(f"{row['id']} is {row['paper']} and {row['effect']}")
         held = self._held()
-        return wrong + [
-            f"{name} holds {held.get(name)}" for name, ids in wanted.items() if held.get(name, set()) != ids
-        ]
+        differ = [arn for arn in held if held[arn] != wanted.get(arn, set())]
+        return wrong + [f"{arn} holds {held[arn]}" for arn in differ]
 
     def _held(self) -> Mapping[str, set[UUID | None]]:
+        """Of which grants SES holds a policy of ours, by identity."""
         state = self._world.place.aws.cloud.state
         with state.lock:
-            shown = {
-                name: dict(each.history[-1].policies) for name, each in state.identities[OWNER_ACCOUNT, REGION].items()
-            }
+            every = [each for place in state.identities.values() for each in place.values()]
+            shown = {each.arn: dict(each.history[-1].policies) for each in every}
         return {
-            name: {grant for policy, text in policies.items() if policy.startswith(OURS) for grant in parts(text)}
-            for name, policies in shown.items()
+            arn: {grant for name, text in policies.items() if name.startswith(OURS) for grant in parts(text)}
+            for arn, policies in shown.items()
         }
 
     def _lost(self, run: Run, why: list[str]) -> int:

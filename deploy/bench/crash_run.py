@@ -29,8 +29,8 @@ class Matrix:
     """Runs in one world."""
 
     def __init__(self, place: Place, world: World) -> None:
+        self.world = world
         self._place = place
-        self._world = world
         self._checker = Checker(world)
 
     def crash(self, point: str, seed: int) -> Crash:
@@ -46,7 +46,7 @@ class Matrix:
 
     def _crash(self, point: str, seed: int, hit: int, dice: random.Random) -> Crash:
         aim, before = AIMS[point], len(self._place.deaths)
-        run = Run(self._world, dice)
+        run = Run(self.world, dice)
         self._place.order(aim.roles, point, hit)
         trouble = ""
         try:
