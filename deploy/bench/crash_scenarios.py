@@ -10,7 +10,8 @@ from uuid import UUID
 
 import msgspec
 
-from bench.crash_world import DELEGATE_ACCOUNT, OWNER_ACCOUNT, Steady, Tenant, World, until
+from bench.crash_world import DELEGATE_ACCOUNT, OWNER_ACCOUNT, PATIENCE_S, Steady, Tenant, World, until
+from broker.feedback.erasures.in_flight import GRACE
 from broker.local.aws import REGION
 from broker.sandbox.faults import Fault
 
@@ -197,10 +198,12 @@ def erasure(run: Run) -> None:
     heard(run)
     _, address = min(run.occurrences)
     made = world.owner.ask("POST", "/v1/erasures", {"address": address})
-    world.owner.wait(f"/v1/erasures/{made['id']}", "done")
+    run.occurrences = {each for each in run.occurrences if each[1] != address}
     left = "SELECT FROM events WHERE owner_id = $1::uuid AND strpos(lower(data::text), $2) > 0"
     until("nothing tells of the recipient", lambda: not world.place.rows(left, world.owner.id, address))
-    run.occurrences = {each for each in run.occurrences if each[1] != address}
+    run.done()
+    # What was on its way to a receiver at that moment is given half a minute to arrive.
+    world.owner.wait(f"/v1/erasures/{made['id']}", "done", seconds=GRACE.total_seconds() + PATIENCE_S)
     run.done()
 
 

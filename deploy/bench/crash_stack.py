@@ -52,6 +52,8 @@ SETTINGS = {
 _QUEUE = "feedback"
 _LOOK_S = 0.005
 _PATIENCE_S = 60.0
+_DEAD_RECEIVE_S = 21.0  # the longest that a receive waits, and a bit
+_SHOW_EVERY_S = 1.0
 _WIND = (
     "UPDATE {0} SET due_at = CASE WHEN due_at = claimed_until THEN now() + $1 * interval '1 second' ELSE due_at END,"
     " claimed_until = now() + $1 * interval '1 second' WHERE claimed_until > now() + $1 * interval '1 second'"
@@ -85,6 +87,7 @@ class Place:
         self._crew = crew
         self._programs: dict[str, Born] = {}
         self._begun = 0
+        self._shown_at = 0.0
         self._stop = threading.Event()
         self._mending = threading.Lock()
         self.trouble: BaseException | None = None
@@ -155,6 +158,7 @@ class Place:
                     if not program.running:
                         with self._mending:
                             self._bring_back(role)
+                self._show_what_came_too_late()
         except BaseException as error:  # told to whoever waits
             self.trouble = error
             raise
@@ -167,6 +171,14 @@ class Place:
         asyncio.run(self._wind(role))
         self.start(role)
         self.deaths.append(Death(died, role, time.monotonic() - died))
+
+    def _show_what_came_too_late(self) -> None:
+        """SQS hands what comes to a receive of one who is dead until that is over; nobody else sees it for a minute."""
+        now = time.monotonic()
+        last = next((death for death in reversed(self.deaths) if death.role == "worker"), None)
+        if last is not None and now < last.at + _DEAD_RECEIVE_S and now > self._shown_at + _SHOW_EVERY_S:
+            self._shown_at = now
+            self._show_again()
 
     async def _wind(self, role: str) -> None:
         """Time goes by for the leases of the one that died, and for what SQS hides from others."""

@@ -75,7 +75,7 @@ class Tenant:
         """The JSON at a path."""
         return self.ask("GET", path, **query)
 
-    def wait(self, path: str, *states: str) -> Any:
+    def wait(self, path: str, *states: str, seconds: float = PATIENCE_S) -> Any:
         """The resource at a path, once it is in one of these states."""
         last: list[Any] = []
 
@@ -84,7 +84,7 @@ class Tenant:
             return last[-1] if last[-1]["state"] in states else None
 
         try:
-            return until(f"{path} is {' or '.join(states)}", look)
+            return until(f"{path} is {' or '.join(states)}", look, seconds=seconds)
         except Broken as error:
             why = {key: last[-1].get(key) for key in ("state", "reason", "error")}
             raise Broken(f"{error} It is {why}") from error

@@ -18,6 +18,7 @@ from bench.machine import Machine
 from broker.local.aws import REGION
 from broker.points import POINTS
 from broker.policies.compile import document
+from tests.deploy.test_bench import KEYS
 
 SEED = 1
 FEW = (
@@ -87,4 +88,5 @@ def test_a_run_in_which_nothing_died_or_something_was_wrong_did_not_survive() ->
 
     found = result_of(runs, machine=machine, calibration_us=1.0)
 
+    assert set(msgspec.to_builtins(found)) >= KEYS | {"points", "runs", "stuck", "recover_ms_p99"}
     assert (1, 5, 4, 1, 1, 1) == (found.survived, found.runs, found.killed, found.lost, found.duplicated, found.stuck)
