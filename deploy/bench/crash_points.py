@@ -1,9 +1,12 @@
 """Which scenario passes each point, and which program is to die there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
+
+from bench import crash_scenarios as usual
+from bench import crash_upkeep as upkeep
 
 API, WORKER = ("api",), ("worker",)
 EITHER = ("api", "worker")  # the fast path and a worker: whoever comes first
@@ -89,5 +92,28 @@ AIMS: Mapping[str, Aim] = MappingProxyType(
         "migrations.applying": Aim(MIGRATION, (), 30),
         "migrations.applied": Aim(MIGRATION, ()),
         "migrations.granted": Aim(MIGRATION, ()),
+    }
+)
+
+Scenario = Callable[[usual.Run], None]
+SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
+    {
+        each.__name__: each
+        for each in (
+            usual.contract,
+            usual.contract_while_ses_fails,
+            usual.events,
+            usual.queued,
+            usual.connection,
+            usual.proof,
+            usual.route,
+            usual.repair,
+            usual.replay,
+            usual.books,
+            upkeep.digest,
+            upkeep.erasure,
+            upkeep.retention,
+            upkeep.push,
+        )
     }
 )

@@ -11,9 +11,9 @@ import msgspec
 
 from bench import crash_migration, crash_world
 from bench.crash_check import Checker, Verdict
-from bench.crash_points import AIMS, MIGRATION
+from bench.crash_points import AIMS, MIGRATION, SCENARIOS
 from bench.crash_result import Crash
-from bench.crash_scenarios import SCENARIOS, Run
+from bench.crash_scenarios import Run
 from bench.crash_stack import Death, Place, running
 from bench.crash_world import Broken, World
 from bench.machine import Machine, calibration_us, machine

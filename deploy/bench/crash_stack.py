@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import msgspec
 
+from bench.crash_settings import QUEUE, QUEUE_REGION, settings
 from bench.database import connection, migrate
 from bench.nursery import Born, Nursery
 from broker.due import KINDS
@@ -22,14 +22,10 @@ from broker.local.child import StartError
 from broker.local.crew import Crew
 from broker.local.environment import (
     BROKER_ACCOUNT,
-    LOCAL_SETTINGS,
-    find_secrets,
-    local_aws_settings,
-    server_settings,
     without_cloud,
 )
 from broker.local.postgres import EmbeddedPostgres
-from broker.local.processes import LOOPBACK, answers
+from broker.local.processes import answers
 from broker.local.receiver import READY as RECEIVER_READY
 from broker.local.redis import EmbeddedRedis
 from broker.local.stack import API_READY, WORKER_READY
@@ -41,15 +37,6 @@ from broker.sandbox.server import Running, start_in_thread
 LEASE_S = 0.5
 """Leases of a process that was killed are wound forward to this: nobody waits for half a minute, or fifteen."""
 
-QUEUE_REGION = "eu-central-1"
-"""Its feedback comes by SQS, that of all others over HTTPS."""
-
-SETTINGS = {
-    "BROKER_READBACK_GAP": "0.2",
-    "BROKER_RECKON_EVERY": "0.2",
-    "BROKER_LOG_FORMAT": "json",
-}
-_QUEUE = "feedback"
 _LOOK_S = 0.005
 _PATIENCE_S = 60.0
 _DEAD_RECEIVE_S = 21.0  # the longest that a receive waits, and a bit
@@ -191,7 +178,7 @@ class Place:
             self._show_again()
 
     def _show_again(self) -> None:
-        queue = queues.find(f"arn:aws:sqs:{QUEUE_REGION}:{BROKER_ACCOUNT}:{_QUEUE}")
+        queue = queues.find(f"arn:aws:sqs:{QUEUE_REGION}:{BROKER_ACCOUNT}:{QUEUE}")
         with queues.one_at_a_time:
             for message in queue._messages:  # noqa: SLF001 — moto's `messages` are the visible ones
                 if not message.visible:
@@ -228,7 +215,10 @@ def running(directory: Path, say: Callable[[str], None], *, receivers: Sequence[
         place.postgres = postgres.result()
         migrate(place.postgres)
         place.receivers = {name: each.result().url for name, each in begun.items()}
-        place.environment = {**clean, **_settings(place, redis.result(), crew.reserve())}
+        place.environment = {
+            **clean,
+            **settings(directory, place.control, place.postgres, redis.result(), crew.reserve()),
+        }
         place.nursery = stack.enter_context(contextlib.closing(Nursery(clean)))
         place.start("api")
         place.start("worker")
@@ -239,35 +229,3 @@ def _receive(crew: Crew, environment: Mapping[str, str], name: str) -> Any:
     port = crew.reserve()
     words = (sys.executable, "-m", "broker.local.receiver", str(port))
     return crew.serve(f"webhook-{name}", words, env=environment, marker=RECEIVER_READY, port=port, path="/received")
-
-
-def _settings(place: Place, redis: EmbeddedRedis, port: int) -> dict[str, str]:
-    keys = place.control.open_account(BROKER_ACCOUNT)
-    return {
-        **LOCAL_SETTINGS,
-        **SETTINGS,
-        **find_secrets(place.directory / "secrets.json"),
-        **server_settings(place.postgres.app_url, place.postgres.owner_url, redis.url),
-        **local_aws_settings(place.aws.url, keys),
-        "BROKER_PUBLIC_URL": f"http://{LOOPBACK}:{port}",
-        "BROKER_FEEDBACK_QUEUES": f"{QUEUE_REGION}={_make_queue(place)}",
-    }
-
-
-def _make_queue(place: Place) -> str:
-    """A queue that SNS may send the broker's topics to, and its dead-letter queue; the URL."""
-    keys = place.control.open_account(BROKER_ACCOUNT)
-    sqs = boto3.client(
-        "sqs",
-        region_name=QUEUE_REGION,
-        endpoint_url=place.aws.url,
-        aws_access_key_id=keys.access_key_id,
-        aws_secret_access_key=keys.secret_access_key,
-    )
-    allowed = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
-    policy = msgspec.json.encode({"Version": "2012-10-17", "Statement": [{**allowed, "Resource": "*"}]}).decode()
-    sqs.create_queue(QueueName=f"{_QUEUE}-dead", Attributes={"Policy": policy})
-    given = {"Policy": policy, "VisibilityTimeout": "60"}
-    url: str = sqs.create_queue(QueueName=_QUEUE, Attributes=given)["QueueUrl"]
-    sqs.close()
-    return url

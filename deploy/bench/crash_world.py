@@ -9,8 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import msgspec
 
-from bench.crash_stack import QUEUE_REGION, Place
+from bench.crash_settings import QUEUE_REGION
+from bench.crash_stack import Place
 from bench.revoke_seed import _template
 from broker.local.aws import REGION
 from broker.local.aws_account import AwsAccount
@@ -143,13 +145,12 @@ class Inbox:
         self._http.close()
 
 
-class Steady:
+class Steady(msgspec.Struct, frozen=True):
     """A grant that is active, of whose mail feedback comes by one way."""
 
-    def __init__(self, region: str, identity: str, grant_id: str) -> None:
-        self.region = region
-        self.identity = identity
-        self.grant_id = grant_id
+    region: str
+    identity: str
+    grant_id: str
 
 
 class World:

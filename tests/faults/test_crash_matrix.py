@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from bench import crash_check, crash_run
-from bench.crash_points import AIMS
+from bench.crash_points import AIMS, SCENARIOS
 from bench.crash_result import Crash, result_of
 from bench.crash_run import Matrix
-from bench.crash_scenarios import SCENARIOS, Run
+from bench.crash_scenarios import Run
 from bench.crash_stack import Place
 from bench.crash_world import OWNER_ACCOUNT
 from bench.machine import Machine
