@@ -36,6 +36,7 @@ from sqlalchemy.orm import DeclarativeBase
 from broker import idempotency
 from broker.bell import Bell, SilentBell
 from broker.caller import Caller
+from broker.points import reach
 from broker.quotas import Quotas
 from broker.roundtrips import ROUND_TRIPS
 from broker.trouble import PATIENCE, translated, watch
@@ -163,7 +164,9 @@ class Database:
                 if caller.idempotency:
                     await idempotency.start(session, caller.idempotency, caller.tenant_id)
                 yield session
+                reach("db.committing")
                 progress.committing = True
+        reach("db.committed")
         for kind, ids in rung.items():
             await self._bell.ring(kind, ids)
 

@@ -23,6 +23,7 @@ from broker import log
 from broker.caller import NOBODY, Caller
 from broker.db import Database
 from broker.errors import BrokerError
+from broker.points import reach
 
 logger = log.get(__name__)
 
@@ -101,6 +102,8 @@ async def work(
     `do` settles its claim itself. What it raises is logged with its trace, and the row is tried again.
     """
     claims = await claim(db, kind, most=most, lease=lease, only=only)
+    if claims:
+        reach("due.claimed")
     await asyncio.gather(*(_do(db, do, each) for each in claims))
     return len(claims)
 
@@ -144,6 +147,7 @@ async def settle(session: AsyncSession, done: Claim, *, again_in: timedelta | No
     row = found.one_or_none()
     if row is None:
         raise Superseded(f"{done.kind} {done.id} was claimed by another worker.")
+    reach("due.settled")
     return bool(row.due_now)
 
 

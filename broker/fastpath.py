@@ -10,6 +10,7 @@ from uuid import UUID
 
 from broker import log
 from broker.errors import BrokerError
+from broker.points import reach
 
 AT_ONCE = 16
 
@@ -47,6 +48,7 @@ class FastPath:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, ids: Sequence[UUID]) -> None:
+        reach("fastpath.begun")
         try:
             await self._work(ids)
         except BrokerError as error:

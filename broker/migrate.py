@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from broker.db import Role
+from broker.points import reach
 
 LOCK = 5_320_117  # any number of ours: two migrations at once would wait for each other, not mix
 
@@ -32,12 +33,15 @@ async def migrate(url: str, *, login: str | None = None, revision: str = "head")
         async with engine.connect() as connection:
             await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
             await connection.commit()
+            reach("migrations.locked")
             await connection.run_sync(_upgrade, revision)
             await connection.commit()
+            reach("migrations.applied")
             if login:
                 roles = ", ".join(role.value for role in Role)
                 await connection.execute(text(f'GRANT {roles} TO "{login.replace(chr(34), "")}"'))
                 await connection.commit()
+            reach("migrations.granted")
             await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
     finally:
         await engine.dispose()

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from broker.models import metadata
+from broker.points import reach
 
 PARTITION_PARENTS = ("events_", "event_keys_", "attempts_")
 
@@ -20,6 +21,11 @@ def include_name(name: str | None, kind: str, _parents: Any) -> bool:
     return not (kind == "table" and name is not None and name.startswith(PARTITION_PARENTS))
 
 
+def applying(*_told: Any, **_more: Any) -> None:
+    """Called within the transaction of each migration, at its end."""
+    reach("migrations.applying")
+
+
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
@@ -27,6 +33,7 @@ def run(connection: Connection) -> None:
         include_name=include_name,
         compare_server_default=False,
         transaction_per_migration=True,
+        on_version_apply=applying,
     )
     with context.begin_transaction():
         connection.execute(text("SET lock_timeout = '5s'"))

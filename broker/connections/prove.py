@@ -17,6 +17,7 @@ from broker.connections.views import ConnectionView, Installation, PresignedProo
 from broker.db import Database
 from broker.errors import Conflict, Refused
 from broker.idempotency import remember
+from broker.points import reach
 
 
 class Signer(Protocol):
@@ -73,6 +74,7 @@ async def prove(
         if not await bind(session, row):
             raise Conflict(TAKEN)
         await _verified(session, caller, row)
+        reach("connections.proven")
         return await remember(session, caller, shown(row, here))
 
 

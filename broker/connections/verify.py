@@ -22,6 +22,7 @@ from broker.connections.service import Release
 from broker.db import Database
 from broker.due import Claim
 from broker.errors import Refused, Unavailable
+from broker.points import reach
 
 logger = log.get(__name__)
 
@@ -70,10 +71,13 @@ async def run(
 async def _check(db: Database, sts: RoleAssumer, discovery: Discovery[Seen], claim: Claim, release: Release) -> None:
     caller = Caller.system(claim.tenant_id, job="verify")
     row, began = await _read(db, caller, claim.id)
+    reach("connections.claimed")
     finding, text, seen = await _examine(sts, discovery, row)
+    reach("connections.examined")
     if finding is Finding.GOOD:
         await displace(db, row.account_id, claim.tenant_id, release=release)
     await _settle(db, caller, claim, discovery, outcome=(finding, text), seen=seen, began=began)
+    reach("connections.settled")
 
 
 async def _read(db: Database, caller: Caller, connection_id: UUID) -> tuple[Connection, datetime]:
@@ -116,6 +120,7 @@ async def _trust(sts: RoleAssumer, access: RoleAccess, account_id: str) -> tuple
         found = await sts.assume(access, external_id=access.external_id)
     except Refused as error:
         return Finding.NOT_ASSUMABLE, error.detail
+    reach("connections.assumed")
     if found != account_id:
         return Finding.OTHER_ACCOUNT, ""
     if await _opens(sts, access, None):
@@ -164,5 +169,6 @@ async def _settle(
         if finding is Finding.GOOD:
             row.verified_at = row.verified_at or began
             await discovery.record(session, row, seen, began=began)
+        reach("connections.recorded")
         await announce(session, caller, row, before=before)
         await due.settle(session, claim, again_in=verdict.again_in, failed=verdict.failed)

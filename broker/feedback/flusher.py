@@ -14,6 +14,7 @@ from broker import clock, log
 from broker.errors import Unavailable
 from broker.feedback.envelope import Arrival, Envelope
 from broker.feedback.reasons import Reason
+from broker.points import reach
 
 MOST = 250  # half of what a busy SNS has open: while one batch is stored, the next is read and its signatures checked
 ROOM = 5000
@@ -116,6 +117,7 @@ class Flusher:
             logger.exception("message failed", message_id=batch[0].arrival.envelope.message_id)
             _fail(batch, Unstorable, "The message could not be stored.")
         else:
+            reach("feedback.answering")
             for waiting in batch:
                 if not waiting.done.done():
                     waiting.done.set_result(None)

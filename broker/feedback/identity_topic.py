@@ -15,6 +15,7 @@ from broker.feedback.look import Look
 from broker.feedback.other_routes import OtherRoutes
 from broker.feedback.owners_topics import OwnersTopics
 from broker.feedback.views import RouteState
+from broker.points import reach
 
 
 class IdentityTopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +69,8 @@ class IdentityTopic:
             found = look.found(before, ours, look.kept(work)) | {"lost": lost}
             reason = slots.why_lost(lost, work.identity)
             return Checked(state=RouteState.broken, reason=reason, previous=previous, found=found, unfinished=True)
+        if "lost" in work.found:
+            reach("routes.repairing")
         refused = await self._set(access, before, ours)
         # An answer of 200 is not taken as proof: what counts is what SES says afterwards. Where nothing was to be set
         # it is not asked again, since it answers about once a second.
@@ -121,6 +124,7 @@ class IdentityTopic:
                 except Refused as error:
                     refused[name] = error.detail
                     break
+                reach("routes.set")
                 done += 1
         return refused
 
@@ -153,6 +157,7 @@ class IdentityTopic:
                 before = to_put_back(kind, previous[name].get(kind), foreign.get(name, ()))
                 with going_on(after=done):
                     lost |= await self._restore(access, name, kind, before)
+                reach("routes.put_back")
                 done += 1
         left = await self._ses.notifications_of(access, names) if done else {}
         if any(ours in current.values() for current, _ in left.values()):

@@ -17,6 +17,7 @@ from broker.feedback.memory import Memory
 from broker.feedback.payloads import Feedback, parse
 from broker.feedback.sort import Read, Sorted, sort
 from broker.feedback.store import Saved
+from broker.points import reach
 from broker.webhooks.ledger import notes
 from broker.webhooks.ledger.ledger import Count, Ledger
 
@@ -54,9 +55,12 @@ class Ingest:
         changes nothing. `Unavailable` when it could not be stored.
         """
         read = [Read(arrival, parse(arrival.envelope.message)) for arrival in batch]
+        reach("feedback.parsed")
         found, saved = await self._save(read, now=now)
+        reach("feedback.stored")
         self._note(len(batch), found, tally := _tally(found, saved))
         await self._bell.ring("lanes", saved.endpoints)
+        reach("feedback.rung")
         await self._bell.ring("routes", saved.routes)
         await self._bell.ring("reckonings", saved.reckonings)
         logger.debug("feedback stored", **msgspec.structs.asdict(tally))

@@ -15,6 +15,7 @@ from broker.errors import BrokerError, Unavailable
 from broker.feedback.flusher import Flusher, Unstorable
 from broker.feedback.intake import Held, Intake
 from broker.feedback.receive import Receiver
+from broker.points import reach
 from broker.settings import FeedbackQueue
 from broker.webhooks.ledger.ledger import Count, Ledger
 
@@ -136,12 +137,15 @@ class Poller:
         """Each on its own; those that are stored are deleted, the others are shown again."""
         if not messages:
             return
+        reach("queues.received")
         async with self._kept_hidden(messages):
             dealt = await asyncio.gather(*(self._take_or_leave(message) for message in messages))
         done = [message.receipt for message, is_done in zip(messages, dealt, strict=True) if is_done]
         left = [message.receipt for message, is_done in zip(messages, dealt, strict=True) if not is_done]
         if done:
+            reach("queues.stored")
             await self._delete(done)
+            reach("queues.deleted")
         if left:
             self._ledger.count(Count.QUEUED, "left", number=len(left))
             # At once where we are only stopped; what cannot be stored comes again later, and is dead in the end.

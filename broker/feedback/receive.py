@@ -21,6 +21,7 @@ from broker.feedback.known import KnownTopics
 from broker.feedback.models import Topic
 from broker.feedback.reasons import Reason
 from broker.feedback.signature import Verifier
+from broker.points import reach
 from broker.webhooks.ledger.ledger import Count, Ledger
 
 STALE = timedelta(hours=1)
@@ -110,11 +111,13 @@ class Receiver:
             subscription = await self._confirmer.confirm(envelope.topic_arn, envelope.token)
         except Refused as error:
             raise BadRequest("SNS does not accept this confirmation.") from error
+        reach("topics.confirmed")
         topic_id, tenant_id, _ = found
         caller = Caller.system(tenant_id, job="sns")
         async with self._db.as_role(Role.WORKER).begin(caller) as session:
             topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
             await topics.confirm(session, caller, topic, subscription)
+            reach("topics.noted")
 
     async def _unsubscribed(self, envelope: Envelope, *, now: datetime) -> None:
         """Somebody removed our subscription: the topic's own worker asks for it again.

@@ -26,6 +26,7 @@ from broker.due import Claim, Superseded
 from broker.feedback.events import EVENT_TYPES
 from broker.feedback.reckoned import Fold, Reckoned
 from broker.feedback.usage.models import ReckoningRow
+from broker.points import reach
 from broker.policies.terms import FeedbackKind
 from broker.webhooks.models import EventRow
 
@@ -120,6 +121,7 @@ async def reckon(
         if events:
             for fold in folds:
                 await fold(session, events, now=now)
+            reach("reckonings.folded")
         if rows:
             await _move(session, claim, after_xact=rows[-1].xact, after_id=rows[-1].id, asleep=False)
             await due.settle(session, claim, again_in=timedelta(0) if len(rows) > most // 2 else pace)
@@ -130,6 +132,7 @@ async def reckon(
         else:
             await _move(session, claim, asleep=True)
             await due.settle(session, claim, again_in=LINGER)
+    reach("reckonings.moved")
 
 
 async def _move(session: AsyncSession, claim: Claim, **values: Any) -> None:

@@ -16,6 +16,7 @@ from broker.feedback.handling import Checked, Handler, Settled, Unfinished
 from broker.feedback.kinds import KINDS
 from broker.feedback.loading import KIND, Loaded, load
 from broker.feedback.views import RouteKind, RouteState
+from broker.points import reach
 from broker.settings import Settings
 
 LEASE = timedelta(seconds=60)
@@ -48,12 +49,15 @@ class _Outcome(msgspec.Struct, frozen=True):
 
 async def _check(db: Database, handlers: Handlers, settings: Settings, claimed: Claim) -> None:
     loaded = await load(db, claimed)
+    reach("routes.loaded")
     outcome = await _outcome(handlers, loaded, every=settings.identity_check_every)
+    reach("routes.looked")
     if outcome.failed:
         steps = STEPS if outcome.found is not None and outcome.found.unfinished else 1
         again_in = back_off(max(claimed.attempts + 1 - steps, 1), first=FIRST_RETRY, most=LONGEST_RETRY)
         outcome = msgspec.structs.replace(outcome, again_in=again_in)
     await _settle(db, settings, claimed, loaded, outcome=outcome)
+    reach("routes.settled")
 
 
 async def _outcome(handlers: Handlers, loaded: Loaded, *, every: timedelta) -> _Outcome:
@@ -132,4 +136,5 @@ async def _settle(db: Database, settings: Settings, claimed: Claim, loaded: Load
     async with db.begin(caller) as session:
         if found is not None:
             await write(session, caller, loaded, found, quiet_after=settings.route_quiet_after)
+            reach("routes.written")
         await settle(session, claimed, again_in=outcome.again_in, failed=outcome.failed)

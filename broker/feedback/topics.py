@@ -18,6 +18,7 @@ from broker.due import Claim, Superseded, back_off, settle, wake
 from broker.errors import Refused, Unavailable
 from broker.feedback.models import Route, Topic
 from broker.identities.models import Identity
+from broker.points import reach
 from broker.settings import Settings
 
 KIND = "topics"
@@ -127,10 +128,13 @@ async def _set_up(db: Database, sns: BrokerTopics, settings: Settings, claimed: 
         await _settle(db, claimed, settings, reason=f"The operator has not set {settings_needed}.")
         return
     arn = await sns.ensure_topic(wanted.region, wanted.name, policy=wanted.policy)
+    reach("topics.made")
     if arn != wanted.stored_arn:
         # Before subscribing: SNS asks for confirmation at once, and only of topics that are known.
         await _store_arn(db, claimed, arn)
+        reach("topics.stored")
     subscription = await sns.subscribe(arn, wanted.endpoint)
+    reach("topics.subscribed")
     durable = subscription is not None and await _keep_all(sns, settings, wanted.region, subscription)
     await _settle(db, claimed, settings, subscribed=_Subscribed(wanted, subscription, durable))
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from broker.aws_access import RoleAccess
 from broker.errors import Refused, Unavailable
+from broker.points import reach
 
 CALL_MARGIN = timedelta(seconds=6)  # a call that begins this long before the lease ends is over before it
 
@@ -33,29 +34,35 @@ class Calls:
         """Every policy on the identity, name → document."""
         self._check_lease()
         try:
-            return await self._ses.read_policies(self._access, self._identity)
+            found = await self._ses.read_policies(self._access, self._identity)
         except Refused as error:
             if error.code == "NotFoundException":
                 return {}  # an identity that is gone from SES took its policies with it
             raise
+        reach("policies.read")
+        return found
 
     async def create(self, name: str, document: str) -> Refused | None:
         """Creates a policy; SES's refusal, None without one."""
         self._check_lease()
+        reach("policies.creating")
         try:
             await self._ses.create_policy(self._access, self._identity, name, document)
         except Refused as error:
             # The name exists when an earlier try was executed after all: the read-back compares its content.
             return None if error.code == "AlreadyExistsException" else error
+        reach("policies.created")
         return None
 
     async def delete(self, name: str) -> Refused | None:
         """Deletes a policy, whether or not it is there; SES's refusal, None without one."""
         self._check_lease()
+        reach("policies.deleting")
         try:
             await self._ses.delete_policy(self._access, self._identity, name)
         except Refused as error:
             return error
+        reach("policies.deleted")
         return None
 
     def _check_lease(self) -> None:

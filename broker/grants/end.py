@@ -13,6 +13,7 @@ from broker.grants.models import Grant
 from broker.grants.moves import Found, find_for, first_protection, shown, wake_identity, wake_routes
 from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember
+from broker.points import reach
 
 
 async def revoke(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
@@ -42,6 +43,7 @@ async def _end(
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, verb)
         close(found, verb)
+        reach("grants.ended")
         await wake_routes(session, [found.grant])
         await wake_identity(session, found.grant.identity_id)
         await _record(session, caller, f"grant.{verb.value}_requested", found.grant, note=why.note)

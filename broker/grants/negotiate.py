@@ -20,6 +20,7 @@ from broker.grants.views import Counter, GrantView, Proposal, Reason
 from broker.idempotency import remember
 from broker.identities.room import lock
 from broker.ids import new_id
+from broker.points import reach
 from broker.policies.arns import principal_account
 from broker.policies.pack import size_of
 from broker.policies.terms import Terms
@@ -57,6 +58,7 @@ async def put_forward_first(
     await watch_identity(session, grant.identity_id, until=offer.lapses_at)
     told = {"replaces": grant.replaces["policy"]} if grant.replaces else {}
     await note(session, caller, "proposed", grant, number=1, **told)
+    reach("grants.proposed")
     return await remember(session, caller, await shown(session, caller, grant, offer, now))
 
 
@@ -82,6 +84,7 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         if grant.paper is Paper.AGREED and (not grant.drifted or found.party is Party.OWNER):
             grant.effect, grant.error, grant.drifted = Effect.APPLYING, None, False
         await wake_identity(session, grant.identity_id)
+        reach("grants.approved")
         await note(session, caller, "amended" if amended else "approved", grant, number=found.offer.number)
         return await remember(session, caller, await shown(session, caller, grant, found.offer, found.now))
 

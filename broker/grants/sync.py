@@ -27,6 +27,7 @@ from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
 from broker.identities.models import PolicyDocument
 from broker.ids import new_id
+from broker.points import reach
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, parse_name, policy_name
 
@@ -67,6 +68,7 @@ async def run(
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:
     work = await load(db, claim, deny_kept=pace.deny_kept)
+    reach("policies.loaded")
     if work.by_hand:
         await wait_for_owner(db, work, check_every=pace.check_every)
         return
@@ -75,10 +77,13 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, c
         reading = await _act(db, ses, work)
         reading = await replace_policies(db, ses, work, reading, gap=pace.readback_gap, until=until)
     except BrokerError as error:
+        reach("policies.failing")
         again = due.back_off(claim.attempts, first=FIRST_RETRY, most=LONGEST_RETRY)
         await settle_failure(db, work, error, hooks, again_in=again)
     else:
+        reach("policies.settling")
         await settle_reading(db, work, reading, pace.readback_gap, pace.check_every, hooks)
+        reach("policies.settled")
 
 
 async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
@@ -91,7 +96,9 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
         if slot == DENY:
             async with db.begin(work.caller) as session:
                 return await rename(session, work.claim.id, document)
-        return await _reserve(db, work, slot, document, observed=observed)
+        name = await _reserve(db, work, slot, document, observed=observed)
+        reach("policies.reserved")
+        return name
 
     return await Acting(work, ses, access=work.access, lease=LEASE).run(reserve)
 

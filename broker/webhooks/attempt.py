@@ -10,6 +10,7 @@ import msgspec
 from broker import log
 from broker.clock import now
 from broker.errors import Refused, Unavailable
+from broker.points import reach
 from broker.webhooks import signing
 from broker.webhooks.events import Shape
 from broker.webhooks.pending import Parcel, Result
@@ -70,6 +71,7 @@ class Attempts:
             **signing.headers(parcel.event_id, body, at=at, keys=tuple(to.keys.values())),
         }
         began = time.monotonic()
+        reach("deliveries.sending")
         try:
             answer = await self._sender.post(to.url, headers, body, timeout=self.timeout, tenant_id=to.tenant_id)
         except (Unavailable, Refused) as error:
@@ -79,6 +81,7 @@ class Attempts:
         except Exception:
             logger.exception("an attempt failed on our side", event_id=str(parcel.event_id))
             return self._stumbled(parcel, at=at, error="It could not be sent; that was logged on our side.")
+        reach("deliveries.sent")
         wanted = read_retry_after(answer.headers.get("retry-after"), now=now())
         step = decide(parcel.number, answer.status, retry_after=wanted, chance=self._dice())
         return _answered(parcel, step, answer, at=at)

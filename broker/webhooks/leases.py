@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from broker import log
+from broker.points import reach
 from broker.webhooks import holding
 from broker.webhooks.holding import Lines
 from broker.webhooks.lane import Lane
@@ -115,6 +116,7 @@ class Leases:
             if lane.pace.failing:
                 self._remember(lane)
         if lanes:
+            reach("lanes.releasing")
             await holding.release(self._lines.leases, [lane.held for lane in lanes], pump=self._lines.number)
 
     def pause(self, lane: Lane) -> None:

@@ -10,6 +10,7 @@ from broker import log
 from broker.caller import Caller
 from broker.db import Database, Line
 from broker.errors import BrokerError, Unavailable
+from broker.points import reach
 from broker.webhooks import health, pending
 from broker.webhooks.lane import Lane
 from broker.webhooks.pending import Result
@@ -82,8 +83,10 @@ class Outbox:
 
         Takes out of `batch` what is dealt with.
         """
+        reach("deliveries.finishing")
         try:
             ours = await self._finish(batch)
+            reach("deliveries.finished")
         except Unavailable:
             raise
         except Exception:

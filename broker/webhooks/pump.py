@@ -17,6 +17,7 @@ from broker import log
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.errors import BrokerError, Unavailable
+from broker.points import reach
 from broker.webhooks import custom_headers, holding, pending
 from broker.webhooks.attempt import Addressee, Attempts
 from broker.webhooks.flights import Flights
@@ -135,11 +136,13 @@ class Pump:
         began = _now()
         if self._leases.asked:
             await self._leases.claim_asked()
+            reach("lanes.claimed")
         await self._aim()
         wishes = {lane_id: found for lane_id, lane in self._leases.lanes.items() if (found := lane.wishes())}
         if wishes:
             every = [wish for found in wishes.values() for wish in found]
             self._receive(wishes, await pending.fetch(self._lines.reading, every))
+            reach("deliveries.fetched")
             await self._aim()
         for lane_id in wishes:
             if lane := self._leases.lanes.get(lane_id):

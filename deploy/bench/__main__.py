@@ -14,6 +14,7 @@ _COMMANDS = {
     "growth": "deliver",
     "fair": "fair",
     "revoke": "revoke",
+    "faults": "crash",
     "naive": "naive",
     "evaluate": "evaluate",
     "mutate": "mutate",

@@ -16,6 +16,7 @@ from broker.due import Claim, Superseded
 from broker.feedback.erasures.blanking import Blank, blank
 from broker.feedback.erasures.models import RetentionRow
 from broker.feedback.erasures.traces import emptied
+from broker.points import reach
 from broker.webhooks.replays import batches
 
 KIND = "retentions"
@@ -62,6 +63,7 @@ async def step(db: Database, claimed: Claim, *, kept: timedelta) -> None:
         if again_in == EVERY:
             again_in = await _forget(session, job, now)
         await session.flush()
+        reach("retentions.walked")
         await due.settle(session, claimed, again_in=again_in)
 
 

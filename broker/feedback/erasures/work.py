@@ -17,6 +17,7 @@ from broker.feedback.erasures import elsewhere, in_flight, stages
 from broker.feedback.erasures.models import ErasureRow, Stage, State
 from broker.feedback.erasures.stages import Step
 from broker.feedback.erasures.traces import Traces
+from broker.points import reach
 
 KIND = "erasures"
 LEASE = timedelta(seconds=60)
@@ -42,7 +43,9 @@ async def step(db: Database, keyring: Keyring, claimed: Claim) -> None:
             raise Superseded(f"Erasure {claimed.id} was claimed by another worker.")
         again_in = await _advance(session, caller, job, keyring) if job.address else None
         await session.flush()
+        reach("erasures.blanked")
         await due.settle(session, claimed, again_in=again_in)
+    reach("erasures.stepped")
 
 
 async def _advance(session: AsyncSession, caller: Caller, job: ErasureRow, keyring: Keyring) -> timedelta | None:

@@ -24,6 +24,7 @@ from broker.feedback.suppressions.models import NIL, PushRow
 from broker.feedback.suppressions.views import Push, PushView
 from broker.idempotency import remember
 from broker.ids import new_id
+from broker.points import reach
 
 KIND = "suppression_pushes"
 LEASE = timedelta(seconds=60)
@@ -192,6 +193,7 @@ async def _push(ses: SuppressionList, work: _Work, claimed: Claim) -> _Done:
     for entry in work.entries:
         try:
             await ses.suppress(work.access, entry.address, reason=entry.reason)
+            reach("pushes.suppressed")
             pushed += 1
         except Unavailable as error:
             wait = SOON if pushed else back_off(claimed.attempts, first=SOON, most=LATER)

@@ -19,6 +19,7 @@ from broker.caller import Caller
 from broker.db import Database
 from broker.due import Claim, Superseded
 from broker.errors import NotFound
+from broker.points import reach
 from broker.webhooks import addressed, endpoints
 from broker.webhooks.digests.hashing import DayTally, ids_of, start_of
 from broker.webhooks.digests.models import DigestDueRow, DigestRow
@@ -76,7 +77,9 @@ async def run(db: Database, *, retention: timedelta, only: Sequence[UUID] | None
 async def _work(db: Database, claim: Claim, *, most_behind: timedelta) -> None:
     caller = Caller.system(claim.tenant_id, job="digests")
     if await _close(db, caller, claim, most_behind=most_behind):
+        reach("digests.closed")
         await _cut(db, caller, claim)
+        reach("digests.cut")
 
 
 async def _close(db: Database, caller: Caller, claim: Claim, *, most_behind: timedelta) -> bool:
@@ -109,6 +112,7 @@ async def _cut(db: Database, caller: Caller, claim: Claim) -> None:
         except NotFound:
             await due.settle(session, claim, again_in=None)
             return
+        reach("digests.sent")
         _move_on(row, at=at, oldest_open=oldest_open)
         await due.settle(session, claim, again_in=max(_cut_of(row.day) - at, timedelta(0)))
 

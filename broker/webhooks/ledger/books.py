@@ -14,6 +14,7 @@ from broker import log
 from broker.caller import NOBODY
 from broker.db import Database
 from broker.errors import BrokerError
+from broker.points import reach
 from broker.webhooks import counts
 from broker.webhooks.ledger.ledger import Ledger, Stage, Sums, Taken, histogram_of
 from broker.webhooks.ledger.models import LatencyRow
@@ -89,6 +90,7 @@ async def flush(db: Database, ledger: Ledger) -> None:
     try:
         async with db.begin(NOBODY) as session:
             await _write(session, taken)
+            reach("ledger.written")
     except BaseException:
         ledger.give_back(taken)
         raise
@@ -173,6 +175,7 @@ async def _keep(db: Database, ledger: Ledger, stop: asyncio.Event, *, every: flo
 async def _roll_up(db: Database, stop: asyncio.Event) -> None:
     while await counts.roll_up(db) >= counts.MOST_ROLLED_UP and not stop.is_set():
         pass
+    reach("ledger.rolled_up")
 
 
 async def _safely(work: Awaitable[None]) -> None:

@@ -13,6 +13,7 @@ from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
 from broker.due import Claim, Superseded
+from broker.points import reach
 from broker.webhooks import endpoints
 from broker.webhooks.models import EndpointRow
 from broker.webhooks.replays import batches
@@ -49,7 +50,9 @@ async def step(db: Database, claimed: Claim) -> None:
     caller = Caller.system(claimed.tenant_id, job=KIND)
     async with db.begin(caller) as session:
         again_in = await move(session, caller, claimed)
+        reach("replays.queued")
         await due.settle(session, claimed, again_in=again_in)
+    reach("replays.stepped")
 
 
 async def move(session: AsyncSession, caller: Caller, claimed: Claim) -> timedelta | None:
