@@ -1,4 +1,4 @@
-"""Owners, delegates and faults at random: what SES holds is what the paper says, or what is shown admits that it is not.
+"""Owners, delegates and faults at random: what SES holds is what the paper says, or what is shown admits it is not.
 
 `TEST_MODEL_EXAMPLES=2000` makes a long run of it.
 """
@@ -13,7 +13,14 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from broker.caller import Caller
 from broker.errors import BrokerError
@@ -82,7 +89,6 @@ class Machine(RuleBasedStateMachine):
         for owner in {owner for owner, _, _ in agreed}:
             self.run(self.world.sync(owner))
 
-
     @rule(owner=owners, delegate=delegates, wished=wishes, by_owner=st.booleans(), agreed=st.booleans())
     def propose(self, owner: int, delegate: int, wished: Mapping[str, int], by_owner: bool, agreed: bool) -> None:
         terms = self.world.terms(delegate, **wished)
@@ -125,14 +131,11 @@ class Machine(RuleBasedStateMachine):
     @rule(number=which, by_maker=st.booleans())
     def close(self, number: int, by_maker: bool) -> None:
         deal = self.deal(number)
-        make, paper = (
-            (negotiate.withdraw, Paper.WITHDRAWN) if by_maker else (negotiate.decline, Paper.DECLINED)
-        )
+        make, paper = (negotiate.withdraw, Paper.WITHDRAWN) if by_maker else (negotiate.decline, Paper.DECLINED)
         caller = self.world.caller(deal, as_owner=deal.by_owner is by_maker)
         if self.tries(make(self.world.db, caller, deal.id, Reason())):
             deal.is_open = False
             deal.paper = paper if deal.paper is Paper.OPEN else deal.paper
-
 
     async def revoke_now(self, deal: Deal) -> None:
         """The owner may at any moment."""
@@ -200,7 +203,6 @@ class Machine(RuleBasedStateMachine):
                 deal.paper, deal.is_open = Paper.REVOKED, False
                 self.world.unsettle([deal])
 
-
     @rule(owner=owners, delegate=delegates, number=st.integers(0, 1), address=st.sampled_from(["hand@*", "*"]))
     def somebody_writes_a_policy(self, owner: int, delegate: int, number: int, address: str) -> None:
         text = self.world.policy_of(owner, self.world.delegates[delegate].account, address)
@@ -234,7 +236,6 @@ class Machine(RuleBasedStateMachine):
         deal.replaces = name
         world.adopted[owner, name] = world.held(owner).get(name, "")
 
-
     @precondition(lambda self: self.world.deals)
     @rule(owner=owners, number=which, how=st.sampled_from(["remove", "widen", "narrow"]))
     def somebody_changes_ours(self, owner: int, number: int, how: str) -> None:
@@ -245,9 +246,8 @@ class Machine(RuleBasedStateMachine):
         text = held.pop(name := names[number % len(names)])
         if how != "remove":
             change = ("example.com", "*") if how == "widen" else ("@example.com", "-nobody@example.com")
-            held[name] = text.replace(f"{change[0]}\"", f"{change[1]}\"")
+            held[name] = text.replace(f'{change[0]}"', f'{change[1]}"')
         self.world.unread.add(owner)
-
 
     @rule(owner=owners, wake=st.booleans(), store=troubles)
     def sync(self, owner: int, wake: bool, store: list[Trouble]) -> None:

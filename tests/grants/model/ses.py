@@ -1,4 +1,4 @@
-"""SES as a sync may meet it: throttled, refusing, silent about what it did, late, or the last thing that it ever sees."""
+"""SES as a sync may meet it: throttled, refusing, silent about what it did, late, or the last thing that it sees."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

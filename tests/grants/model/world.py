@@ -1,4 +1,4 @@
-"""Two owners, three delegates, a broker and an SES that fails: what can be done there, and what must hold afterwards."""
+"""Two owners, three delegates, a broker and an SES that fails: what can be done there, and what must hold then."""
 
 import asyncio
 import contextlib
@@ -86,7 +86,6 @@ class World:
             caller = await new_tenant(self.db, "delegate")
             self.delegates.append(Delegate(caller, (await connect_account(self.db, caller, "proof"))[1]))
 
-
     def held(self, owner: int) -> dict[str, str]:
         """What SES holds on an owner's identity."""
         return self.ses.fake.policies[f"{self.owners[owner].account}/example.com"]
@@ -97,7 +96,7 @@ class World:
 
     def terms(self, delegate: int, *, addresses: int, hours: int, later: bool, guarded: bool) -> Terms:
         """Some that are valid now."""
-        now = self.still.now
+        now = self.still.now.replace(microsecond=0)  # policies know whole seconds
         return Terms(
             principals=(self.delegates[delegate].account,),
             actions=(Action.send, Action.send_raw) if addresses else (Action.send,),
@@ -147,7 +146,6 @@ class World:
         )
         self.deals.append(deal)
         return deal
-
 
     async def views(self, owner: int) -> Mapping[UUID, GrantView]:
         """All grants on an identity, as their owner sees them now."""
@@ -214,9 +212,7 @@ class World:
 
         def look() -> None:
             if len(self.held(owner)) < MAX_POLICIES - 1:
-                self.away += [
-                    deal.id for deal in self.steady if not deal.may_send(self.held(owner), self.still.now)
-                ]
+                self.away += [deal.id for deal in self.steady if not deal.may_send(self.held(owner), self.still.now)]
 
         self.ses.watch = look
         yield
@@ -225,7 +221,6 @@ class World:
     def unsettle(self, deals: Sequence[Deal]) -> None:
         """Somebody decided something about these: they may lose what they had."""
         self.steady = [deal for deal in self.steady if deal not in deals]
-
 
     async def check(self) -> None:
         """After every step."""
@@ -237,7 +232,7 @@ class World:
                 if deal.owner == owner
                 for lie in lies(deal, views[deal.id], held, now=self.still.now, unread=owner in self.unread)
             ]
-            assert [] == found
+            assert [] == found, found
             self._check_foreign(owner, views)
         assert [] == self.away, "a neighbour was locked out"
 
@@ -267,7 +262,8 @@ class World:
                 await self.check()
                 if await self._at_rest(owner):
                     break
-            assert [] == await self._restless(owner)
+            restless = await self._restless(owner)
+            assert [] == restless, restless
 
     async def _until_due(self, owner: int) -> bool:
         async with self.db.read(self.owners[owner].caller) as session:
