@@ -175,6 +175,7 @@ KINDS = frozenset(
         "erasures",
         "retentions",
         "suppression_pushes",
+        "alarms",
     }
 )
 

@@ -27,6 +27,7 @@ QUEUE_OF = {
     "erasures": CONTROL,
     "retentions": CONTROL,
     "suppression_pushes": CONTROL,
+    "alarms": CONTROL,
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds

@@ -15,6 +15,7 @@ from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
 from broker.grants.adopting.replaces import look_again
+from broker.grants.alarms.raising import raise_alarm
 from broker.grants.dates import next_date
 from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
@@ -218,6 +219,7 @@ async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: s
     identity = await session.get_one(Identity, work.claim.id)
     commands = by_hand(identity.policies, tenancies(work.grants), grant.id, name=identity.name, region=identity.region)
     await _tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
+    await raise_alarm(session, grant, error=detail, commands=commands)
 
 
 async def _tell(session: AsyncSession, work: Work, grant: Grant, what: str, **details: Any) -> None:

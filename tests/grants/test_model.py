@@ -6,8 +6,8 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from datetime import timedelta
-from typing import ClassVar
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
 from broker.errors import BrokerError
@@ -29,7 +30,7 @@ from broker.grants.adopting.service import adopt_policy
 from broker.grants.adopting.views import Adopting
 from broker.grants.lifecycle import Paper
 from broker.grants.revoking import revoke_matching
-from broker.grants.views import Counter, Matching, OfferView, Reason
+from broker.grants.views import Counter, GrantView, Matching, OfferView, Reason
 from broker.ids import new_id
 from broker.policies.plan import is_ours
 from tests.grants.model import clock
@@ -82,7 +83,7 @@ class Machine(RuleBasedStateMachine):
         return self.world.deals[number % len(self.world.deals)]
 
     @initialize(foreign=st.sampled_from([0, 16, 17]), agreed=st.lists(st.tuples(owners, delegates, wishes), max_size=4))
-    def begin(self, foreign: int, agreed: list[tuple[int, int, Mapping[str, int]]]) -> None:
+    def begin(self, foreign: int, agreed: list[tuple[int, int, Mapping[str, Any]]]) -> None:
         self.run(self.world.begin(foreign=foreign))
         for owner, delegate, wished in agreed:
             self.propose(owner, delegate, wished, by_owner=True, agreed=True)
@@ -90,7 +91,7 @@ class Machine(RuleBasedStateMachine):
             self.run(self.world.sync(owner))
 
     @rule(owner=owners, delegate=delegates, wished=wishes, by_owner=st.booleans(), agreed=st.booleans())
-    def propose(self, owner: int, delegate: int, wished: Mapping[str, int], by_owner: bool, agreed: bool) -> None:
+    def propose(self, owner: int, delegate: int, wished: Mapping[str, Any], by_owner: bool, agreed: bool) -> None:
         terms = self.world.terms(delegate, **wished)
         before = len(self.world.deals)
         self.tries(self.world.propose(owner, delegate, terms, by_owner=by_owner))
@@ -112,19 +113,19 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.deals)
     @rule(number=which, wished=wishes, by_owner=st.booleans())
-    def amend(self, number: int, wished: Mapping[str, int], by_owner: bool) -> None:
+    def amend(self, number: int, wished: Mapping[str, Any], by_owner: bool) -> None:
         """An amendment where no offer is open, an answer with other terms where one is."""
         deal, make = self.deal(number), negotiate.amend
         if deal.awaits(self.still.now):
             by_owner, make = not deal.by_owner, negotiate.counter
         terms = self.world.terms(deal.delegate, **wished)
         caller = self.world.caller(deal, as_owner=by_owner)
-        given = {"expected": deal.offer, "lifetime": LIFETIME}
-        if self.tries(self._keep(deal, make(self.world.db, caller, deal.id, Counter(terms=terms), **given))):
+        made = make(self.world.db, caller, deal.id, Counter(terms=terms), expected=deal.offer, lifetime=LIFETIME)
+        if self.tries(self._keep(deal, made)):
             deal.offered, deal.by_owner, deal.is_open = terms, by_owner, True
             deal.lapses_at = self.still.now + LIFETIME
 
-    async def _keep(self, deal: Deal, made: Awaitable[object]) -> None:
+    async def _keep(self, deal: Deal, made: Awaitable[GrantView]) -> None:
         deal.offer = (await made).latest_offer
 
     @precondition(lambda self: self.world.deals)
@@ -247,7 +248,7 @@ class Machine(RuleBasedStateMachine):
         if how != "remove":
             change = ("example.com", "*") if how == "widen" else ("@example.com", "-nobody@example.com")
             held[name] = text.replace(f'{change[0]}"', f'{change[1]}"')
-        self.world.unread.add(owner)
+        self.world.changed.add(owner)
 
     @rule(owner=owners, wake=st.booleans(), store=troubles)
     def sync(self, owner: int, wake: bool, store: list[Trouble]) -> None:
@@ -275,8 +276,7 @@ class Machine(RuleBasedStateMachine):
 
     async def land(self, _deal: Deal | None = None) -> None:
         """What was on its way arrives."""
-        if self.world.ses.land():
-            self.world.unread |= {0, 1}
+        self.world.land()
 
     @rule(wait=st.sampled_from(WAITS), owner=owners)
     def time_passes(self, wait: timedelta, owner: int) -> None:
@@ -305,7 +305,7 @@ async def _done(deed: Awaitable[object]) -> None:
     await deed
 
 
-async def _never_used(_session: object, _ids: object) -> Mapping[object, object]:
+async def _never_used(_session: AsyncSession, _ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
     return {}
 
 

@@ -259,7 +259,7 @@ async def test_an_ending_grant_does_not_kill_an_overlapping_one_team_279(
         stage.held |= {f"foreign{number}": stage.held["foreign"] for number in range(16)}
         await run(stage, 1)
     soon = datetime.now(UTC) + timedelta(seconds=2)
-    ending = await stage.agreed(terms_for(stage.parties, **({"expires_at": soon} if becomes is State.EXPIRED else {})))
+    ending = await stage.agreed(terms_for(stage.parties, expires_at=soon) if becomes is State.EXPIRED else None)
     staying = await stage.agreed()
     await run(stage, 1)
     away: list[bool] = []

@@ -50,15 +50,14 @@ async def test_a_pool_that_is_used_up_is_unavailable(engine: AsyncEngine) -> Non
             held.set()
             await until.wait()
 
-    until, holding = asyncio.Event(), [asyncio.Event(), asyncio.Event()]
-    tasks = [asyncio.create_task(hold(until, each)) for each in holding]
-    for each in holding:
-        await each.wait()
+    until, held = asyncio.Event(), asyncio.Event()
+    holding = asyncio.create_task(hold(until, held))
+    await held.wait()
 
     with pytest.raises(Unavailable):
         async with database.read(NOBODY):
             pass
 
     until.set()
-    await asyncio.gather(*tasks)
+    await holding
     await small.dispose()

@@ -127,17 +127,23 @@ def grants_of(text: str) -> set[UUID]:
     return {sid for sid in sids if sid is not None}
 
 
-def lies(deal: Deal, seen: GrantView, held: Mapping[str, str], *, now: datetime, unread: bool) -> Sequence[str]:
-    """What is said of a grant and is not so. `unread`: somebody changed SES since we looked, which nobody can know."""
+def lies(
+    deal: Deal, seen: GrantView, held: Mapping[str, str], *, now: datetime, changed: bool, landed: bool
+) -> Sequence[str]:
+    """What is said of a grant and is not so. Nobody can know what happened since SES was read.
+
+    `changed`: somebody changed it by hand, and everything may be different. `landed`: what we had asked for was done
+    late. That may not bring back what was said to be gone.
+    """
     found = []
     paper = deal.at(now)
     if seen.state not in SAYS[paper]:
         found.append(f"{paper} is called {seen.state}")
-    if unread:
+    if changed:
         return found
     if seen.state in NOTHING and any(deal.allowed(held, now)):
         found.append(f"{seen.state}, and may send")
-    if seen.state is State.ACTIVE and "drifted" not in seen.flags:
+    if seen.state is State.ACTIVE and not landed and "drifted" not in seen.flags:
         if not deal.may_send(held, now):
             found.append("active, and may not send")
         if beyond := deal.beyond(held):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from broker.aws_access import RoleAccess
 from broker.errors import Refused, Unavailable
 from broker.policies.plan import is_ours
-from tests.grants.fake_ses import FakeSes
+from tests.grants.fake_ses import MOST, FakeSes
 
 
 class Trouble(StrEnum):
@@ -18,6 +18,7 @@ class Trouble(StrEnum):
     LOST = "lost"  # no answer, and nothing was done
     UNHEARD = "unheard"  # no answer, and it was done
     LATE = "late"  # no answer, and it is done later
+    HOLLOW = "hollow"  # answered as done, and done later
     DIES_BEFORE = "dies_before"  # the worker ends before SES hears of it
     DIES_AFTER = "dies_after"  # the worker ends before it hears of SES
 
@@ -62,9 +63,10 @@ class UnreliableSes:
         """As the fake."""
         trouble = await self._begin(access, "create")
         held = self.fake.policies[f"{access.account_id}/{identity}"]
-        if trouble is Trouble.LATE:
-            self.late.append(lambda: held.setdefault(name, document) and None)
-            raise Unavailable("SES did not answer in time.")
+        if trouble in {Trouble.LATE, Trouble.HOLLOW}:
+            self.late.append(lambda: _create_late(held, name, document))
+            self._leave(trouble)
+            return
         await self.fake.create_policy(access, identity, name, document)
         await self._end(trouble)
 
@@ -72,10 +74,11 @@ class UnreliableSes:
         """As the fake."""
         trouble = await self._begin(access, "delete")
         held = self.fake.policies[f"{access.account_id}/{identity}"]
-        if trouble is Trouble.LATE:
+        if trouble in {Trouble.LATE, Trouble.HOLLOW}:
             meant = held.get(name)
             self.late.append(lambda: _delete_late(held, name, meant))
-            raise Unavailable("SES did not answer in time.")
+            self._leave(trouble)
+            return
         await self.fake.delete_policy(access, identity, name)
         await self._end(trouble)
 
@@ -101,9 +104,18 @@ class UnreliableSes:
         if trouble is Trouble.UNHEARD:
             raise Unavailable("SES did not answer in time.")
 
+    def _leave(self, trouble: Trouble) -> None:
+        if trouble is Trouble.LATE:
+            raise Unavailable("SES did not answer in time.")
+
     async def _die(self) -> None:
         self.died.set()
         await asyncio.Event().wait()
+
+
+def _create_late(held: dict[str, str], name: str, document: str) -> None:
+    if len(held) < MOST:
+        held.setdefault(name, document)
 
 
 def _delete_late(held: dict[str, str], name: str, meant: str | None) -> None:

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.caller import Caller
 from broker.db import Role
-from broker.errors import BrokerError
 from broker.grants import negotiate, sync
 from broker.grants.hooks import Hooks
 from broker.grants.lifecycle import Paper, State
@@ -24,7 +24,7 @@ from broker.policies.terms import Action, Terms
 from tests.conftest import new_tenant
 from tests.grants.conftest import connect_account, verified_identity
 from tests.grants.model.clock import StillDatabase
-from tests.grants.model.deals import Deal, lies
+from tests.grants.model.deals import AT_REST, Deal, lies
 from tests.grants.model.ses import Trouble, UnreliableSes
 
 LIFETIME = timedelta(days=2)  # of an offer
@@ -53,7 +53,7 @@ class Delegate(msgspec.Struct, frozen=True):
     account: str
 
 
-async def _ignore(*_: object) -> None:
+async def _ignore(session: AsyncSession, grant: Grant) -> None:
     """Feedback has tests of its own."""
 
 
@@ -69,7 +69,8 @@ class World:
         self.deals: list[Deal] = []
         self.foreign: list[dict[str, str]] = []
         self.adopted: dict[tuple[int, str], str] = {}  # text as it was when a grant was proposed in its place
-        self.unread: set[int] = set()
+        self.changed: set[int] = set()  # by hand, since it was read
+        self.landed: set[int] = set()
         self.steady: list[Deal] = []
         self.away: list[UUID] = []
 
@@ -189,7 +190,9 @@ class World:
         if not run.cancelled():
             run.result()
         if await self._was_read(owner):
-            self.unread.discard(owner)
+            self.changed.discard(owner)
+            if not self.ses.late:
+                self.landed.discard(owner)
 
     async def _was_read(self, owner: int) -> bool:
         async with self.db.read(self.owners[owner].caller) as session:
@@ -230,7 +233,14 @@ class World:
                 f"{deal.id.hex[:4]}…{deal.id.hex[-4:]}: {lie}"
                 for deal in self.deals
                 if deal.owner == owner
-                for lie in lies(deal, views[deal.id], held, now=self.still.now, unread=owner in self.unread)
+                for lie in lies(
+                    deal,
+                    views[deal.id],
+                    held,
+                    now=self.still.now,
+                    changed=owner in self.changed,
+                    landed=owner in self.landed,
+                )
             ]
             assert [] == found, found
             self._check_foreign(owner, views)
@@ -249,11 +259,15 @@ class World:
             del expected[name]
         assert expected == held
 
+    def land(self) -> None:
+        """What was on its way to SES arrives."""
+        if self.ses.land():
+            self.landed |= set(range(len(self.owners)))
+
     async def rest(self) -> None:
         """Everything works again: within a few runs, at the times that the broker chose itself, all is at rest."""
         self.ses.denied.clear()
-        if self.ses.land():
-            self.unread |= set(range(len(self.owners)))
+        self.land()
         for owner in range(len(self.owners)):
             for _ in range(MOST_RUNS):
                 if not await self._until_due(owner):
@@ -264,6 +278,17 @@ class World:
                     break
             restless = await self._restless(owner)
             assert [] == restless, restless
+            await self._check_told(owner)
+
+    async def _check_told(self, owner: int) -> None:
+        """Nobody heard that a grant was active after its end was asked for, nor twice that it was gone."""
+        async with self.db.read(self.owners[owner].caller) as session:
+            rows = (await session.execute(text("SELECT grant_id, type FROM events ORDER BY id"))).all()
+        for deal in [each for each in self.deals if each.owner == owner and each.paper is Paper.REVOKED]:
+            told = [row.type for row in rows if row.grant_id == deal.id]
+            after = told[told.index("grant.revocation_requested") :]
+            assert "grant.activated" not in after, after
+            assert 1 == after.count("grant.revoked"), after
 
     async def _until_due(self, owner: int) -> bool:
         async with self.db.read(self.owners[owner].caller) as session:
@@ -274,7 +299,7 @@ class World:
         return due_at is not None
 
     async def _at_rest(self, owner: int) -> bool:
-        return owner not in self.unread and not await self._restless(owner)
+        return owner not in self.changed | self.landed and not await self._restless(owner)
 
     async def _restless(self, owner: int) -> list[str]:
         """What is still under way, or still there though nobody may have it."""
@@ -282,33 +307,8 @@ class World:
         found = []
         for deal in [each for each in self.deals if each.owner == owner]:
             seen = views[deal.id]
-            if seen.state not in AT_REST_OR_SAID and "drifted" not in seen.flags:
+            if seen.state not in AT_REST and "drifted" not in seen.flags:
                 found.append(f"{deal.id}: {seen.state} {seen.error}")
             if seen.state is not State.ACTIVE and any(deal.allowed(held, self.still.now)):
                 found.append(f"{deal.id}: {seen.state}, and may send")
         return found
-
-
-AT_REST_OR_SAID = frozenset(
-    {
-        State.ACTIVE,
-        State.SUSPENDED,
-        State.REVOKED,
-        State.RELINQUISHED,
-        State.EXPIRED,
-        State.PROPOSED,
-        State.DECLINED,
-        State.WITHDRAWN,
-        State.LAPSED,
-        State.SCHEDULED,
-    }
-)
-
-
-async def tried(deed: Awaitable[object]) -> bool:
-    """Whether the broker let somebody do it."""
-    try:
-        await deed
-    except BrokerError:
-        return False
-    return True
