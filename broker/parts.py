@@ -86,7 +86,7 @@ class Parts:
         self.mailer = SmtpMailer(settings.smtp_url, sender=settings.mail_from) if settings.smtp_url else None
         self.resolver = DnsGateway(settings.dns_server_list)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
-        self.pace = Pace(settings.readback_gap, settings.identity_check_every)
+        self.pace = Pace(settings.readback_gap, settings.identity_check_every, settings.deny_kept)
 
         self._worker_line = Direct(settings.direct_url, role=Role.WORKER)
         self.arq = ArqBell(settings.redis_url)

@@ -14,6 +14,7 @@ PREFIX = "BROKER_"
 _QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 DNS_PORT = 53
+LEAST_DENY = timedelta(minutes=15)
 LEAST_RETENTION = timedelta(days=25)  # SNS delivers to SQS for 23 days (SNS Developer Guide, retries)
 
 
@@ -120,6 +121,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     readback_gap: Annotated[timedelta, _about("Seconds between the two reads that prove a revocation")] = timedelta(
         seconds=1
     )
+    deny_kept: Annotated[
+        timedelta, _about("Seconds for which a Deny keeps taken-back access from returning; a late request dies sooner")
+    ] = timedelta(minutes=20)
     identity_check_every: Annotated[timedelta, _about("Seconds between drift checks of an identity")] = timedelta(
         minutes=15
     )
@@ -253,6 +257,8 @@ def _cross_checks(settings: Settings) -> list[str]:
     if settings.environment is Environment.PRODUCTION and settings.webhook_allow_loopback:
         problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
     problems += _address_checks(settings)
+    if settings.environment is Environment.PRODUCTION and settings.deny_kept < LEAST_DENY:
+        problems.append("BROKER_DENY_KEPT must be at least 900 seconds: until then a late request may be executed.")
     if settings.event_retention < LEAST_RETENTION:
         problems.append("BROKER_EVENT_RETENTION must be at least 2160000 seconds (25 days).")
     if settings.metrics_token and not (settings.metrics_token.isascii() and settings.metrics_token.isprintable()):

@@ -18,6 +18,7 @@ from broker.feedback.told import STRUCTS, SentAfterEnd, Told
 from broker.webhooks.digests.views import Digest
 
 _TIME = Meta(examples=["2026-12-01T09:30:00Z"])
+_PROTECTED_BY = Meta(description="`deny`: by a Deny; `reads`: by reading it again", examples=["deny"])
 _ID = Meta(examples=["019aabcd-1234-7abc-8def-0123456789ab"])
 
 
@@ -80,6 +81,7 @@ class SuspensionTold(GrantTold, frozen=True, kw_only=True):
     )
     removed_at: Annotated[datetime, _TIME]
     verified_at: Annotated[datetime, _TIME]
+    protected_by: Annotated[str, _PROTECTED_BY]
     residual_policies: Annotated[
         list[str], Meta(description="Policies that are not ours and still let it send", examples=[[]])
     ]
@@ -101,10 +103,18 @@ class EndTold(GrantTold, frozen=True, kw_only=True):
     ) = msgspec.UNSET
     removed_at: Annotated[datetime | None, _TIME] | msgspec.UnsetType = msgspec.UNSET
     verified_at: Annotated[datetime | None, _TIME] | msgspec.UnsetType = msgspec.UNSET
+    protected_by: Annotated[str | None, _PROTECTED_BY] | msgspec.UnsetType = msgspec.UNSET
     residual_policies: (
         Annotated[list[str], Meta(description="Policies that are not ours and still let it send", examples=[[]])]
         | msgspec.UnsetType
     ) = msgspec.UNSET
+
+
+class SealTold(GrantTold, frozen=True, kw_only=True):
+    """No request from before the end can bring the access back, and SES was read once more without it."""
+
+    protected_by: Annotated[str, Meta(description="What protected it until then", examples=["deny"])]
+    sealed_at: Annotated[datetime, _TIME]
 
 
 class ConnectionTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +151,7 @@ TYPES: Mapping[str, type[msgspec.Struct]] = MappingProxyType(
         **{f"grant.{name}": GrantTold for name in _PLAIN},
         "grant.activation_failed": FailureTold,
         "grant.revocation_stuck": StuckTold,
+        "grant.sealed": SealTold,
         AFTER_END: SentAfterEnd,
         "connection.verified": ConnectionTold,
         "connection.degraded": ConnectionTold,

@@ -9,11 +9,12 @@ import msgspec
 from broker.aws_access import RoleAccess
 from broker.grants.calls import Calls, IdentityPolicies
 from broker.grants.lifecycle import Effect
+from broker.grants.shutting import Shutting
 from broker.grants.wanted import Wanted, Work, tenancies
 from broker.grants.writing import Reserve, Writing
 from broker.policies.compile import document
 from broker.policies.normal import Form, parts
-from broker.policies.plan import parse_name, plan
+from broker.policies.plan import DENY, parse_name, plan
 from broker.policies.shares import is_alone, shows
 
 
@@ -22,12 +23,16 @@ class Reading(msgspec.Struct, frozen=True):
 
     `goals`: what each grant was to hold in the end, without the `Null` guard where SES does not take that. `lingering`:
     grants that have ended and may still be in a policy that could not go yet, whether or not a read shows it.
+    `deny_refused`: SES's own words about the Deny. `unclean`: something of a grant that was taken back was there, or
+    may have been, when the run began.
     """
 
     observed: Mapping[str, str]
     refused: Mapping[UUID, str]
     drifted: frozenset[UUID]
     goals: Mapping[UUID, frozenset[Form]]
+    deny_refused: str | None = None
+    unclean: bool = False
     lingering: frozenset[UUID] = frozenset()
 
 
@@ -40,15 +45,17 @@ class Acting:
         self._housed = tenancies(work.grants)
         self._tainted = dict(work.tainted)
         self._refused: dict[UUID, str] = {}
+        self._shutting = Shutting(work, self._calls)
 
     async def run(self, reserve: Reserve) -> Reading:
         """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.
 
         `reserve` names the next version of a slot, on paper before it is written to SES. What is known to have to go
-        goes before anything is read: whoever takes access back waits for one call, not for two.
+        goes before anything is read: whoever takes access back waits for one call, not for two. A Deny is sent beside
+        it and holds nothing up.
         """
-        await self._delete(self._work.doomed)
-        observed: Mapping[str, str] = await self._calls.read()
+        observed = await self._begin()
+        self._shutting.look(observed)
         drifted = self._drifted(observed)
         wanted = [grant for grant in self._work.grants if grant.statements and grant.id not in drifted]
         writing = Writing(wanted, observed, self._calls, reserve)
@@ -58,12 +65,27 @@ class Acting:
         doubted = [grant for grant in wanted if _is_doubted(grant, wanted)]
         for grant in doubted:
             writing.stay(grant)
-        observed = await self._reach(wanted, observed, writing)
+        observed = await self._reach(wanted, observed, writing, reserve=reserve)
         # Who was refused before is tried alone, and last: its neighbours do not depend on it, nor wait for it.
         if [grant for grant in doubted if await writing.is_taken(grant)]:
-            observed = await self._reach(wanted, observed, writing)
+            observed = await self._reach(wanted, observed, writing, reserve=reserve)
         lingering = frozenset(grant for grants in self._tainted.values() for grant in grants)
-        return Reading(observed, writing.refused | self._refused, drifted, writing.goals(), lingering)
+        return Reading(
+            observed=observed,
+            refused=writing.refused | self._refused,
+            drifted=drifted,
+            goals=writing.goals(),
+            lingering=lingering,
+            deny_refused=self._shutting.refused,
+            unclean=self._shutting.unclean,
+        )
+
+    async def _begin(self) -> Mapping[str, str]:
+        """What can go goes; then the first read, which is the first step of a removal where nothing can go as it is."""
+        if self._work.tainted and not self._work.doomed:
+            return await self._shutting.at_once(self._calls.read())
+        await self._shutting.at_once(self._delete(self._work.doomed))
+        return await self._calls.read()
 
     def _drifted(self, observed: Mapping[str, str]) -> frozenset[UUID]:
         """Grants that somebody else took away."""
@@ -86,18 +108,22 @@ class Acting:
         )
 
     async def _reach(
-        self, wanted: Sequence[Wanted], observed: Mapping[str, str], writing: Writing
+        self, wanted: Sequence[Wanted], observed: Mapping[str, str], writing: Writing, *, reserve: Reserve
     ) -> Mapping[str, str]:
         """Removals first; old versions go once the new ones were read. Returns the last read."""
         shares: dict[int, list[Wanted]] = {}
         for grant in wanted:
             if writing.says(grant):
                 shares.setdefault(grant.slot, []).append(grant)
-        todo = plan({slot: writing.document(grants) for slot, grants in shares.items()}, observed)
-        deleted = await self._delete(todo.delete_first)
+        documents = {slot: writing.document(grants) for slot, grants in shares.items()}
+        todo = plan(documents | self._shutting.documents(), observed)
+        deleted = await self._delete(name for name in todo.delete_first if not self._shutting.keeps(name, observed))
         for each in todo.rounds:
             for slot, _ in each.create:
-                await writing.put(slot, shares[slot])
+                if slot == DENY:
+                    await self._shutting.put(observed, reserve)
+                else:
+                    await writing.put(slot, shares[slot])
             observed = await self._calls.read()
             deleted = await self._delete(name for name in each.delete_after if self._may_go(name, observed, writing))
         hidden = [name for name in self._tainted if name not in observed and self._may_go(name, observed, writing)]
@@ -121,8 +147,9 @@ class Acting:
         What SES refuses does not keep a policy in which there is an ended grant.
         """
         others = {other: text for other, text in observed.items() if other != name}
+        if (parsed := parse_name(name)) is not None and parsed.is_deny:
+            return self._shutting.may_go(name, observed)
         inside = parts(observed[name]) if name in observed else {}
-        parsed = parse_name(name)
         return all(
             writing.is_held(each.id, others) or (each.id in writing.refused and name in self._tainted)
             for each in self._housed

@@ -70,6 +70,8 @@ async def expire(session: AsyncSession, caller: Caller, grant: Grant) -> None:
     """Ends the paper of a grant whose date has come."""
     grant.paper, grant.effect, grant.ended_at = Paper.EXPIRED, Effect.REMOVING, grant.expires_at
     grant.removed_at = grant.verified_at = grant.stuck_at = None
+    # Its date is in the policy: nothing can bring it back.
+    grant.protected_by = grant.protection = grant.sealed_at = None
     grant.version += 1
     await session.execute(
         update(Offer)

@@ -10,7 +10,7 @@ from broker.db import Database
 from broker.grants.events import announce
 from broker.grants.lifecycle import MOVES, Effect, Outcome, Verb
 from broker.grants.models import Grant
-from broker.grants.moves import Found, find_for, shown, wake_identity, wake_routes
+from broker.grants.moves import Found, find_for, first_protection, shown, wake_identity, wake_routes
 from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember
 
@@ -56,6 +56,7 @@ def close(found: Found, verb: Verb) -> None:
     grant.paper = MOVES[verb].to[grant.paper]
     grant.effect, grant.ended_at, grant.error = Effect.REMOVING, found.now, None
     grant.removed_at = grant.verified_at = grant.stuck_at = None
+    grant.protected_by, grant.protection, grant.sealed_at = first_protection(grant), None, None
     grant.drifted = False
     grant.version += 1
     if found.offer.outcome is None:

@@ -117,6 +117,9 @@ ENDED = frozenset({Paper.REVOKED, Paper.RELINQUISHED, Paper.EXPIRED})
 TAKEN_BACK = ENDED | {Paper.PAUSED}
 """Nothing of these may be on the identity, and both parties are told when that was read."""
 
+BEHIND_DENY = TAKEN_BACK - {Paper.EXPIRED}
+"""What a late request must not bring back. Of an expired grant it may: its own end date shuts it."""
+
 NEGOTIABLE = LIVE | {Paper.OPEN}
 
 # The one table of who may do what. An offer on live paper is an amendment: approving it keeps the paper as it is.

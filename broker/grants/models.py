@@ -23,9 +23,11 @@ class Grant(Base):
     `paper` is what was agreed, `effect` what SES is known to hold. `terms` are the agreed ones; `accounts`, `feedback`,
     `from_addresses` and the window are copied from them for routing. Every change of paper raises `version`.
 
-    `by_hand`: its owner applies and removes the policy itself, and says so.
-    `slot` says which policy of the identity it is in, maybe beside others; None where the owner applies it by hand.
-    `size` is what the agreed terms take there, in bytes.
+    `slot` says which policy of the identity it is in, maybe beside others; None where its owner applies and removes the
+    policy itself and says so (`by_hand`). `size` is what the agreed terms take there, in bytes.
+
+    `protected_by` is `deny` where a read has shown a Deny for a grant whose access was taken back, otherwise `reads`,
+    and `protection` says why; None for one that nobody takes back from SES. `sealed_at`: nothing can bring it back.
 
     `suspended_at`, `suspended_by` and `suspension`, which says why, are those of the latest suspension; `resumed_at` is
     when one ended last. `replaces` is an `adopting.replaces.Replaces`: the foreign policy whose place this takes.
@@ -37,6 +39,7 @@ class Grant(Base):
         _one_of("effect", Effect),
         CheckConstraint("owner_id <> delegate_id", name="parties"),
         CheckConstraint("suspended_by IN ('owner', 'breaker')", name="suspended_by"),
+        CheckConstraint("protected_by IN ('deny', 'reads')", name="protected_by"),
         Index("grants_owner_id_idx", "owner_id", "id"),
         Index("grants_delegate_id_idx", "delegate_id", "id"),
         Index("grants_identity_id_idx", "identity_id"),
@@ -82,6 +85,9 @@ class Grant(Base):
     suspended_by: Mapped[str | None]
     suspension: Mapped[dict[str, Any] | None]
     resumed_at: Mapped[datetime | None]
+    protected_by: Mapped[str | None]
+    protection: Mapped[str | None]
+    sealed_at: Mapped[datetime | None]
     replaces: Mapped[dict[str, Any] | None]
 
 

@@ -17,6 +17,7 @@ from broker.grants.lifecycle import Outcome, Party, Verb, offer_is_open, refusal
 from broker.grants.models import Grant, Offer
 from broker.grants.present import grant_view, names_of, party_of, standing_of, visible_to
 from broker.grants.views import GrantView
+from broker.policies.deny import ProtectedBy
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -54,6 +55,11 @@ async def find_for(
         offer.outcome, offer.decided_at = Outcome.LAPSED, offer.lapses_at
         await session.flush()
     return found
+
+
+def first_protection(grant: Grant) -> str | None:
+    """What protects access that is being taken back, until a Deny was read; None where its owner does it by hand."""
+    return None if grant.by_hand else ProtectedBy.reads.value
 
 
 async def database_time(session: AsyncSession) -> datetime:

@@ -1,15 +1,13 @@
 """The last transaction of a sync: what the read-back means for each grant, and who is told."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.service import record
 from broker.db import Database
 from broker.due import settle
 from broker.errors import BrokerError, Refused
@@ -17,15 +15,18 @@ from broker.grants.act import Reading
 from broker.grants.adopting.replaces import look_again
 from broker.grants.alarms.raising import raise_alarm
 from broker.grants.dates import next_date
-from broker.grants.events import announce
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
+from broker.grants.moves import database_time
 from broker.grants.residual import residual
+from broker.grants.sealing import may_seal, next_look, protect
 from broker.grants.stuck import by_hand
+from broker.grants.telling import tell, why_suspended
 from broker.grants.wanted import Wanted, Work, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
+from broker.policies.deny import touched
 from broker.policies.shares import holds, is_alone, shows
 
 SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
@@ -57,7 +58,8 @@ def seen(wanted: Wanted, work: Work, reading: Reading) -> Seen:
             return Seen.STILL_THERE
         return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
     if holds(reading.observed, wanted.id, reading.goals.get(wanted.id, ())):
-        return Seen.HELD
+        # Whom a Deny of ours still shuts out may not send yet.
+        return Seen.MISSING if touched(reading.observed, wanted.terms.principals) else Seen.HELD
     return Seen.REFUSED if wanted.id in reading.refused else Seen.MISSING
 
 
@@ -75,7 +77,9 @@ async def settle_reading(
             if (grant := grants.get(wanted.id)) is None:
                 waits.append(timedelta(0))
                 continue
+            await protect(session, work, grant, identity, reading)
             waits += await _write(session, work, wanted, grant, reading, gap, hooks.activated)
+            waits += await _seal(session, work, wanted, grant, reading)
         identity.sync_error = None
         if work.access is not None:
             await record_policies(session, identity, dict(reading.observed))
@@ -148,11 +152,9 @@ async def _write(
             return [SOON]
         case Seen.DRIFTED:
             grant.drifted = True
-            await _tell(session, work, grant, "grant.drifted")
+            await tell(session, work, grant, "grant.drifted")
         case Seen.STILL_THERE:
-            grant.removed_at = None
-            if wanted.id in reading.refused:
-                await _mark_stuck(session, work, grant, reading.refused[wanted.id], refused=True)
+            await _still_there(session, work, grant, reading.refused.get(grant.id))
             return [SOON]
         case Seen.GONE:
             return await _remove(session, work, grant, reading.observed, gap)
@@ -161,12 +163,19 @@ async def _write(
     return []
 
 
+async def _still_there(session: AsyncSession, work: Work, grant: Grant, refusal: str | None) -> None:
+    if grant.effect is not Effect.REMOVED:  # what comes back late does not undo what was read and told
+        grant.removed_at = None
+    if refusal is not None:
+        await _mark_stuck(session, work, grant, refusal, refused=True)
+
+
 async def _activate(session: AsyncSession, work: Work, grant: Grant, activated: Hook) -> None:
     first = grant.activated_at is None
     grant.effect, grant.error = Effect.APPLIED, None
     if first:
-        grant.activated_at = await _now(session)
-    await _tell(session, work, grant, "grant.activated")
+        grant.activated_at = await database_time(session)
+    await tell(session, work, grant, "grant.activated")
     if first:
         await activated(session, grant)
 
@@ -175,14 +184,14 @@ async def _fail(session: AsyncSession, work: Work, grant: Grant, detail: str) ->
     told = grant.effect is Effect.FAILED and grant.error == detail
     grant.effect, grant.error = Effect.FAILED, detail
     if not told:
-        await _tell(session, work, grant, "grant.activation_failed", error=detail)
+        await tell(session, work, grant, "grant.activation_failed", error=detail)
 
 
 async def _remove(
     session: AsyncSession, work: Work, grant: Grant, observed: Mapping[str, str], gap: timedelta
 ) -> list[timedelta]:
     """The first clean read is noted; a second one, at least `gap` later, proves it."""
-    now = await _now(session)
+    now = await database_time(session)
     if grant.effect is Effect.REMOVED:
         return []
     if grant.removed_at is None:
@@ -195,7 +204,7 @@ async def _remove(
     grant.residual = await residual(session, work, wanted, observed=observed, now=now)
     if grant.paper in TAKEN_BACK:
         suspended = grant.paper is Paper.PAUSED
-        await _tell(
+        await tell(
             session,
             work,
             grant,
@@ -203,13 +212,26 @@ async def _remove(
             **(why_suspended(grant) if suspended else {}),
             removed_at=grant.removed_at,
             verified_at=now,
+            protected_by=grant.protected_by,
             residual_policies=grant.residual,
         )
     return []
 
 
+async def _seal(session: AsyncSession, work: Work, wanted: Wanted, grant: Grant, reading: Reading) -> list[timedelta]:
+    """Says that nothing can bring a grant back any more, once that is so; until then, when to look again."""
+    if grant.id not in work.deny.taken or grant.removed_at is None:
+        return []
+    now = await database_time(session)
+    if seen(wanted, work, reading) is not Seen.GONE or not may_seal(work, grant, reading):
+        return [next_look(work, grant, reading, since_gone=now - grant.removed_at)]
+    grant.sealed_at = now
+    await tell(session, work, grant, "grant.sealed", protected_by=grant.protected_by, sealed_at=now)
+    return []
+
+
 async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: str, *, refused: bool) -> None:
-    now = await _now(session)
+    now = await database_time(session)
     since = grant.ended_at or grant.suspended_at
     late = since is not None and now - since >= STUCK
     grant.error = detail
@@ -218,25 +240,5 @@ async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: s
     grant.stuck_at = now
     identity = await session.get_one(Identity, work.claim.id)
     commands = by_hand(identity.policies, tenancies(work.grants), grant.id, name=identity.name, region=identity.region)
-    await _tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
+    await tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
     await raise_alarm(session, grant, error=detail, commands=commands)
-
-
-async def _tell(session: AsyncSession, work: Work, grant: Grant, what: str, **details: Any) -> None:
-    told = {key: _plain(value) for key, value in details.items()}
-    await record(session, work.caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, **told)
-    await announce(session, what, grant, **told)
-
-
-def why_suspended(grant: Grant) -> dict[str, Any]:
-    """By whom, and why: the owner's note, or the figures that tripped the breaker."""
-    return {"suspended_by": grant.suspended_by, **(grant.suspension or {})}
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
-
-
-async def _now(session: AsyncSession) -> datetime:
-    now: datetime = (await session.execute(select(func.now()))).scalar_one()
-    return now

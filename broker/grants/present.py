@@ -108,6 +108,8 @@ def grant_view(
         ended_at=grant.ended_at,
         suspended_at=grant.suspended_at if grant.paper is Paper.PAUSED else None,
         suspended_by=grant.suspended_by if grant.paper is Paper.PAUSED else None,
+        protected_by=grant.protected_by,
+        sealed_at=grant.sealed_at,
         replaces=replaces.shown(grant),
     )
 

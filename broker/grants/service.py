@@ -19,6 +19,7 @@ from broker.grants.models import Grant, Offer
 from broker.grants.present import grant_view, names_of, offer_views, standing_of, terms_of, visible_to
 from broker.grants.views import GrantView, OfferView, PolicyView, Receipt
 from broker.policies.compile import document, statements
+from broker.policies.deny import ProtectedBy
 from broker.policies.explain import explain
 from broker.policies.lint import lint
 
@@ -87,7 +88,9 @@ async def receipt(db: Database, caller: Caller, grant_id: UUID) -> Receipt:
         asked_by=(grant.suspended_by or "") if grant.paper is Paper.PAUSED else asked_by.get(state, "delegate"),
         removed_at=grant.removed_at,
         verified_at=grant.verified_at,
-        protected_by="owner" if _by_hand(grant) else "reads",
+        protected_by="owner" if _by_hand(grant) else grant.protected_by or ProtectedBy.reads.value,
+        protection=grant.protection,
+        sealed_at=grant.sealed_at,
         residual_policies=grant.residual,
         statement=_statement(grant),
     )
@@ -135,6 +138,8 @@ def _statement(grant: Grant) -> str:
     text = f"SES's control plane no longer holds this access, read at {_instant(grant.verified_at)}."
     if grant.residual:
         text += f" Policies that are not ours still let the delegate send: {', '.join(grant.residual)}."
+    if grant.sealed_at is not None:
+        text += f" Nothing that was asked for before can bring it back, read at {_instant(grant.sealed_at)}."
     return text + " AWS gives no bound for its sending hosts, and mail already accepted is not recalled."
 
 

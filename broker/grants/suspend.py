@@ -12,7 +12,7 @@ from broker.db import Database
 from broker.errors import Conflict
 from broker.grants.lifecycle import MOVES, Effect, Verb
 from broker.grants.models import Grant
-from broker.grants.moves import Found, find_for, note, shown, wake_identity
+from broker.grants.moves import Found, find_for, first_protection, note, shown, wake_identity
 from broker.grants.views import GrantView, Reason
 from broker.idempotency import remember
 
@@ -55,6 +55,7 @@ async def resume(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> G
         # Not `applying`: what the last read showed of it is not missed by anybody, since we took it away ourselves.
         grant.effect, grant.error, grant.resumed_at = Effect.NONE, None, found.now
         grant.removed_at = grant.verified_at = grant.stuck_at = None
+        grant.protected_by = grant.protection = grant.sealed_at = None
         grant.residual = []
         grant.version += 1
         await wake_identity(session, grant.identity_id)
@@ -68,6 +69,7 @@ async def _pause(session: AsyncSession, caller: Caller, found: Found, *, by: str
     grant.effect, grant.error = Effect.REMOVING, None
     grant.suspended_at, grant.suspended_by, grant.suspension = found.now, by, dict(why)
     grant.removed_at = grant.verified_at = grant.stuck_at = None
+    grant.protected_by, grant.protection, grant.sealed_at = first_protection(grant), None, None
     grant.drifted = False
     grant.version += 1
     await record(

@@ -21,13 +21,14 @@ from broker.grants.act import Acting, Reading
 from broker.grants.adopting.swap import replace_policies
 from broker.grants.byhand import wait_for_owner
 from broker.grants.calls import CALL_MARGIN, IdentityPolicies
+from broker.grants.denies import rename
 from broker.grants.hooks import Hooks
 from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
 from broker.identities.models import PolicyDocument
 from broker.ids import new_id
 from broker.policies.normal import same_meaning
-from broker.policies.plan import parse_name, policy_name
+from broker.policies.plan import DENY, parse_name, policy_name
 
 KIND = "identities"
 LEASE = timedelta(seconds=30)
@@ -38,10 +39,14 @@ logger = log.get(__name__)
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How far apart the two reads of a removal are, and how often an identity is looked at without reason."""
+    """How far apart the two reads of a removal are, and how often an identity is looked at without reason.
+
+    `deny_kept`: for how long a Deny stays after the first read without the Allow.
+    """
 
     readback_gap: timedelta
     check_every: timedelta
+    deny_kept: timedelta = timedelta(minutes=20)
 
 
 async def run(
@@ -61,7 +66,7 @@ async def run(
 
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:
-    work = await load(db, claim)
+    work = await load(db, claim, deny_kept=pace.deny_kept)
     if work.by_hand:
         await wait_for_owner(db, work, check_every=pace.check_every)
         return
@@ -83,6 +88,9 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
         raise Refused("The owner's AWS account is not connected any more.", code="NotConnected")
 
     async def reserve(slot: int, document: str, observed: Mapping[str, str]) -> str:
+        if slot == DENY:
+            async with db.begin(work.caller) as session:
+                return await rename(session, work.claim.id, document)
         return await _reserve(db, work, slot, document, observed=observed)
 
     return await Acting(work, ses, access=work.access, lease=LEASE).run(reserve)

@@ -104,11 +104,11 @@ class OfferView(msgspec.Struct, frozen=True):
 class GrantView(msgspec.Struct, frozen=True):
     """A grant as one of its parties sees it. `state` is derived from paper, effect and clock.
 
-    `suspended_by` is `owner` or `breaker`, while it is suspended. `verified`: the state is what SES was read to hold;
-    false for one that nobody has read yet, and for the word of an owner who applies policies by hand. There the flag
-    `awaiting_owner` says that it is the owner's turn, and `commands` are what it has to run to take access back.
-    `replaces` is the policy that somebody wrote without the broker, and that is deleted once this grant's own was read
-    back.
+    `suspended_by` is `owner` or `breaker`, while it is suspended. `protected_by` and `sealed_at` are those of its
+    receipt. `verified`: the state is what SES was read to hold; false for one that nobody has read yet, and for the
+    word of an owner who applies policies by hand. There the flag `awaiting_owner` says that it is the owner's turn, and
+    `commands` are what it has to run to take access back. `replaces` is the policy that somebody wrote without the
+    broker, and that is deleted once this grant's own was read back.
     """
 
     id: UUID
@@ -135,6 +135,8 @@ class GrantView(msgspec.Struct, frozen=True):
     ended_at: datetime | None
     suspended_at: datetime | None
     suspended_by: str | None
+    protected_by: str | None
+    sealed_at: datetime | None
     replaces: Replaces | None = None
 
 
@@ -183,6 +185,11 @@ class Receipt(msgspec.Struct, frozen=True):
 
     `asked_by` is `owner`, `delegate` or `clock`, for a suspension `owner` or `breaker`.
 
+    `protected_by`: what keeps a request that SES executes late from bringing it back; `deny`, a Deny of ours that was
+    read, `reads`, reading it again and again, or `owner`, whose word it is. `protection` says why it is not a Deny.
+    `sealed_at`: every such request is dead, the Deny is gone, and SES was read once more without any policy of this
+    grant.
+
     `statement` says exactly what was observed: AWS gives no bound for its sending hosts, and accepted mail is not
     recalled. `residual_policies` are policies that are not ours and still let the delegate send.
     """
@@ -194,6 +201,8 @@ class Receipt(msgspec.Struct, frozen=True):
     removed_at: datetime | None
     verified_at: datetime | None
     protected_by: str
+    protection: str | None
+    sealed_at: datetime | None
     residual_policies: Sequence[str]
     statement: str
 

@@ -1,11 +1,12 @@
 """What an identity should hold right now, read from the paper: the first transaction of a sync."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.aws_access import RoleAccess
@@ -15,7 +16,8 @@ from broker.db import Database
 from broker.due import Claim
 from broker.grants.adopting.replaces import Replaces, replaced_by
 from broker.grants.dates import expire, lapse
-from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
+from broker.grants.denies import NO_DENY, Deny, prepare
+from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
@@ -57,8 +59,8 @@ class Work(msgspec.Struct, frozen=True):
     `written` are documents by name as we wrote them, of grants that may have to do without the guard. `doomed` are
     names that hold nothing but ended or suspended grants, and that SES holds, by the last read, or may hold although no
     read has shown them yet; `tainted` are such as hold others, too, and go when those have another place. `held` are
-    the grants that the last read showed: one of them that is gone now was taken away by somebody else. `by_hand`: the
-    owner applies and removes the policies, and says so.
+    the grants that the last read showed: one of them that is gone now was taken away by somebody else. `foreign` are
+    the policies that are not ours, by the last read. `by_hand`: the owner applies and removes them, and says so.
     """
 
     claim: Claim
@@ -70,6 +72,8 @@ class Work(msgspec.Struct, frozen=True):
     doomed: tuple[str, ...]
     tainted: Mapping[str, frozenset[UUID]]
     held: frozenset[UUID]
+    foreign: Mapping[str, str] = MappingProxyType({})
+    deny: Deny = NO_DENY
     by_hand: bool = False
 
     @property
@@ -78,7 +82,7 @@ class Work(msgspec.Struct, frozen=True):
         return Caller.system(self.claim.tenant_id, job="sync")
 
 
-async def load(db: Database, claim: Claim) -> Work:
+async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
     """Brings the paper up to the clock, gives new grants their slots, and says what the identity should hold."""
     caller = Caller.system(claim.tenant_id, job="sync")
     async with db.begin(caller) as session:
@@ -98,11 +102,13 @@ async def load(db: Database, claim: Claim) -> Work:
         wanted = tuple(_wanted(grant, now) for grant in grants)
         housed = tenancies(wanted)
         doomed, tainted = going(identity.policies, written_lately, housed)
+        role = access(identity, connection)
+        living = [principal for each in wanted if each.statements for principal in each.terms.principals]
         return Work(
             claim=claim,
             name=identity.name,
             arn=identity.arn,
-            access=access(identity, connection),
+            access=role,
             grants=wanted,
             written=await _known(session, identity, wanted, written_lately),
             doomed=doomed,
@@ -112,6 +118,8 @@ async def load(db: Database, claim: Claim) -> Work:
                 for each in housed
                 if shows(identity.policies, each.id, each.slot, alone=is_alone(housed, each.id, each.slot))
             ),
+            foreign={name: text for name, text in identity.policies.items() if not is_ours(name)},
+            deny=await prepare(session, identity, grants, living=living, kept=deny_kept, now=now) if role else NO_DENY,
             by_hand=by_hand,
         )
 
@@ -132,16 +140,21 @@ async def _identity(
 async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
     """All grants that this transaction may change, in one order and before anybody is told of the first.
 
-    They are in negotiation, live, or ended and not yet proven to be gone.
+    They are in negotiation, live, ended and not yet proven to be gone, or taken back and not yet sealed.
     """
     rows = await session.scalars(
         select(Grant)
         .where(Grant.identity_id == identity_id)
-        .where(Grant.paper.in_(NEGOTIABLE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)))
+        .where(Grant.paper.in_(NEGOTIABLE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)) | _unsealed())
         .order_by(Grant.id)
         .with_for_update(key_share=True)
     )
     return list(rows)
+
+
+def _unsealed() -> ColumnElement[bool]:
+    """As `denies.is_unsealed` has it."""
+    return Grant.paper.in_(BEHIND_DENY) & Grant.protected_by.is_not(None) & Grant.sealed_at.is_(None)
 
 
 async def _house(session: AsyncSession, identity: Identity, grants: Sequence[Grant]) -> None:

@@ -16,7 +16,7 @@ class Identity(Due, Base):
 
     `policies` is what the last read found, name → JSON text; `attributes` is a `facts.Attributes`. `removed_at`: its
     connection was removed, so another tenant may bring the same ARN. `own_mail`: its owner hears of the mail
-    that its own account sends from it.
+    that its own account sends from it. `deny_name`: under which name a Deny of ours is to stand there, while one is.
     """
 
     __tablename__ = "identities"
@@ -43,6 +43,7 @@ class Identity(Due, Base):
     own_mail: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     removed_at: Mapped[datetime | None]
+    deny_name: Mapped[str | None]
 
 
 class PolicyDocument(Base):

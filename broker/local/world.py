@@ -14,6 +14,7 @@ OWNER_ACCOUNT, FIRST_ACCOUNT, SECOND_ACCOUNT = "111111111111", "222222222222", "
 STRANGER_ACCOUNT, PAYROLL_ACCOUNT = "444444444444", "555555555555"
 DOMAIN = "example.com"
 OURS = "delegation-broker-"
+DENY = "delegation-broker-deny-"
 PAYROLL = "PayrollProvider"
 
 
@@ -71,8 +72,9 @@ class World:
         return found
 
     def ours(self) -> list[str]:
-        """The broker's policies among them, as text."""
-        return [text for name, text in sorted(self.policies().items()) if name.startswith(OURS)]
+        """The broker's policies among them that let somebody send, as text."""
+        policies = sorted(self.policies().items())
+        return [text for name, text in policies if name.startswith(OURS) and not name.startswith(DENY)]
 
 
 def write_foreign_policy(world: World) -> str:

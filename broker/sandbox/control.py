@@ -108,6 +108,10 @@ def _list_faults(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
     return cloud.faults.listed()
 
 
+def _carry_out_late(cloud: Cloud, _query: dict[str, str], _body: bytes) -> Any:
+    return {"carried_out": cloud.faults.carry_out_late()}
+
+
 def _mailbox(cloud: Cloud, query: dict[str, str], _body: bytes) -> Any:
     wanted = query.get("recipient")
     with cloud.state.lock:
@@ -140,6 +144,7 @@ _ROUTES: dict[tuple[str, str], _Handler] = {
     ("POST", "faults"): _add_fault,
     ("GET", "faults"): _list_faults,
     ("DELETE", "faults"): _clear_faults,
+    ("POST", "late"): _carry_out_late,
     ("POST", "events"): _make_event,
     ("GET", "mailbox"): _mailbox,
     ("GET", "published"): _published,

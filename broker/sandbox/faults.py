@@ -1,5 +1,7 @@
-"""Trouble on request: throttling, server errors, refusals and answers that never come."""
+"""Trouble on request: throttling, server errors, refusals, answers that never come, and calls carried out late."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from threading import Condition, Event
 from typing import Literal
 
@@ -11,10 +13,11 @@ from broker.sandbox.errors import AwsError
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """What shall go wrong. Empty `service`, `operation` or `account_id` mean any; `times` None means until cleared.
 
-    With `after` the operation takes effect first and only its answer is replaced or lost.
+    With `after` the operation takes effect first and only its answer is replaced or lost. `late` answers as a server
+    error and holds the call back, until somebody has it carried out.
     """
 
-    error: Literal["throttle", "500", "access_denied", "timeout"]
+    error: Literal["throttle", "500", "access_denied", "timeout", "late"]
     service: str | None = None
     operation: str | None = None
     times: int | None = 1
@@ -31,6 +34,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        self._late: list[Callable[[], object]] = []
         self._lock = Condition()
         self._cleared = Event()
 
@@ -40,9 +44,10 @@ class Faults:
             self._faults.append(fault)
 
     def clear(self) -> None:
-        """Forgets all faults and lets hanging calls end."""
+        """Forgets all faults, lets hanging calls end and drops those that were held back."""
         with self._lock:
             self._faults.clear()
+            self._late.clear()
             self._cleared.set()
 
     def listed(self) -> list[Fault]:
@@ -64,6 +69,20 @@ class Faults:
                             self._faults.remove(fault)
                     return fault
             return None
+
+    def hold_back(self, call: Callable[[], object]) -> None:
+        """Keeps a call for later."""
+        with self._lock:
+            self._late.append(call)
+
+    def carry_out_late(self) -> int:
+        """Carries out what was held back, as if it came now; how many calls that were. What they answer is lost."""
+        with self._lock:
+            late, self._late = self._late, []
+        for call in late:
+            with suppress(AwsError):
+                call()
+        return len(late)
 
     def strike(self, fault: Fault, service: str) -> AwsError:
         """The refusal that a fault stands for; one of kind `timeout` first keeps the caller waiting."""

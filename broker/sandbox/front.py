@@ -81,6 +81,9 @@ class Front:
     def _faulty(self, call: Call, environ: dict[str, Any]) -> Answer:
         faults = self._cloud.faults
         fault = faults.take(call.service, call.operation, call.account_id)
+        if fault is not None and fault.error == "late":
+            faults.hold_back(lambda: self._perform(call, environ))
+            raise faults.strike(fault, call.service)
         if fault is not None and not fault.after:
             raise faults.strike(fault, call.service)
         reply = self._perform(call, environ)

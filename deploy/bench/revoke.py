@@ -1,10 +1,11 @@
-"""`broker bench revoke`: from the commit of a revoke to the moment at which SES holds no Allow any more.
+"""`broker bench revoke`: from the commit of a revoke to its Deny, and to the moment at which SES holds no Allow.
 
 Every AWS call takes 30 ms and SES answers one call per second, account, Region and operation, as the real one does;
 each revoke is in an account of its own, so that only the broker's own delays are measured. The clock begins with the
 commit, by Postgres's own record of it (PostgreSQL, track_commit_timestamp), and ends when the local AWS has carried out
-the last DeleteEmailIdentityPolicy; its own few milliseconds of work per call count against the broker. `over_aws_ms` is
-that time without the AWS calls on the way (30 ms for each that had to wait for the one before).
+the CreateEmailIdentityPolicy of the Deny, from which on nobody can send any more, and the last
+DeleteEmailIdentityPolicy; its own few milliseconds of work per call count against the broker. `over_aws_ms` is the time
+to the Deny without the AWS calls on the way (30 ms for each that had to wait for the one before).
 """
 
 from pathlib import Path
@@ -34,14 +35,15 @@ from broker.local.options import data_directory
 def revoke(
     *, revokes: int, every_s: float, seconds: float | None, load: int, call_ms: float, as_json: bool, out: Path
 ) -> None:
-    """Revoke grants, idle and under load: how long until SES holds no Allow any more.
+    """Revoke grants, idle and under load: how long until SES holds a Deny, and no Allow any more.
 
     \b
-    revoke_ms     from the commit of the revoke to the end of the last removal in SES
-    aws_calls_ms  of that, the AWS calls that had to be waited for one after the other, at --call-ms each
-    over_aws_ms   the rest: what the broker adds, and what the local AWS itself works on each call
-    commit_ms     what the transaction took before that clock began
-    answer_ms     what the owner waited for the API's answer
+    deny_present_ms  from the commit of the revoke until SES holds the Deny
+    aws_calls_ms     of that, the AWS calls that had to be waited for one after the other, at --call-ms each
+    over_aws_ms      the rest: what the broker adds, and what the local AWS itself works on each call
+    revoke_ms        from the commit of the revoke to the end of the last removal in SES
+    commit_ms        what the transaction took before that clock began
+    answer_ms        what the owner waited for the API's answer
 
     Events, deliveries, their times, lost and duplicated ones are those of the load; null without one. SQL round trips
     are null: programs count them over their whole life, in which they do more than deliver.
@@ -62,7 +64,9 @@ def told(found: Result) -> str:
     halves = {"idle": found.idle, f"with {found.load_events_per_s:,.0f} events/s": found.loaded}
     lines = [f"{'':38}{'p50':>10}{'p95':>10}{'p99':>10}  ms"]
     for half, times in halves.items():
-        for name in ("revoke_ms", "aws_calls_ms", "over_aws_ms", "commit_ms", "answer_ms") if times else ():
+        for name in (
+            ("deny_present_ms", "revoke_ms", "aws_calls_ms", "over_aws_ms", "commit_ms", "answer_ms") if times else ()
+        ):
             three: Percentiles = getattr(times, name)
             lines.append(f"{half + ' ' + name[:-3]:38}{three.p50:10.1f}{three.p95:10.1f}{three.p99:10.1f}")
     return "\n".join([*lines, f"policies left in SES: {found.left}; calibration {found.calibration_us} µs"])

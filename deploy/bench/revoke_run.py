@@ -58,6 +58,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     revokes: int
+    deny_present_ms: Percentiles
     revoke_ms: Percentiles
     aws_calls_ms: Percentiles
     over_aws_ms: Percentiles
@@ -182,6 +183,7 @@ def _revoke(servers: Stack, aws: LocalAws, grants: Sequence[Granted], options: O
     ways = wait_for("SES holds none of the Allows", lambda: _ways(aws, committed), PATIENCE_S)
     times = Times(
         revokes=len(grants),
+        deny_present_ms=_percentiles(way.deny_ms for way in ways),
         revoke_ms=_percentiles(way.ms for way in ways),
         aws_calls_ms=_percentiles(way.calls * options.call_ms for way in ways),
         over_aws_ms=_percentiles(over_aws_ms(ways, call_ms=options.call_ms)),

@@ -107,10 +107,11 @@ def _is_found(owner: Party, arn: str) -> bool | None:
 
 
 def held(aws: LocalAws, granted: Granted) -> dict[str, Any]:
-    """The policies on the identity of a grant that SES holds, asked by its owner."""
+    """The policies on the identity of a grant that let somebody send, as SES holds them, asked by its owner."""
     account = AwsAccount(aws.url, granted.account_id, aws.open_account(granted.account_id))
     try:
         found = account.client("sesv2").get_email_identity_policies(EmailIdentity=granted.identity)
-        return {name: json.loads(text) for name, text in found["Policies"].items()}
+        policies = {name: json.loads(text) for name, text in found["Policies"].items()}
+        return {name: each for name, each in policies.items() if any(s["Effect"] == "Allow" for s in each["Statement"])}
     finally:
         account.close()

@@ -7,7 +7,7 @@ tables it knows is the business of other migrations.
 from alembic import op
 
 revision = "0029"
-down_revision = "0027"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

@@ -26,7 +26,7 @@ from bench.machine import Machine
 from bench.match import Percentiles
 from bench.naive_app import wants
 from bench.naive_models import EndpointRow
-from bench.revoke_path import REMOVAL, Call, Way, in_sequence, over_aws_ms, way_of
+from bench.revoke_path import DENY, REMOVAL, Call, Way, in_sequence, over_aws_ms, way_of
 from bench.revoke_run import flow_of
 from bench.sink import Receipts
 from broker.feedback.events import NewEvent
@@ -75,21 +75,34 @@ def phase(p99: float, *, missing: int = 0) -> Phase:
     )
 
 
-def test_a_revoke_lasts_from_its_commit_to_the_last_removal() -> None:
-    log = [call(READ, 5, 35), call(REMOVAL, 40, 70), call(READ, 75, 105)]
+def way(denied: int, gone: int, *, calls: int) -> Way:
+    """A way that was denied and gone so many milliseconds after its commit."""
+    return Way(AT, AT + timedelta(milliseconds=denied), AT + timedelta(milliseconds=gone), calls=calls)
 
-    assert Way(AT, AT + timedelta(milliseconds=70), calls=2) == way_of(OWNER, AT, log)
+
+def test_a_revoke_lasts_from_its_commit_to_its_deny_and_to_the_last_removal() -> None:
+    log = [call(READ, 5, 35), call(DENY, 40, 65), call(REMOVAL, 40, 70), call(READ, 75, 105)]
+
+    found = way_of(OWNER, AT, log)
+
+    assert way(65, 70, calls=2) == found
+    assert found is not None
+    assert (65.0, 70.0) == (found.deny_ms, found.ms)
 
 
 def test_a_revoke_whose_policy_is_still_there_has_no_way_yet() -> None:
     assert way_of(OWNER, AT, [call(READ, 5, 35), call(REMOVAL, 40, 70, status=429)]) is None
-    assert way_of(OWNER, AT, [call(REMOVAL, 40, 70, account=OTHER)]) is None
+    assert way_of(OWNER, AT, [call(DENY, 40, 70), call(REMOVAL, 40, 70, account=OTHER)]) is None
+
+
+def test_a_revoke_without_a_deny_has_no_way_yet() -> None:
+    assert way_of(OWNER, AT, [call(REMOVAL, 40, 70), call(DENY, 40, 70, status=429)]) is None
 
 
 def test_what_happened_before_the_commit_is_not_on_the_way() -> None:
-    log = [call(REMOVAL, -60, -30), call(REMOVAL, 40, 70)]
+    log = [call(DENY, -60, -30), call(REMOVAL, -60, -30), call(DENY, 40, 68), call(REMOVAL, 40, 70)]
 
-    assert Way(AT, AT + timedelta(milliseconds=70), calls=1) == way_of(OWNER, AT, log)
+    assert way(68, 70, calls=1) == way_of(OWNER, AT, log)
 
 
 def test_sessions_opened_for_the_owners_role_are_on_the_way() -> None:
@@ -97,6 +110,7 @@ def test_sessions_opened_for_the_owners_role_are_on_the_way() -> None:
     log = [
         call("AssumeRole", 1, 31, account="999999999999", about=role),
         call("AssumeRole", 32, 34, account="999999999999", about=stranger),
+        call(DENY, 40, 70),
         call(REMOVAL, 40, 70),
     ]
 
@@ -111,7 +125,7 @@ def test_calls_side_by_side_are_waited_for_once() -> None:
 
 
 def test_a_refused_call_is_on_the_way_and_is_told() -> None:
-    log = [call(READ, 0, 30, status=429), call(READ, 200, 230), call(REMOVAL, 240, 270)]
+    log = [call(READ, 0, 30, status=429), call(READ, 200, 230), call(REMOVAL, 240, 270), call(DENY, 240, 270)]
 
     found = way_of(OWNER, AT, log)
 
@@ -120,9 +134,7 @@ def test_a_refused_call_is_on_the_way_and_is_told() -> None:
 
 
 def test_over_aws_is_what_the_calls_themselves_did_not_take() -> None:
-    way = Way(AT, AT + timedelta(milliseconds=75), calls=2)
-
-    assert [15.0] == over_aws_ms([way], call_ms=30)
+    assert [15.0] == over_aws_ms([way(75, 90, calls=2)], call_ms=30)
 
 
 def test_of_every_tenant_half_of_the_endpoints_may_turn_bad() -> None:
@@ -314,7 +326,7 @@ def test_revokes_leave_no_policy_in_ses(tmp_path: Path) -> None:
     idle = msgspec.convert(found["idle"], dict[str, object])
     loaded = msgspec.convert(found["loaded"], dict[str, object])
     assert (0, 2, 2) == (found["left"], idle["revokes"], loaded["revokes"])
-    assert {"revoke_ms", "aws_calls_ms", "over_aws_ms"} <= set(idle)
+    assert {"deny_present_ms", "revoke_ms", "aws_calls_ms", "over_aws_ms"} <= set(idle)
     assert (0, 0, None) == (found["lost"], found["duplicated"], found["sql_round_trips_per_1000"])
     assert None not in {found["events_per_s"], found["deliveries_per_s"]}
     assert found["ack_ms"] is not None

@@ -30,7 +30,7 @@ from broker.policies.wording import when
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties
 from tests.grants.fake_ses import throttled
-from tests.grants.test_sync import DEADLINE, FOREIGN, Stage
+from tests.grants.test_sync import DEADLINE, FOREIGN, PACE, Stage
 
 AGENCY = "AgencyMayWrite"
 END = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
@@ -334,7 +334,7 @@ async def test_a_decision_of_the_parties_meanwhile_keeps_the_policy(stage: Swapp
     claim = Claim(
         kind="identities", id=stage.parties.identity_id, tenant_id=stage.parties.owner.tenant, fence=0, attempts=0
     )
-    work = await load(worker, claim)
+    work = await load(worker, claim, deny_kept=PACE.deny_kept)
     reading = Reading(dict(stage.held), {}, frozenset(), {})
     await negotiate_end(stage, grant)
 
@@ -355,7 +355,7 @@ async def test_nothing_is_deleted_when_the_lease_is_nearly_over(stage: Swapping)
     claim = Claim(
         kind="identities", id=stage.parties.identity_id, tenant_id=stage.parties.owner.tenant, fence=0, attempts=0
     )
-    work = await load(worker, claim)
+    work = await load(worker, claim, deny_kept=PACE.deny_kept)
     reading = Reading(dict(stage.held), {}, frozenset(), {})
 
     await replace_policies(worker, stage.ses, work, reading, gap=timedelta(0), until=0.0)

@@ -57,7 +57,8 @@ async def test_a_suspension_removes_before_it_reads(stage: Stage) -> None:
     await suspend.suspend(stage.db, stage.parties.owner, grant.id, Reason())
     await stage.sync()
 
-    assert [("delete", name), ("read", "")] == stage.ses.calls[:2]
+    (deny,) = stage.denies()
+    assert [{("delete", name), ("create", deny)}, ("read", "")] == [set(stage.ses.calls[:2]), stage.ses.calls[2]]
 
 
 async def test_a_resumed_grant_is_active_under_a_new_version_of_its_policy(stage: Stage) -> None:

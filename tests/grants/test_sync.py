@@ -22,7 +22,7 @@ from broker.grants.sync import Pace
 from broker.grants.views import Counter, GrantView, Proposal, Reason, Receipt
 from broker.ids import new_id
 from broker.policies.compile import document, statements
-from broker.policies.plan import is_ours
+from broker.policies.plan import is_ours, parse_name
 from broker.policies.terms import Terms
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties, terms_for
@@ -36,6 +36,12 @@ FOREIGN = (
 DEADLINE = 10.0
 
 
+def is_deny(name: str) -> bool:
+    """Whether a Deny of ours has this name."""
+    parsed = parse_name(name)
+    return parsed is not None and parsed.is_deny
+
+
 class Stage:
     """A committed negotiation, a fake SES and what happened."""
 
@@ -43,6 +49,7 @@ class Stage:
         self.db = db
         self.parties = parties
         self.keyring = keyring
+        self.pace = PACE
         self.ses = FakeSes()
         self.held = self.ses.hold(parties.account, "example.com", foreign=FOREIGN)
         self.activated: list[Grant] = []
@@ -77,7 +84,7 @@ class Stage:
 
         hooks = Hooks(activated=note, ended=note_end)
         return await sync.run(
-            self.db.as_role(Role.WORKER), self.ses, PACE, hooks=hooks, only=[self.parties.identity_id]
+            self.db.as_role(Role.WORKER), self.ses, self.pace, hooks=hooks, only=[self.parties.identity_id]
         )
 
     async def wake(self) -> None:
@@ -103,8 +110,12 @@ class Stage:
         return await service.receipt(self.db, self.parties.owner, grant.id)
 
     def ours(self) -> dict[str, str]:
-        """Our policies on the identity."""
-        return {name: held for name, held in self.held.items() if is_ours(name)}
+        """Our policies on the identity that let somebody send."""
+        return {name: held for name, held in self.held.items() if is_ours(name) and not is_deny(name)}
+
+    def denies(self) -> dict[str, str]:
+        """Our Denies on the identity."""
+        return {name: held for name, held in self.held.items() if is_deny(name)}
 
 
 @pytest_asyncio.fixture

@@ -21,6 +21,7 @@ BROKER_ACCOUNT = "999999999999"
 GAP = timedelta(milliseconds=200)  # between the two reads of a removal; a second in production
 NOBODY_THERE = "redis://127.0.0.1:1/0"  # a doorbell that never rings: the journeys do without
 OURS = "delegation-broker-"
+DENY = "delegation-broker-deny-"
 FOREIGN = "PayrollProvider"
 
 
@@ -120,8 +121,13 @@ class World:
         return dict(identity.history[-1].policies)
 
     async def ours(self) -> list[str]:
-        """The broker's policies among them, as text."""
-        return [text for name, text in sorted((await self.policies()).items()) if name.startswith(OURS)]
+        """The broker's policies among them that let somebody send, as text."""
+        policies = sorted((await self.policies()).items())
+        return [text for name, text in policies if name.startswith(OURS) and not name.startswith(DENY)]
+
+    async def denies(self) -> list[str]:
+        """The broker's Denies among them, as text."""
+        return [text for name, text in sorted((await self.policies()).items()) if name.startswith(DENY)]
 
     async def agree(self, delegate: Party | None = None, address: str = NEWSLETTER, **more: Any) -> str:
         """The id of a grant that the delegate proposed and the owner approved."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from tests.sandbox.aws import Account, Aws, fetch, refusal, simple
+from tests.sandbox.aws import REGION, Account, Aws, allow, fetch, refusal, simple
 
 
 @pytest.fixture
@@ -106,3 +106,20 @@ def test_a_send_does_not_wait_for_its_feedback(aws: Aws, owner: Account) -> None
     owner.client("sesv2").send_email(**simple("news@example.com"))
 
     assert time.monotonic() - began < 2
+
+
+def test_a_call_may_be_carried_out_late(aws: Aws, owner: Account) -> None:
+    """It is answered as failed, and takes effect after calls that came later."""
+    v2 = owner.client("sesv2")
+    named = {"EmailIdentity": "example.com", "PolicyName": "late"}
+    arn = f"arn:aws:ses:{REGION}:{owner.id}:identity/example.com"
+    document = json.dumps(allow(["ses:SendEmail"], arn, principal={"AWS": owner.id}))
+    fault(aws, owner, "late", operation="CreateEmailIdentityPolicy")
+
+    code, _ = refusal(lambda: v2.create_email_identity_policy(**named, Policy=document))
+    before = v2.get_email_identity_policies(EmailIdentity="example.com")["Policies"]
+    carried_out = [aws.control("POST", "late") for _ in range(2)]
+
+    assert ("InternalFailure", {}) == (code, before)
+    assert [{"carried_out": 1}, {"carried_out": 0}] == carried_out
+    assert ["late"] == list(v2.get_email_identity_policies(EmailIdentity="example.com")["Policies"])

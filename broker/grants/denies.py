@@ -1,0 +1,184 @@
+"""The Deny of an identity: what it is to say and under which name, what receipts may claim of it, and when it goes.
+
+A grant whose access was taken back is behind a Deny until every request that could bring it back is dead; then nothing
+of it may be left, and it is sealed. A receipt never claims a Deny that is not there: the claim is taken back on paper
+before the Deny is.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.service import record
+from broker.caller import Caller
+from broker.grants.lifecycle import BEHIND_DENY, Outcome, Paper
+from broker.grants.models import Grant, Offer
+from broker.grants.present import terms_of
+from broker.grants.written import written
+from broker.identities.models import Identity, PolicyDocument
+from broker.ids import new_id
+from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, decide, still_named
+from broker.policies.plan import DENY, policy_name
+from broker.policies.shares import shows
+
+_BEFORE_VERSION = policy_name(DENY, 0).removesuffix("0")
+
+
+class Deny(msgspec.Struct, frozen=True):
+    """What a run knows of the Deny on its identity.
+
+    `document` is what it says (None: none is wanted), under `name`, which is on paper. `at_once`: the last read did not
+    show it; `shown` is how many policies that did show. `taken` are grants whose access was taken
+    back and that are not sealed, with those whom they may let in; `protections` what may protect them, `over` those for
+    which the Deny was kept long enough.
+    """
+
+    document: str | None = None
+    name: str | None = None
+    at_once: bool = False
+    shown: int = 0
+    taken: Mapping[UUID, tuple[str, ...]] = MappingProxyType({})
+    protections: Mapping[UUID, Protection] = MappingProxyType({})
+    over: frozenset[UUID] = frozenset()
+    kept: timedelta = timedelta(0)
+
+
+NO_DENY = Deny()
+
+
+def is_unsealed(grant: Grant) -> bool:
+    """Whether a late request may still bring this grant's access back, as far as anybody looks after it."""
+    return grant.paper in BEHIND_DENY and grant.protected_by is not None and grant.sealed_at is None
+
+
+async def prepare(
+    session: AsyncSession,
+    identity: Identity,
+    grants: Sequence[Grant],
+    *,
+    living: Collection[str],
+    kept: timedelta,
+    now: datetime,
+) -> Deny:
+    """Decides on the Deny in the transaction that reads the paper, so that its name is on paper before it is sent.
+
+    `living` are the principals of grants that want a policy now.
+    """
+    taken = sorted((grant for grant in grants if is_unsealed(grant)), key=_asked_at, reverse=True)
+    if not taken and identity.deny_name is None:
+        return NO_DENY
+    over = frozenset(grant.id for grant in taken if grant.removed_at is not None and now - grant.removed_at >= kept)
+    stays = {grant.id for grant in taken if grant.id not in over or _is_shown(grant, identity.policies)}
+    backs = await _taken_back(session, taken, kept)
+    all_of_them = _decide(backs, living, identity, now)
+    wanted = (
+        all_of_them
+        if len(stays) == len(backs)
+        else _decide([back for back in backs if back.grant_id in stays], living, identity, now)
+    )
+    for grant in taken:
+        # On paper before the Deny goes: between the two nobody may rely on it any more.
+        if all_of_them.protections[grant.id].by is ProtectedBy.reads:
+            await claim(session, identity, grant, all_of_them.protections[grant.id])
+    name = await _name(session, identity, wanted.document)
+    return Deny(
+        document=wanted.document,
+        name=name,
+        at_once=name is not None and name not in identity.policies,
+        shown=len(identity.policies),
+        taken={back.grant_id: back.principals for back in backs},
+        protections=all_of_them.protections,
+        over=over,
+        kept=kept,
+    )
+
+
+async def claim(session: AsyncSession, identity: Identity, grant: Grant, found: Protection) -> None:
+    """Writes down what protects a grant; both parties' audit tells where that changes after they were told."""
+    if (grant.protected_by, grant.protection) == (found.by.value, found.reason):
+        return
+    changed = grant.protected_by != found.by.value
+    grant.protected_by, grant.protection = found.by.value, found.reason
+    if changed and grant.verified_at is not None:
+        caller = Caller.system(identity.tenant_id, job="sync")
+        told = {"protected_by": found.by.value, "reason": found.reason}
+        subject = ("grant", grant.id)
+        await record(
+            session, caller, "grant.protection_changed", subject=subject, counterpart_id=grant.delegate_id, **told
+        )
+
+
+async def rename(session: AsyncSession, identity_id: UUID, document: str) -> str:
+    """A name that was never used, where SES shows something else under the one on paper."""
+    identity = await session.get_one(Identity, identity_id)
+    identity.deny_name = await _new_name(session, identity, document)
+    return identity.deny_name
+
+
+def _asked_at(grant: Grant) -> datetime:
+    asked_at = grant.suspended_at if grant.paper is Paper.PAUSED else grant.ended_at
+    return asked_at or grant.created_at
+
+
+def _is_shown(grant: Grant, observed: Mapping[str, str]) -> bool:
+    return shows(observed, grant.id, grant.slot or 0, alone=False)
+
+
+def _decide(taken: Sequence[TakenBack], living: Collection[str], identity: Identity, now: datetime) -> Denial:
+    return decide(taken, living=living, observed=identity.policies, identity_arn=identity.arn, now=now)
+
+
+async def _taken_back(session: AsyncSession, grants: Sequence[Grant], kept: timedelta) -> list[TakenBack]:
+    """With the principals of earlier terms, too, that were in force so lately that a request of then may still live."""
+    rows = await session.execute(
+        select(Offer.grant_id, Offer.terms["principals"], Offer.decided_at)
+        .where(Offer.grant_id.in_([grant.id for grant in grants]), Offer.outcome == Outcome.APPROVED)
+        .order_by(Offer.grant_id, Offer.number.desc())
+    )
+    versions: dict[UUID, list[tuple[list[str], datetime]]] = {}
+    for grant_id, principals, agreed_at in rows:
+        versions.setdefault(grant_id, []).append((principals, agreed_at))
+    found = []
+    for grant in grants:
+        principals, followed_at = set(terms_of(grant.terms or {}).principals), None
+        for earlier, agreed_at in versions.get(grant.id, ()):
+            if followed_at is None or followed_at > _asked_at(grant) - kept:
+                principals |= set(earlier)
+            followed_at = agreed_at
+        found.append(TakenBack(grant.id, tuple(sorted(principals))))
+    return found
+
+
+async def _name(session: AsyncSession, identity: Identity, document: str | None) -> str | None:
+    """The name under which the Deny stands or is to stand: a new one for other content, none where none is wanted."""
+    current = identity.deny_name
+    if document is not None and current is not None:
+        before = (await written(session, identity.id, names=[current])).get(current)
+        if still_named(current, before, document):
+            return current
+    identity.deny_name = None if document is None else await _new_name(session, identity, document)
+    return identity.deny_name
+
+
+async def _new_name(session: AsyncSession, identity: Identity, document: str) -> str:
+    """One round trip: whoever takes access back waits for it."""
+    made = await session.execute(
+        insert(PolicyDocument)
+        .values(
+            id=new_id(),
+            tenant_id=identity.tenant_id,
+            identity_id=identity.id,
+            name=func.concat(_BEFORE_VERSION, func.nextval("policy_versions")),
+            document=document,
+            digest=hashlib.sha256(document.encode()).digest(),
+            ours=True,
+        )
+        .returning(PolicyDocument.name)
+    )
+    return made.scalar_one()

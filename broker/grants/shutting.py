@@ -1,0 +1,97 @@
+"""The part of a sync that puts up a Deny and takes it down. It never holds up what takes access away."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
+
+from broker.errors import Unavailable
+from broker.grants.calls import Calls
+from broker.grants.wanted import Work, tenancies
+from broker.grants.writing import Reserve
+from broker.policies.deny import touched
+from broker.policies.normal import same_meaning
+from broker.policies.plan import DENY, MAX_POLICIES, parse_name
+from broker.policies.shares import is_alone, shows
+
+T = TypeVar("T")
+
+FULL = "LimitExceededException"  # SES API v2, CreateEmailIdentityPolicy: the identity has as many policies as it may
+
+
+class Shutting:
+    """The Deny of one run. `refused`: SES's own words; `unclean`: what was taken back was there, or may have been."""
+
+    def __init__(self, work: Work, calls: Calls) -> None:
+        self._work = work
+        self._calls = calls
+        self._living = [who for grant in work.grants if grant.statements for who in grant.terms.principals]
+        self._tried = False
+        self.refused: str | None = None
+        self.unclean = bool(work.doomed or work.tainted)
+
+    async def at_once(self, removal: Awaitable[T]) -> T:
+        """Creates a Deny that the last read did not show while the removal is carried out; returns what that returns.
+
+        Where the removal needs the places that are left, the Deny is for the plan to make after it.
+        """
+        deny = self._work.deny
+        places = 2 if self._work.tainted else 1  # what other grants keep is written anew before the old can go
+        if not deny.at_once or deny.shown + places > MAX_POLICIES:
+            return await removal
+        creating, removing = asyncio.ensure_future(self._create(deny.name or "")), asyncio.ensure_future(removal)
+        try:
+            return await removing
+        finally:
+            await creating
+
+    def look(self, observed: Mapping[str, str]) -> None:
+        """Takes in the first read."""
+        housed = tenancies(self._work.grants)
+        self.unclean = self.unclean or any(
+            shows(observed, grant.id, grant.slot, alone=is_alone(housed, grant.id, grant.slot))
+            for grant in self._work.grants
+            if grant.id in self._work.deny.taken
+        )
+
+    def documents(self) -> dict[int, str]:
+        """What is wanted of a Deny, as the plan needs it."""
+        document = self._work.deny.document
+        return {} if document is None else {DENY: document}
+
+    async def put(self, observed: Mapping[str, str], reserve: Reserve) -> None:
+        """Creates the Deny, unless SES has just not taken it; under a new name where somebody took the one on paper."""
+        deny = self._work.deny
+        if self._tried or deny.name is None or deny.document is None:
+            return
+        name = deny.name if deny.name not in observed else await reserve(DENY, deny.document, observed)
+        await self._create(name)
+
+    def keeps(self, name: str, observed: Mapping[str, str]) -> bool:
+        """Whether a Deny that is not wanted any more stays for this run: what it is against has just been seen.
+
+        Not where it shuts out somebody who may send.
+        """
+        parsed = parse_name(name)
+        if parsed is None or not parsed.is_deny or self._work.deny.document is not None:
+            return False
+        return self.unclean and not touched(observed, self._living)
+
+    def may_go(self, name: str, observed: Mapping[str, str]) -> bool:
+        """Whether the Deny that follows is there to be seen, or is not to be had and this one shuts out a sender."""
+        document = self._work.deny.document or ""
+        denies = {each: text for each, text in observed.items() if (p := parse_name(each)) and p.is_deny}
+        if any(each != name and same_meaning(text, document) for each, text in denies.items()):
+            return True
+        return self.refused is not None and touched({name: denies.get(name, "")}, self._living)
+
+    async def _create(self, name: str) -> None:
+        self._tried = True
+        try:
+            refusal = await self._calls.create(name, self._work.deny.document or "")
+        except Unavailable:
+            return  # the next run tries again; until then nobody is told that there is a Deny
+        if refusal is not None:
+            self.refused = refusal.detail
+            self._tried = refusal.code != FULL  # the removal may have made room
+        else:
+            self.refused = None

@@ -1,0 +1,247 @@
+"""A Deny shuts out whom access was taken from, nobody else, and never says more than SES takes."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from broker.policies.compile import MAX_DOCUMENT_BYTES
+from broker.policies.context import Send
+from broker.policies.deny import SENDING, ProtectedBy, TakenBack, decide, protects, still_named, touched
+from broker.policies.document import read
+from broker.policies.evaluate import Decision, evaluate
+from broker.policies.plan import DENY, policy_name
+from tests.policies.examples import (
+    DELEGATE,
+    GRANT,
+    IDENTITY,
+    NOW,
+    OWNER,
+    ROLE,
+    SEND,
+    SESSION,
+    STRANGER,
+    USER,
+    Json,
+    compiled,
+    policy,
+    terms,
+)
+
+OTHER_USER = f"arn:aws:iam::{DELEGATE}:user/bob"
+NAME = policy_name(DENY, 1)
+
+
+def denied(
+    *principals: str, living: tuple[str, ...] = (), theirs: str | None = None, ours: str | None = None
+) -> tuple[str | None, str | None]:
+    """The document for one grant of these principals, and why not all of it is denied."""
+    observed = {name: text for name, text in (("theirs", theirs), (policy_name(1, 1), ours)) if text is not None}
+    found = decide([TakenBack(GRANT, principals)], living=living, observed=observed, identity_arn=IDENTITY, now=NOW)
+    protection = found.protections[GRANT]
+    assert (protection.by is ProtectedBy.deny) == (protection.reason is None)
+    return found.document, protection.reason
+
+
+def test_one_statement_denies_every_way_of_sending_to_all_of_them() -> None:
+    text, reason = denied(ROLE, USER, STRANGER)
+
+    assert reason is None
+    assert {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "TakenBack",
+                "Effect": "Deny",
+                "Principal": {"AWS": sorted([ROLE, USER, STRANGER])},
+                "Action": [
+                    "ses:SendEmail",
+                    "ses:SendRawEmail",
+                    "ses:SendTemplatedEmail",
+                    "ses:SendBulkTemplatedEmail",
+                    "ses:SendBulkEmail",
+                ],
+                "Resource": IDENTITY,
+            }
+        ],
+    } == json.loads(text or "")
+
+
+@pytest.mark.parametrize("action", SENDING)
+@pytest.mark.parametrize("caller", [USER, SESSION, f"arn:aws:iam::{DELEGATE}:root"])
+def test_an_allow_that_comes_back_does_not_let_anybody_in(action: str, caller: str) -> None:
+    """An explicit deny wins over any allow (IAM User Guide, reference_policies_evaluation-logic)."""
+    text, _ = denied(DELEGATE)
+    back = policy(Action=action)
+    send = Send(action=action, caller_arn=caller, caller_account=DELEGATE, from_address=SEND.from_address, time=NOW)
+
+    assert Decision.allow is evaluate([back], send, identity_arn=IDENTITY).decision
+    assert Decision.explicit_deny is evaluate([back, text or ""], send, identity_arn=IDENTITY).decision
+
+
+@pytest.mark.parametrize(
+    ("principal", "living"),
+    [
+        (DELEGATE, DELEGATE),
+        (DELEGATE, f"arn:aws:iam::{DELEGATE}:root"),
+        (DELEGATE, USER),  # an account covers its users and roles
+        (DELEGATE, ROLE),
+        (USER, DELEGATE),  # who is let in as an account is not shut out as one of its users
+        (ROLE, ROLE),
+    ],
+)
+def test_nobody_is_denied_who_has_a_living_grant(principal: str, living: str) -> None:
+    text, reason = denied(principal, living=(living,))
+
+    assert (None, f"Another grant lets {living} send.") == (text, reason)
+
+
+@pytest.mark.parametrize(("principal", "living"), [(USER, OTHER_USER), (USER, ROLE), (STRANGER, DELEGATE)])
+def test_who_is_beside_a_living_grant_is_denied(principal: str, living: str) -> None:
+    text, reason = denied(principal, living=(living,))
+
+    assert reason is None
+    assert principal in (text or "")
+
+
+@pytest.mark.parametrize("principal", [OWNER, f"arn:aws:iam::{OWNER}:root", f"arn:aws:iam::{OWNER}:user/shop"])
+def test_the_owners_own_account_is_never_denied(principal: str) -> None:
+    text, reason = denied(principal)
+
+    assert text is None
+    assert "owner's own account" in (reason or "")
+
+
+@pytest.mark.parametrize(
+    "principal",
+    [{"AWS": DELEGATE}, {"AWS": f"arn:aws:iam::{DELEGATE}:root"}, {"AWS": USER}, "*", {"AWS": [STRANGER, ROLE]}],
+)
+def test_nobody_is_denied_whom_a_policy_of_somebody_else_lets_in(principal: Json) -> None:
+    """What the owner has allowed by hand is not ours to take away."""
+    text, reason = denied(DELEGATE, theirs=policy(Principal=principal))
+
+    assert text is None
+    assert "The policy theirs, which is not ours" in (reason or "")
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        policy(Principal={"AWS": STRANGER}),
+        policy(Action="ses:GetEmailIdentity"),
+        policy(Effect="Deny"),
+        policy(Principal={"Service": "cognito-idp.amazonaws.com"}),
+    ],
+)
+def test_a_policy_that_gives_the_principal_no_sending_is_no_obstacle(theirs: str) -> None:
+    assert denied(DELEGATE, theirs=theirs)[0] is not None
+
+
+def test_a_policy_that_cannot_be_read_counts_as_one_that_lets_in() -> None:
+    assert denied(DELEGATE, theirs="?")[0] is None
+
+
+def test_an_allow_of_ours_is_no_obstacle() -> None:
+    assert denied(DELEGATE, ours=compiled(terms()))[0] is not None
+
+
+def test_who_may_be_denied_is_denied_though_another_principal_of_the_grant_is_not() -> None:
+    """But the receipt does not say that a Deny protects the grant."""
+    text, reason = denied(DELEGATE, STRANGER, living=(USER,))
+
+    assert STRANGER in (text or "")
+    assert DELEGATE not in (text or "")
+    assert reason is not None
+
+
+def test_whom_an_account_covers_needs_no_place_of_its_own() -> None:
+    assert denied(DELEGATE, USER, f"arn:aws:iam::{DELEGATE}:root")[0] == denied(DELEGATE)[0]
+
+
+def test_one_document_takes_many_grants_and_the_first_come_first() -> None:
+    """SES takes 4 KB for one policy; who does not fit is protected by reads."""
+    grants = [TakenBack(UUID(int=number), (f"{number:012d}",)) for number in range(400)]
+
+    found = decide(grants, living=(), observed={}, identity_arn=IDENTITY, now=NOW)
+
+    by = [found.protections[grant.grant_id].by for grant in grants]
+    fitting = by.count(ProtectedBy.deny)
+    assert by == [ProtectedBy.deny] * fitting + [ProtectedBy.reads] * (400 - fitting)
+    assert fitting > 200
+    assert MAX_DOCUMENT_BYTES - 15 < len(found.document or "") <= MAX_DOCUMENT_BYTES
+    assert {"No room is left in the Deny document."} == {
+        each.reason for each in found.protections.values() if each.by is ProtectedBy.reads
+    }
+
+
+def test_a_smaller_grant_still_fits_after_one_that_does_not() -> None:
+    large = tuple(f"arn:aws:iam::{DELEGATE}:user/{'x' * 50}{number:04d}" for number in range(60))
+
+    found = decide(
+        [TakenBack(GRANT, large), TakenBack(UUID(int=2), (STRANGER,))],
+        living=(),
+        observed={},
+        identity_arn=IDENTITY,
+        now=NOW,
+    )
+
+    assert [ProtectedBy.reads, ProtectedBy.deny] == [each.by for each in found.protections.values()]
+
+
+def test_the_document_is_the_same_whatever_the_order() -> None:
+    assert denied(DELEGATE, STRANGER) == denied(STRANGER, DELEGATE)
+
+
+def test_without_anything_taken_back_there_is_no_deny() -> None:
+    assert None is decide([], living=[DELEGATE], observed={}, identity_arn=IDENTITY, now=NOW).document
+
+
+@pytest.mark.parametrize("principal", [DELEGATE, USER, ROLE])
+def test_a_deny_of_an_account_protects_from_its_users(principal: str) -> None:
+    text, _ = denied(DELEGATE)
+
+    assert protects({NAME: text or ""}, [principal], IDENTITY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        policy(),
+        policy(Effect="Deny"),  # one action of five
+        policy(Effect="Deny", Action=list(SENDING), Principal={"AWS": USER}),
+        policy(Effect="Deny", Action=list(SENDING), Resource=IDENTITY.replace("example.com", "example.org")),
+        policy(Effect="Deny", Action=list(SENDING), Condition={"Bool": {"aws:SecureTransport": "false"}}),
+        policy(Effect="Deny", Action=list(SENDING), Principal=None, NotPrincipal={"AWS": DELEGATE}),
+        "?",
+    ],
+)
+def test_what_somebody_made_of_a_deny_does_not_protect(text: str) -> None:
+    assert not protects({NAME: text}, [DELEGATE], IDENTITY)
+
+
+def test_only_a_deny_of_ours_counts() -> None:
+    text, _ = denied(DELEGATE)
+
+    assert not protects({"theirs": text or ""}, [DELEGATE], IDENTITY)
+    assert not protects({}, [DELEGATE], IDENTITY)
+
+
+@pytest.mark.parametrize(("principal", "hit"), [(DELEGATE, True), (USER, True), (STRANGER, False)])
+def test_a_deny_touches_whom_it_covers_and_who_covers_it(principal: str, hit: bool) -> None:
+    account, user = denied(DELEGATE)[0], denied(USER)[0]
+
+    assert hit == touched({NAME: account or ""}, [principal]) == touched({NAME: user or ""}, [principal])
+    assert not touched({"theirs": account or ""}, [principal])
+
+
+def test_a_name_goes_on_only_with_the_same_content() -> None:
+    assert still_named(NAME, "a", "a")
+    assert not still_named(NAME, "a", "b")
+    assert not still_named(None, None, "a")
+    assert not still_named(NAME, "a", None)
+
+
+def test_the_sid_is_no_grants() -> None:
+    (statement,) = read(denied(DELEGATE)[0] or "").statements
+
+    assert (False, "TakenBack", ()) == (statement.allow, statement.sid, statement.conditions)
