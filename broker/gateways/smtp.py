@@ -3,9 +3,10 @@
 import asyncio
 import smtplib
 import ssl
+from collections.abc import Collection
 from email.message import EmailMessage
 from email.utils import formatdate
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from broker.errors import Refused, Unavailable
@@ -22,9 +23,10 @@ class SmtpMailer:
     wrong credentials included: those are the operator's, who will mend them.
     """
 
-    def __init__(self, url: str, *, sender: str) -> None:
+    def __init__(self, url: str, *, sender: str, in_clear: Collection[str] = LOOPBACK) -> None:
         self._server = urlsplit(url)
         self._sender = sender
+        self._in_clear = in_clear
 
     async def send(self, message_id: UUID, *, to: str, subject: str, body: str) -> None:
         """Sends plain text; a mail that is sent again has the same Message-ID."""
@@ -38,7 +40,7 @@ class SmtpMailer:
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834, section 5: nobody on holiday answers
         message.set_content(body)
         try:
-            await asyncio.to_thread(_deliver, self._server, message, to)
+            await asyncio.to_thread(self._deliver, message, to)
         except smtplib.SMTPRecipientsRefused as error:
             code, said = error.recipients[to]
             raise _refusal(code, said) from error
@@ -47,25 +49,25 @@ class SmtpMailer:
         except (smtplib.SMTPException, OSError) as error:
             raise Unavailable(f"The mail server does not take mail now: {type(error).__name__}.") from error
 
+    def _deliver(self, message: EmailMessage, to: str) -> None:
+        """Runs in a thread of its own."""
+        server = self._server
+        host, port = server.hostname or "", server.port or PORTS[server.scheme]
+        context = ssl.create_default_context()
+        if server.scheme == "smtps":
+            connection: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
+        else:
+            connection = smtplib.SMTP(host, port, timeout=TIMEOUT)
+        with connection:
+            if server.scheme == "smtp" and host not in self._in_clear:
+                connection.starttls(context=context)  # raises where the server has none: nothing goes in the clear
+            if server.username:
+                connection.login(unquote(server.username), unquote(server.password or ""))
+            connection.send_message(message, to_addrs=[to])
+
 
 def _refusal(code: int, said: bytes | str) -> Refused | Unavailable:
     """5yz is for good, 4yz for now (RFC 5321, section 4.2.1)."""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     detail = f"The mail server answered {code} {text}"[:500]
     return Refused(detail, code=str(code)) if code >= 500 else Unavailable(detail)
-
-
-def _deliver(server: SplitResult, message: EmailMessage, to: str) -> None:
-    """Runs in a thread of its own."""
-    host, port = server.hostname or "", server.port or PORTS[server.scheme]
-    context = ssl.create_default_context()
-    if server.scheme == "smtps":
-        connection: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
-    else:
-        connection = smtplib.SMTP(host, port, timeout=TIMEOUT)
-    with connection:
-        if server.scheme == "smtp" and host not in LOOPBACK:
-            connection.starttls(context=context)  # raises where the server has none: nothing goes in the clear
-        if server.username:
-            connection.login(unquote(server.username), unquote(server.password or ""))
-        connection.send_message(message, to_addrs=[to])

@@ -159,7 +159,8 @@ async def _write(
         case Seen.GONE:
             return await _remove(session, work, grant, reading.observed, gap)
         case Seen.WAITING:
-            pass
+            if not grant.drifted:
+                grant.effect = Effect.NONE  # what was there under earlier terms is gone
     return []
 
 

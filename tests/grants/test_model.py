@@ -280,9 +280,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(wait=st.sampled_from(WAITS), owner=owners)
     def time_passes(self, wait: timedelta, owner: int) -> None:
-        """And what was on its way arrives at the latest before somebody reads again to prove that nothing is there."""
-        self.run(self.land())
-        self.run(self.still.move(wait))
+        """And what is too old to be on its way has arrived."""
+        self.run(self.world.wait(wait))
         self.run(self.world.sync(owner))
 
     @rule(owner=owners, operations=st.sampled_from(["create", "delete", "read create delete", ""]))

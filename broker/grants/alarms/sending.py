@@ -3,6 +3,7 @@
 At least once: a worker that ends between sending and writing sends again, under the same Message-ID.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -44,9 +45,9 @@ class _Letter(msgspec.Struct, frozen=True):
     body: str
 
 
-async def run(db: Database, mailer: Mailer | None) -> int:
-    """Sends what is due; returns how many there were. Without a mailer they are put aside."""
-    return await due.work(db, KIND, partial(_send, db, mailer), most=AT_ONCE, lease=LEASE)
+async def run(db: Database, mailer: Mailer | None, *, only: Sequence[UUID] | None = None) -> int:
+    """Sends what is due (of those in `only`, if given); returns how many there were. Without a mailer none is sent."""
+    return await due.work(db, KIND, partial(_send, db, mailer), most=AT_ONCE, lease=LEASE, only=only)
 
 
 async def _send(db: Database, mailer: Mailer | None, claim: Claim) -> None:

@@ -14,6 +14,7 @@ _OWNER_DID = {
     Paper.RELINQUISHED: "The delegate handed this grant back",
     Paper.EXPIRED: "This grant has reached its end",
     Paper.PAUSED: "This grant was suspended",
+    Paper.AGREED: "This grant begins again later, by its new terms",
 }
 _DELEGATE_DID = {**_OWNER_DID, Paper.REVOKED: "The owner revoked this grant", Paper.RELINQUISHED: "You handed it back"}
 _TRYING = "The broker goes on trying until it has seen that the access is gone, and tells you then."

@@ -128,12 +128,12 @@ def grants_of(text: str) -> set[UUID]:
 
 
 def lies(
-    deal: Deal, seen: GrantView, held: Mapping[str, str], *, now: datetime, changed: bool, landed: bool
+    deal: Deal, seen: GrantView, held: Mapping[str, str], *, now: datetime, changed: bool, landed: bool, denied: bool
 ) -> Sequence[str]:
     """What is said of a grant and is not so. Nobody can know what happened since SES was read.
 
     `changed`: somebody changed it by hand, and everything may be different. `landed`: what we had asked for was done
-    late. That may not bring back what was said to be gone.
+    late; that may bring back what was said to be gone where reads protect it, and not where a Deny does (`denied`).
     """
     found = []
     paper = deal.at(now)
@@ -141,7 +141,8 @@ def lies(
         found.append(f"{paper} is called {seen.state}")
     if changed:
         return found
-    if seen.state in NOTHING and any(deal.allowed(held, now)):
+    told = seen.state in GONE and denied if landed else seen.state in NOTHING
+    if told and any(deal.allowed(held, now)):
         found.append(f"{seen.state}, and may send")
     if seen.state is State.ACTIVE and not landed and "drifted" not in seen.flags:
         if not deal.may_send(held, now):

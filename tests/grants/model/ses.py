@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from broker.aws_access import RoleAccess
@@ -33,23 +34,25 @@ class UnreliableSes:
     def __init__(self) -> None:
         self.fake = FakeSes()
         self.denied: set[tuple[str, str]] = set()
-        self.late: list[Callable[[], None]] = []
+        self.late: list[tuple[datetime, Callable[[], None]]] = []
         self.meanwhile: dict[int, Callable[[], Awaitable[object]]] = {}
         self.watch: Callable[[], None] = lambda: None
         self.died = asyncio.Event()
         self._troubles: list[Trouble] = []
         self._calls = 0
+        self._at = datetime.min.replace(tzinfo=UTC)
 
-    def expect(self, *troubles: Trouble) -> None:
-        """Begins to count calls, with this trouble in store."""
-        self._troubles, self._calls = list(troubles), 0
+    def expect(self, *troubles: Trouble, at: datetime) -> None:
+        """Begins to count calls, which are made at this time, with this trouble in store."""
+        self._troubles, self._calls, self._at = list(troubles), 0, at
         self.died.clear()
 
-    def land(self) -> int:
-        """What was on its way arrives; how much there was."""
-        landing, self.late = self.late, []
-        for each in landing:
-            each()
+    def land(self, until: datetime) -> int:
+        """What was asked for by this time and is on its way arrives; how much that is."""
+        landing = [deed for at, deed in self.late if at <= until]
+        self.late = [(at, deed) for at, deed in self.late if at > until]
+        for deed in landing:
+            deed()
         return len(landing)
 
     async def read_policies(self, access: RoleAccess, identity: str) -> dict[str, str]:
@@ -64,7 +67,7 @@ class UnreliableSes:
         trouble = await self._begin(access, "create")
         held = self.fake.policies[f"{access.account_id}/{identity}"]
         if trouble in {Trouble.LATE, Trouble.HOLLOW}:
-            self.late.append(lambda: _create_late(held, name, document))
+            self.late.append((self._at, lambda: _create_late(held, name, document)))
             self._leave(trouble)
             return
         await self.fake.create_policy(access, identity, name, document)
@@ -76,7 +79,7 @@ class UnreliableSes:
         held = self.fake.policies[f"{access.account_id}/{identity}"]
         if trouble in {Trouble.LATE, Trouble.HOLLOW}:
             meant = held.get(name)
-            self.late.append(lambda: _delete_late(held, name, meant))
+            self.late.append((self._at, lambda: _delete_late(held, name, meant)))
             self._leave(trouble)
             return
         await self.fake.delete_policy(access, identity, name)

@@ -24,14 +24,15 @@ from broker.policies.terms import Action, Terms
 from tests.conftest import new_tenant
 from tests.grants.conftest import connect_account, verified_identity
 from tests.grants.model.clock import StillDatabase
-from tests.grants.model.deals import AT_REST, Deal, lies
+from tests.grants.model.deals import AT_REST, GONE, Deal, lies
 from tests.grants.model.ses import Trouble, UnreliableSes
 
 LIFETIME = timedelta(days=2)  # of an offer
 GAP = timedelta(seconds=1)
 CHECK_EVERY = timedelta(minutes=15)
 TICK = timedelta(milliseconds=1)
-PACE = Pace(readback_gap=GAP, check_every=CHECK_EVERY)
+DENY_KEPT = timedelta(minutes=20)
+PACE = Pace(readback_gap=GAP, check_every=CHECK_EVERY, deny_kept=DENY_KEPT)
 MOST_RUNS = 15  # of syncs over one identity, until it is at rest
 
 ADDRESSES = (("news@example.com",), ("*@example.com",), ("shop@example.com", "news@example.com"))
@@ -71,6 +72,8 @@ class World:
         self.adopted: dict[tuple[int, str], str] = {}  # text as it was when a grant was proposed in its place
         self.changed: set[int] = set()  # by hand, since it was read
         self.landed: set[int] = set()
+        self.protected: dict[UUID, str | None] = {}
+        self.unsealed: set[UUID] = set()
         self.steady: list[Deal] = []
         self.away: list[UUID] = []
 
@@ -154,6 +157,8 @@ class World:
         query = select(Grant, Offer).join(Offer, Offer.id == Grant.latest_offer_id).where(visible_to(caller))
         async with self.db.read(caller) as session:
             rows = (await session.execute(query)).all()
+        self.protected |= {grant.id: grant.protected_by for grant, _ in rows}
+        self.unsealed = {grant.id for grant, _ in rows if grant.protected_by is not None and grant.sealed_at is None}
         return {grant.id: grant_view(grant, offer, caller, names={}, now=self.still.now) for grant, offer in rows}
 
     async def wake(self, owner: int) -> None:
@@ -169,7 +174,7 @@ class World:
     ) -> None:
         """One run of the worker over this identity; it dies where a call says so."""
         await self.still.move(TICK)
-        self.ses.expect(*troubles)
+        self.ses.expect(*troubles, at=self.still.now)
         self.ses.meanwhile = dict([meanwhile] if meanwhile else [])
         async with self._watching(owner):
             run = asyncio.ensure_future(
@@ -240,6 +245,7 @@ class World:
                     now=self.still.now,
                     changed=owner in self.changed,
                     landed=owner in self.landed,
+                    denied=self.protected[deal.id] == "deny",
                 )
             ]
             assert [] == found, found
@@ -259,10 +265,15 @@ class World:
             del expected[name]
         assert expected == held
 
-    def land(self) -> None:
-        """What was on its way to SES arrives."""
-        if self.ses.land():
+    def land(self, *, before: datetime | None = None) -> None:
+        """What was on its way to SES arrives; or only what would be older than a request can be, at that time."""
+        if self.ses.land(before - DENY_KEPT if before else self.still.now):
             self.landed |= set(range(len(self.owners)))
+
+    async def wait(self, time: timedelta) -> None:
+        """Time passes; no request outlives the Deny."""
+        self.land(before=self.still.now + time)
+        await self.still.move(time)
 
     async def rest(self) -> None:
         """Everything works again: within a few runs, at the times that the broker chose itself, all is at rest."""
@@ -309,6 +320,8 @@ class World:
             seen = views[deal.id]
             if seen.state not in AT_REST and "drifted" not in seen.flags:
                 found.append(f"{deal.id}: {seen.state} {seen.error}")
+            if deal.id in self.unsealed and seen.state in GONE:
+                found.append(f"{deal.id}: {seen.state}, and not sealed")
             if seen.state is not State.ACTIVE and any(deal.allowed(held, self.still.now)):
                 found.append(f"{deal.id}: {seen.state}, and may send")
         return found
