@@ -53,7 +53,11 @@ wishes = st.fixed_dictionaries(
         "guarded": st.booleans(),
     }
 )
-troubles = st.lists(st.sampled_from(list(Trouble)), max_size=6)
+troubles = st.one_of(
+    st.just([]),
+    st.lists(st.sampled_from(list(Trouble)), max_size=6),
+    st.sampled_from(list(Trouble)).map(lambda trouble: [trouble] * 6),  # it stays so for a while
+)
 WAITS = (GAP, GAP, timedelta(seconds=31), timedelta(seconds=70), CHECK_EVERY, timedelta(hours=1), timedelta(hours=3))
 
 
@@ -278,11 +282,11 @@ class Machine(RuleBasedStateMachine):
         """What was on its way arrives."""
         self.world.land()
 
-    @rule(wait=st.sampled_from(WAITS), owner=owners)
-    def time_passes(self, wait: timedelta, owner: int) -> None:
+    @rule(wait=st.sampled_from(WAITS), owner=owners, store=troubles)
+    def time_passes(self, wait: timedelta, owner: int, store: list[Trouble]) -> None:
         """And what is too old to be on its way has arrived."""
         self.run(self.world.wait(wait))
-        self.run(self.world.sync(owner))
+        self.run(self.world.sync(owner, *store))
 
     @rule(owner=owners, operations=st.sampled_from(["create", "delete", "read create delete", ""]))
     def rights(self, owner: int, operations: str) -> None:

@@ -94,6 +94,10 @@ class Deal:
         decisions = (evaluate(mine, send, identity_arn=self.arn).decision for send in self.sends(now))
         return [decision is Decision.allow for decision in decisions]
 
+    def is_there(self, held: Mapping[str, str]) -> bool:
+        """Whether a policy of ours has an Allow of this grant, whatever a Deny makes of it."""
+        return any(is_ours(name) and self.id in grants_of(text) for name, text in held.items())
+
     def may_send(self, held: Mapping[str, str], now: datetime) -> bool:
         """Whether what is agreed now is allowed."""
         return bool(self.ever) and self.allowed(held, now)[-1]
@@ -144,6 +148,8 @@ def lies(
     told = seen.state in GONE and denied if landed else seen.state in NOTHING
     if told and any(deal.allowed(held, now)):
         found.append(f"{seen.state}, and may send")
+    if seen.state in GONE and not landed and deal.is_there(held):
+        found.append(f"{seen.state}, and its Allow is there")  # behind a Deny or not: it was to be read as gone
     if seen.state is State.ACTIVE and not landed and "drifted" not in seen.flags:
         if not deal.may_send(held, now):
             found.append("active, and may not send")
