@@ -180,6 +180,7 @@ KINDS = frozenset(
         "erasures",
         "retentions",
         "suppression_pushes",
+        "alarms",
     }
 )
 

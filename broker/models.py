@@ -6,6 +6,7 @@ import broker.feedback.erasures.models
 import broker.feedback.models
 import broker.feedback.suppressions.models
 import broker.feedback.usage.models
+import broker.grants.alarms.models
 import broker.grants.models
 import broker.identities.models
 import broker.tenants.models

@@ -46,11 +46,13 @@ from broker.gateways.ses import SesGateway
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.gateways.ses_sets import SesSets
 from broker.gateways.shared_rates import SharedRates
+from broker.gateways.smtp import SmtpMailer
 from broker.gateways.sns import SnsGateway
 from broker.gateways.sns_tenant import TenantTopics
 from broker.gateways.sqs import SqsGateway
 from broker.gateways.sts import StsGateway
 from broker.grants import sync
+from broker.grants.alarms import sending
 from broker.grants.hooks import Hooks
 from broker.grants.release import release
 from broker.grants.sync import Pace
@@ -87,6 +89,7 @@ class Parts:
         self.notifications = NotificationsGateway(self.aws, self.sts, permissions.session_policy)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         self.sqs = SqsGateway(self.aws, settings)
+        self.mailer = SmtpMailer(settings.smtp_url, sender=settings.mail_from) if settings.smtp_url else None
         self.resolver = DnsGateway(settings.dns_server_list)
         self.discovery = Discovery(self.ses, partition=settings.aws_partition)
         self.pace = Pace(settings.readback_gap, settings.identity_check_every, settings.deny_kept)
@@ -165,6 +168,7 @@ class Parts:
             "erasures": (self.worker, partial(erasures.run, self.worker, self.keyring)),
             "retentions": (self.worker, partial(retention.run, self.worker, kept=self.settings.event_retention)),
             "suppression_pushes": (self.worker, partial(push.run, self.worker, self.ses, self.keyring)),
+            "alarms": (self.worker, partial(sending.run, self.worker, self.mailer)),
             "replays": (self.worker, partial(replays.run, self.worker)),
             "audit_chains": (self.worker, partial(seal.run, self.worker, self.signer)),
             "reckonings": (

@@ -174,6 +174,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quotas: Annotated[
         str, _about("What a tenant may have or do in a minute, as name=number, comma-separated; a bad name lists them")
     ] = ""
+    smtp_url: Annotated[
+        str, _about("Mail server for alarms, as smtp://user:password@host:587 or smtps://…; empty: no mail is sent")
+    ] = ""
+    mail_from: Annotated[str, _about("Sender of these mails, as alarms@example.com; needs BROKER_SMTP_URL")] = ""
     body_limit: Annotated[int, _about("Largest request body, in bytes")] = 1_000_000
     log_format: Annotated[LogFormat, _about("json or console")] = LogFormat.JSON
     log_level: Annotated[str, _about("debug, info, warning or error")] = "info"
@@ -274,7 +278,7 @@ def _convert(text: str, kind: Any) -> object:
 
 
 def _is_plain(name: str) -> bool:
-    return not name.endswith(("_keys", "_pepper", "_token", "database_url"))
+    return not name.endswith(("_keys", "_pepper", "_token", "database_url", "smtp_url"))
 
 
 def _cross_checks(settings: Settings) -> list[str]:
@@ -297,9 +301,17 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append("BROKER_EVENT_RETENTION must be at least 2160000 seconds (25 days).")
     if settings.metrics_token and not (settings.metrics_token.isascii() and settings.metrics_token.isprintable()):
         problems.append("BROKER_METRICS_TOKEN must be printable ASCII: it is sent in a header.")
+    if not _mails(settings):
+        problems.append("BROKER_SMTP_URL must be smtp://host or smtps://host, and BROKER_MAIL_FROM an address with it.")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         problems.append("BROKER_LOG_LEVEL must be debug, info, warning or error.")
     return problems
+
+
+def _mails(settings: Settings) -> bool:
+    good = re.fullmatch(r"smtps?://([^@/\s]+@)?[^@/\s:]+(:[0-9]{1,5})?", settings.smtp_url)
+    sender = re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", settings.mail_from)
+    return bool(good and sender) if settings.smtp_url or settings.mail_from else True
 
 
 def _queue_problems(settings: Settings) -> list[str]:

@@ -57,6 +57,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
 
     assert {
         "account_tenants",
+        "alarm_addresses",
         "authenticate",
         "cancel_deliveries",
         "lanes_with",

@@ -29,6 +29,7 @@ QUEUE_OF = {
     "retentions": CONTROL,
     "suppression_pushes": CONTROL,
     "audit_chains": CONTROL,
+    "alarms": CONTROL,
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds

@@ -185,6 +185,9 @@ _ENDINGS = {
 _EFFECTS = {Effect.APPLIED: State.ACTIVE, Effect.FAILED: State.ACTIVATION_FAILED}
 
 
+_MAYBE_HELD = frozenset({Effect.APPLYING, Effect.APPLIED, Effect.REMOVING})
+
+
 def state_of(standing: Standing, now: datetime) -> State:
     """What the grant is called at this moment."""
     paper = paper_at(standing, now)
@@ -193,7 +196,7 @@ def state_of(standing: Standing, now: datetime) -> State:
     if paper in _ENDINGS:
         under_way, done = _ENDINGS[paper]
         return done if standing.effect is Effect.REMOVED else under_way
-    if standing.not_before is not None and standing.not_before > now and standing.effect is not Effect.APPLIED:
+    if standing.not_before is not None and standing.not_before > now and standing.effect not in _MAYBE_HELD:
         return State.SCHEDULED
     return _EFFECTS.get(standing.effect, State.ACTIVATING)
 

@@ -82,7 +82,9 @@ async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUI
         grant.not_before, grant.expires_at = terms.not_before, terms.expires_at
         # What somebody took away only the owner gives back, and what is suspended stays so.
         if grant.paper is Paper.AGREED and (not grant.drifted or found.party is Party.OWNER):
-            grant.effect, grant.error, grant.drifted = Effect.APPLYING, None, False
+            # What was agreed before may be there until it was read without that, whenever the new window begins.
+            begun = amended or grant.not_before is None or grant.not_before <= found.now
+            grant.effect, grant.error, grant.drifted = Effect.APPLYING if begun else Effect.NONE, None, False
         await wake_identity(session, grant.identity_id)
         reach("grants.approved")
         await note(session, caller, "amended" if amended else "approved", grant, number=found.offer.number)

@@ -13,6 +13,7 @@ from broker.due import settle
 from broker.errors import BrokerError, Refused
 from broker.grants.act import Reading
 from broker.grants.adopting.replaces import look_again
+from broker.grants.alarms.raising import raise_alarm
 from broker.grants.dates import next_date
 from broker.grants.hooks import Hook, Hooks
 from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
@@ -158,7 +159,8 @@ async def _write(
         case Seen.GONE:
             return await _remove(session, work, grant, reading.observed, gap)
         case Seen.WAITING:
-            pass
+            if not grant.drifted:
+                grant.effect = Effect.NONE  # what was there under earlier terms is gone
     return []
 
 
@@ -240,3 +242,4 @@ async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: s
     identity = await session.get_one(Identity, work.claim.id)
     commands = by_hand(identity.policies, tenancies(work.grants), grant.id, name=identity.name, region=identity.region)
     await tell(session, work, grant, "grant.revocation_stuck", error=detail, commands=commands)
+    await raise_alarm(session, grant, error=detail, commands=commands)

@@ -53,7 +53,9 @@ async def resume(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> G
         grant = found.grant
         grant.paper = MOVES[Verb.RESUME].to[grant.paper]
         # Not `applying`: what the last read showed of it is not missed by anybody, since we took it away ourselves.
-        grant.effect, grant.error, grant.resumed_at = Effect.NONE, None, found.now
+        later = grant.not_before is not None and grant.not_before > found.now
+        unread = later and grant.effect is not Effect.REMOVED  # it may still be there, and is not to be yet
+        grant.effect, grant.error, grant.resumed_at = Effect.REMOVING if unread else Effect.NONE, None, found.now
         grant.removed_at = grant.verified_at = grant.stuck_at = None
         grant.protected_by = grant.protection = grant.sealed_at = None
         grant.residual = []

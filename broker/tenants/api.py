@@ -58,7 +58,7 @@ class TenantController(Controller):
     async def change(
         self, db: NamedDependency[Database], caller: NamedDependency[Caller], data: JSONBody[TenantChange]
     ) -> TenantView:
-        """Changes the name or the contact address."""
+        """Changes the name, the contact address, or the address that hears of what is stuck; null removes one."""
         return await service.change(db, caller, data)
 
 

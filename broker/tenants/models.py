@@ -10,7 +10,10 @@ from broker.db import Base
 
 
 class Tenant(Base):
-    """An organisation registered with the broker: an owner, a delegate or both."""
+    """An organisation registered with the broker: an owner, a delegate or both.
+
+    `alarm_address` hears by mail of what is stuck.
+    """
 
     __tablename__ = "tenants"
     __table_args__ = (
@@ -22,6 +25,7 @@ class Tenant(Base):
     name: Mapped[str]
     roles: Mapped[list[str]]
     contact_email: Mapped[str | None]
+    alarm_address: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

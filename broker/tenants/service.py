@@ -74,7 +74,7 @@ async def show(db: Database, caller: Caller) -> TenantView:
 
 
 async def change(db: Database, caller: Caller, wanted: TenantChange) -> TenantView:
-    """Changes one's name or address."""
+    """Changes one's name or addresses."""
     if wanted.name is not msgspec.UNSET:
         _check_name(wanted.name)
     async with db.begin(caller) as session:
@@ -83,6 +83,8 @@ async def change(db: Database, caller: Caller, wanted: TenantChange) -> TenantVi
             tenant.name = wanted.name
         if wanted.contact_email is not msgspec.UNSET:
             tenant.contact_email = wanted.contact_email
+        if wanted.alarm_address is not msgspec.UNSET:
+            tenant.alarm_address = wanted.alarm_address
         await record(session, caller, "tenant.changed", subject=("tenant", tenant.id))
         return _tenant_view(tenant)
 
@@ -174,7 +176,12 @@ def _refuse(pointer: str, detail: str) -> NoReturn:
 
 def _tenant_view(row: Tenant) -> TenantView:
     return TenantView(
-        id=row.id, name=row.name, roles=row.roles, contact_email=row.contact_email, created_at=row.created_at
+        id=row.id,
+        name=row.name,
+        roles=row.roles,
+        contact_email=row.contact_email,
+        created_at=row.created_at,
+        alarm_address=row.alarm_address,
     )
 
 

@@ -31,6 +31,19 @@ Email = Annotated[
 ]
 
 
+# The WHATWG's "valid e-mail address" (HTML, section 4.10.5.1.5): what a mail server can be given as it is.
+_LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+AlarmAddress = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*$(?!\n)",
+        max_length=254,
+        description="Where a mail goes when access that was taken back cannot be removed from SES",
+        examples=["alarm@example.com"],
+    ),
+]
+
+
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new tenant."""
 
@@ -46,6 +59,7 @@ class TenantChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
     contact_email: Email | msgspec.UnsetType | None = msgspec.UNSET
+    alarm_address: AlarmAddress | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class TenantView(msgspec.Struct, frozen=True):
@@ -56,6 +70,7 @@ class TenantView(msgspec.Struct, frozen=True):
     roles: Sequence[str]
     contact_email: str | None
     created_at: datetime
+    alarm_address: str | None = None
 
 
 class NewApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

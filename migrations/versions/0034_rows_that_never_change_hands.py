@@ -8,7 +8,7 @@ not been read since 0008, and would stay sealed with a key that is to be dropped
 from alembic import op
 
 revision = "0034"
-down_revision = "0032"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 

@@ -146,7 +146,7 @@ def test_the_state_follows_from_paper_and_effect(paper: Paper, effect: Effect, e
 
 def test_a_grant_whose_window_has_not_begun_is_scheduled() -> None:
     """Agreed, but nothing is in SES yet."""
-    later = Standing(paper=Paper.AGREED, effect=Effect.APPLYING, not_before=NOW + HOUR, expires_at=NOW + 2 * HOUR)
+    later = Standing(paper=Paper.AGREED, effect=Effect.NONE, not_before=NOW + HOUR, expires_at=NOW + 2 * HOUR)
 
     assert State.SCHEDULED is state_of(later, NOW)
     assert State.ACTIVATING is state_of(later, NOW + HOUR)

@@ -359,6 +359,19 @@ async def test_nothing_is_applied_before_the_window_begins(stage: Stage) -> None
     assert (State.SCHEDULED, {}) == (scheduled.state, held)
 
 
+async def test_a_grant_amended_to_begin_later_is_scheduled_once_its_old_policy_is_gone(stage: Stage) -> None:
+    """Until that was read the delegate may send as before, and nobody says otherwise."""
+    grant = await stage.agreed()
+    await stage.until(grant, State.ACTIVE)
+
+    later = datetime.now(UTC) + timedelta(days=1)
+    amended = await stage.amended(grant, terms_for(stage.parties, not_before=later))
+    before = (await stage.show(amended)).state, len(stage.ours())
+    await stage.until(amended, State.SCHEDULED)
+
+    assert ((State.ACTIVATING, 1), {}) == (before, stage.ours())
+
+
 async def test_an_offer_lapses_by_itself(stage: Stage) -> None:
     """And both parties hear of it."""
     wanted = Proposal(identity_arn=stage.parties.arn, terms=terms_for(stage.parties))
