@@ -57,7 +57,7 @@ class Standing(msgspec.Struct, frozen=True):
         return timedelta(seconds=max(1, math.ceil(max(waits))))
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """`RateLimit` and `RateLimit-Policy`; `t` is when the bucket is full or, with nothing left, the `Retry-After`."""
+        """`RateLimit` and `RateLimit-Policy`; `t` is when the bucket is full, or with nothing left `Retry-After`."""
         wait = math.ceil(self.retry_after.total_seconds())
         items = []
         for each, left in zip(self.policies, self.left, strict=True):
