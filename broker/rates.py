@@ -57,8 +57,8 @@ class Standing(msgspec.Struct, frozen=True):
         return timedelta(seconds=max(1, math.ceil(max(waits))))
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """`RateLimit` and `RateLimit-Policy`; `t` is when the bucket is full, or, of a refusal, the `Retry-After`."""
-        wait = math.ceil(self.retry_after.total_seconds()) if self.refused else 0
+        """`RateLimit` and `RateLimit-Policy`; `t` is when the bucket is full, or with nothing left `Retry-After`."""
+        wait = math.ceil(self.retry_after.total_seconds())
         items = []
         for each, left in zip(self.policies, self.left, strict=True):
             full = math.ceil((each.quota - left) * each.window / each.quota)

@@ -94,3 +94,10 @@ def test_quotas_are_read_from_one_setting() -> None:
 def test_a_quota_that_is_none_is_named_with_those_that_are(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not name=number with a name of api_keys, connections"):
         parse(text)
+
+
+def test_the_last_request_that_passes_tells_when_the_next_one_may_come() -> None:
+    """`t` is never 0 with nothing left: a client that heeds it would ask at once."""
+    limit, _ = ask(Rates(tenant=0, key=0.1), 0.0).headers()
+
+    assert (b"ratelimit", b'"key";r=0;t=10') == limit
