@@ -53,7 +53,7 @@ wishes = st.fixed_dictionaries(
         "guarded": st.booleans(),
     }
 )
-troubles = st.one_of(
+troubles: st.SearchStrategy[list[Trouble]] = st.one_of(
     st.just([]),
     st.lists(st.sampled_from(list(Trouble)), max_size=6),
     st.sampled_from(list(Trouble)).map(lambda trouble: [trouble] * 6),  # it stays so for a while
