@@ -19,6 +19,7 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "mutate": "mutate",
     "fuzz": "fuzz",
+    "trust": "trust",
 }
 
 
