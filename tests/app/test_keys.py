@@ -30,6 +30,7 @@ DECIDE = {
 }  # fmt: skip
 ADMIN = {"changeTenant", "makeApiKey", "revokeApiKey", "switchSuppressionPush", "eraseRecipient"}
 READ = {"lintPolicies", "diffPolicies"}  # they have a body, and only ask
+OPEN = {"listSigningKeys"}  # for whoever checks what the service signed
 
 
 def scope_of(name: str, method: str) -> Scope:
@@ -50,6 +51,8 @@ async def test_every_route_wants_the_scope_of_the_table_and_no_other(app: Litest
     wrong, named = [], set()
     for route in routes_of(app):
         named.add(route.name)
+        if route.name in OPEN:
+            continue
         path = route.path.format_map(_MadeUp())
         wanted = scope_of(route.name, route.method)
         for scope, headers in keys.items():
@@ -60,7 +63,7 @@ async def test_every_route_wants_the_scope_of_the_table_and_no_other(app: Litest
                 wrong.append((route.name, scope, answer.status_code))
 
     assert [] == wrong
-    assert named >= DECIDE | ADMIN | READ
+    assert named >= DECIDE | ADMIN | READ | OPEN
 
 
 class _MadeUp(dict[str, str]):

@@ -80,11 +80,11 @@ async def test_connections_that_are_cut_are_made_again(api: Api, way: Proxy, hur
 
 async def test_a_slow_database_is_slow_and_right(api: Api, way: Proxy) -> None:
     way.latency = 0.02
-    answers = await asyncio.gather(*(api.connect() for _ in range(10)))
+    answers = await asyncio.gather(*(api.connect() for _ in range(4)))  # one after the other: a quota counts them
     way.latency = 0
 
     assert {201} == {each.status_code for each in answers}
-    assert 10 == len(await api.ids())
+    assert 4 == len(await api.ids())
 
 
 async def test_a_database_that_refuses_is_503_and_back_by_itself(api: Api, way: Proxy) -> None:
