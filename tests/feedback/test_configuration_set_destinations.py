@@ -338,7 +338,7 @@ async def test_a_missing_destination_is_not_found(here: Here) -> None:
 
 async def test_the_same_request_twice_makes_one_destination(here: Here) -> None:
     body = {"name": "own", "event_types": ["bounce"], "eventbridge": {}}
-    first, second = [await here.call("POST", "", body, key="once") for _ in range(2)]
+    first, second = [await here.call("POST", "", body, key="made-only-once-0001") for _ in range(2)]
 
     assert (201, 201, first.json()) == (first.status_code, second.status_code, second.json())
     assert ["own"] == [each["Name"] for each in here.own()]
@@ -349,8 +349,8 @@ async def test_a_repeated_request_whose_answer_was_lost_finds_what_it_made(here:
     fault = {"service": "sesv2", "operation": "CreateConfigurationSetEventDestination", "error": "500", "after": True}
     here.cloud.control("POST", "faults", fault | {"account_id": here.account.id})
     body = {"name": "own", "event_types": ["bounce"], "eventbridge": {}}
-    lost = await here.call("POST", "", body, key="again")
-    found = await here.call("POST", "", body, key="again")
+    lost = await here.call("POST", "", body, key="asked-once-more-01")
+    found = await here.call("POST", "", body, key="asked-once-more-01")
 
     assert (503, 201) == (lost.status_code, found.status_code)
 

@@ -140,8 +140,10 @@ async def test_a_slot_beneath_that_another_sender_holds_through_its_own_grant_is
     theirs = scene.topic("theirs", rival)
     async with world.db.begin(world.owner) as session:
         child_id = await session.scalar(select(Identity.id).where(Identity.name == child))
-    second = await scene.make_route(RouteKind.foreign_topic, asking(bounce=theirs), grant_id=world.second_grant_id)
-    await scene.change_route(second, identity_id=child_id)
+    asked = asking(bounce=theirs)
+    second = await scene.make_route(
+        RouteKind.foreign_topic, asked, grant_id=world.second_grant_id, identity_id=child_id
+    )
     await scene.turn(handler, second)
     await approved(scene, handler, second)
     first = await scene.make_route(RouteKind.foreign_topic, asking(bounce=scene.topic("mine")))
