@@ -48,6 +48,8 @@ async def test_nobody_is_told_more_than_that_a_key_is_needed(house: House, anony
     """401 on every route, with the ids of what is there."""
     answers = set()
     for route in routes_of(house.app):
+        if route.path.startswith("/.well-known/"):
+            continue  # what checks signatures is for everybody
         answer = await anonymous.request(route.method, route.path.format(**house.theirs), json={})
         answers.add((answer.status_code, answer.headers["www-authenticate"]))
 
