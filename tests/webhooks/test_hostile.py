@@ -149,7 +149,11 @@ def resident_bytes() -> int:
 
 
 async def test_memory_stays_flat_whatever_is_answered(sender: HttpSender) -> None:
-    """Eight thousand exchanges with everything hostile that ends by itself leave nothing behind for each."""
+    """Thousands of exchanges with everything hostile that ends by itself leave nothing behind for each.
+
+    Three rounds, of which the best counts: what leaks does so in each, and a process that runs other things grows now
+    and then.
+    """
     ending = [name for name in HOSTILE if HOSTILE[name][1] != "within"]
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(serving(HOSTILE[name][0])) for name in ending]
@@ -161,13 +165,15 @@ async def test_memory_stays_flat_whatever_is_answered(sender: HttpSender) -> Non
                     server.requests.clear()
 
         await visit(250)
-        gc.collect()
-        before = resident_bytes()
-        await visit(1_000)
-        gc.collect()
-        grown = resident_bytes() - before
+        grown = []
+        for _ in range(3):
+            gc.collect()
+            before = resident_bytes()
+            await visit(400)
+            gc.collect()
+            grown.append(resident_bytes() - before)
 
-    assert grown < 8 * MEGABYTE
+    assert min(grown) < 3 * MEGABYTE, grown
 
 
 async def knock(sender: HttpSender, port: int) -> None:
