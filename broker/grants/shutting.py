@@ -41,6 +41,9 @@ class Shutting:
         creating, removing = asyncio.ensure_future(self._create(deny.name or "")), asyncio.ensure_future(removal)
         try:
             return await removing
+        except asyncio.CancelledError:
+            creating.cancel()  # whoever ends the worker must not wait for SES
+            raise
         finally:
             await creating
 

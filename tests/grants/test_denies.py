@@ -457,3 +457,25 @@ async def test_a_deny_that_comes_late_does_not_keep_a_new_grant_out(stage: Stage
     await stage.sync()
 
     assert {} == stage.denies()
+
+
+async def test_a_worker_that_is_told_to_end_waits_for_no_call(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deny and removal are both under way, and SES says nothing to either."""
+    grant = await active(stage)
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    asked = []
+
+    async def say_nothing(*call: object) -> None:
+        asked.append(call)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stage.ses, "create_policy", say_nothing)
+    monkeypatch.setattr(stage.ses, "delete_policy", say_nothing)
+    run = asyncio.create_task(stage.sync())
+    async with asyncio.timeout(DEADLINE):
+        while len(asked) < 2:
+            await asyncio.wait({run}, timeout=0.01)
+        run.cancel()
+        await asyncio.wait({run})
+
+    assert run.cancelled()
