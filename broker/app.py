@@ -19,8 +19,9 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from broker import headers, log, openapi, web
+from broker import headers, log, openapi, problems, web
 from broker.audit.api import AuditController, KeyController
+from broker.configuration import load
 from broker.connections.api import ConnectionController
 from broker.errors import BrokerError
 from broker.feedback.api import QuarantineController, RouteController, SnsController
@@ -41,7 +42,6 @@ from broker.health import HealthController, Readiness
 from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
 from broker.parts import Parts
-from broker.settings import load
 from broker.tenants.api import ApiKeyController, TenantController
 from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
 from broker.webhooks.api import DeliveryController, EndpointController, EventController
@@ -134,12 +134,12 @@ def build(parts: Parts) -> Litestar:
             "readiness": _given(Readiness(parts.api, parts.arq.ping)),
         },
         exception_handlers={
-            BrokerError: web.answer_broker_error,
-            Replayed: web.answer_replay(parts.keyring),
-            HTTPException: web.answer_http_error,
-            RecursionError: web.answer_unreadable,
-            UnicodeDecodeError: web.answer_unreadable,
-            Exception: web.answer_crash,
+            BrokerError: problems.answer_broker_error,
+            Replayed: problems.answer_replay(parts.keyring),
+            HTTPException: problems.answer_http_error,
+            RecursionError: problems.answer_unreadable,
+            UnicodeDecodeError: problems.answer_unreadable,
+            Exception: problems.answer_crash,
         },
         before_request=web.begin,
         before_send=[headers.add, _before_send(parts.ledger)],

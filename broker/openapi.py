@@ -23,7 +23,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from broker import strictness_api
 from broker.feedback import documented
 from broker.feedback.topics import FEEDBACK_PATH
-from broker.web import PROBLEM, TYPES
+from broker.problems import PROBLEM, TYPES
 
 METHODS = ("get", "post", "patch", "delete")
 MOMENT = "2026-12-01T09:30:00Z"

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HTTP_FILES = {"api.py", "auth.py", "web.py", "app.py", "headers.py", "health.py", "openapi.py"}
+HTTP_FILES = {"api.py", "auth.py", "problems.py", "web.py", "app.py", "headers.py", "health.py", "openapi.py"}
 
 
 def imports_of(path: Path) -> set[str]:

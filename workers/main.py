@@ -16,12 +16,13 @@ import uvloop
 from sqlalchemy.exc import DBAPIError
 
 from broker import collector, log
+from broker.configuration import load
 from broker.db import check_role
 from broker.errors import BrokerError
 from broker.gateways.queue import CONTROL, DELIVERIES, POLICIES, QUEUE_OF
 from broker.parts import Parts, open_parts
 from broker.roundtrips import ROUND_TRIPS
-from broker.settings import SettingsError, load
+from broker.settings import SettingsError
 from workers import doorbell
 from workers.jobs import Ring
 from workers.watch import watch

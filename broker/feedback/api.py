@@ -17,9 +17,10 @@ from broker.db import Database
 from broker.feedback import moves, quarantine, service
 from broker.feedback.receive import Receiver
 from broker.feedback.views import NewRoute, QuarantinedView, RouteView
+from broker.problems import Problem
 from broker.quotas import Act
 from broker.tenants.auth import PUBLIC
-from broker.web import COUNTED, Page, Problem, after, checked_size, needs, page_of
+from broker.web import COUNTED, Page, after, checked_size, needs, page_of
 
 
 class RouteController(Controller):

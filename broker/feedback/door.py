@@ -17,7 +17,7 @@ from broker.feedback.receive import Receiver
 from broker.feedback.topics import FEEDBACK_PATH
 from broker.headers import BARE
 from broker.ids import new_id
-from broker.web import PROBLEM, problem_of, retry_headers
+from broker.problems import PROBLEM, problem_of, retry_headers
 from broker.webhooks.ledger.ledger import Count, Ledger
 
 Message = MutableMapping[str, Any]

@@ -17,9 +17,10 @@ from broker.audit.signing import Jwks, PublicKeys, Signer, decoded
 from broker.audit.verify import Finding
 from broker.audit.verify_database import Checked, verify_database
 from broker.audit.verify_file import Verdict, check_signed, verify_file
+from broker.configuration import load
 from broker.grants.proof import check, read, sentences
 from broker.grants.views import SignedReceipt
-from broker.settings import PUBLIC_KEY, load
+from broker.settings import PUBLIC_KEY
 
 BAD, UNREADABLE = 1, 2
 

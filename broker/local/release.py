@@ -17,7 +17,7 @@ def release_account(account_id: str, reason: str) -> None:
 
     Refused while a grant rests on it: end that first. The tenant's connection is lost, with the reason.
     """
-    from broker.settings import load
+    from broker.configuration import load
 
     try:
         connection = asyncio.run(_released(load(os.environ).database_url, account_id, reason))

@@ -50,7 +50,7 @@ def crash(place: Place, point: str, seed: int) -> Crash:
 def _migrate(place: Place, url: str, more: dict[str, str]) -> int:
     environment = {**place.environment, "BROKER_MIGRATION_DATABASE_URL": url, **more}
     words = (*BROKER, "migrate")
-    return subprocess.run(words, env=environment, capture_output=True, timeout=120, check=False).returncode  # noqa: S603
+    return subprocess.run(words, env=environment, capture_output=True, timeout=120, check=False).returncode  # noqa: S603 — our own words
 
 
 async def _wrong(url: str, whole_url: str) -> str:

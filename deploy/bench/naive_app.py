@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from bench.naive_models import DeliveryRow, EndpointRow, EventRow, GrantRow, TopicRow, pool, prepare
 from bench.own_time import sampled
 from broker import clock, db
+from broker.configuration import load
 from broker.crypto import Keyring
 from broker.errors import BrokerError
 from broker.feedback.attribution import Candidate, Source, Standing
@@ -42,9 +43,9 @@ from broker.gateways.queue import connect, disconnect
 from broker.gateways.sns import SnsGateway
 from broker.ids import new_id
 from broker.policies.terms import FeedbackTerms
+from broker.problems import answer_broker_error
 from broker.roundtrips import ROUND_TRIPS
-from broker.settings import Settings, load
-from broker.web import answer_broker_error
+from broker.settings import Settings
 
 QUEUE = "naive"
 

@@ -23,9 +23,9 @@ from bench.naive_app import QUEUE, tell_round_trips
 from bench.naive_models import AttemptRow, DeliveryRow, EndpointRow, EventRow, pool
 from bench.own_time import sampled
 from broker import clock, db
+from broker.configuration import load
 from broker.gateways.queue import connect, decode, disconnect, encode
 from broker.ids import new_id
-from broker.settings import load
 from broker.webhooks import signing
 from broker.webhooks.events import Event
 from broker.webhooks.render import party_of, render

@@ -6,7 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.audit.signing import Jwks, PublicKeys, Signer, encoded, key_id
-from broker.settings import SettingsError, load
+from broker.configuration import load
+from broker.settings import SettingsError
 
 OLD, NEW, THIRD = (encoded(bytes([each]) * 32) for each in (1, 2, 3))
 SAID = {"kind": "test", "number": 1}

@@ -13,7 +13,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
-from broker import web
+from broker import problems, web
 from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
@@ -55,7 +55,7 @@ async def http(db: Database, keyring: Keyring) -> AsyncIterator[httpx.AsyncClien
             "caller": Provide(web.provide_caller),
             "receiver": Provide(lambda: receiver, sync_to_thread=False),
         },
-        exception_handlers={BrokerError: web.answer_broker_error, HTTPException: web.answer_http_error},
+        exception_handlers={BrokerError: problems.answer_broker_error, HTTPException: problems.answer_http_error},
     )
     await flusher.start()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://broker") as client:

@@ -14,7 +14,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from sqlalchemy import text
 
-from broker import web
+from broker import problems, web
 from broker.caller import Caller
 from broker.connections import permissions
 from broker.connections.models import Connection
@@ -88,9 +88,9 @@ async def here(
             "sets": Provide(lambda: gateway, sync_to_thread=False),
         },
         exception_handlers={
-            BrokerError: web.answer_broker_error,
-            HTTPException: web.answer_http_error,
-            Replayed: web.answer_replay(keyring),
+            BrokerError: problems.answer_broker_error,
+            HTTPException: problems.answer_http_error,
+            Replayed: problems.answer_replay(keyring),
         },
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://broker") as client:

@@ -12,7 +12,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from sqlalchemy import select, update
 
-from broker import web
+from broker import problems, web
 from broker.audit.models import AuditRow
 from broker.caller import Caller
 from broker.db import Database
@@ -42,7 +42,7 @@ async def http(db: Database) -> AsyncIterator[httpx.AsyncClient]:
             "db": Provide(lambda: db, sync_to_thread=False),
             "caller": Provide(web.provide_caller),
         },
-        exception_handlers={BrokerError: web.answer_broker_error, HTTPException: web.answer_http_error},
+        exception_handlers={BrokerError: problems.answer_broker_error, HTTPException: problems.answer_http_error},
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://broker") as client:
         yield client

@@ -14,7 +14,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from sqlalchemy import text, update
 
-from broker import web
+from broker import problems, web
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.clock import now
@@ -49,7 +49,7 @@ async def http(db: Database, keyring: Keyring) -> AsyncIterator[httpx.AsyncClien
             "caller": Provide(web.provide_caller),
             "keyring": Provide(lambda: keyring, sync_to_thread=False),
         },
-        exception_handlers={BrokerError: web.answer_broker_error, HTTPException: web.answer_http_error},
+        exception_handlers={BrokerError: problems.answer_broker_error, HTTPException: problems.answer_http_error},
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://broker") as client:
         yield client

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from broker.caller import Caller
+from broker.configuration import load
 from broker.connections.models import Connection
 from broker.db import Database, Role
 from broker.errors import Refused, Unavailable
@@ -19,7 +20,7 @@ from broker.feedback.models import Route, Topic
 from broker.feedback.requests import activated, request_route
 from broker.grants.models import Grant
 from broker.ids import new_id
-from broker.settings import Settings, SettingsError, load
+from broker.settings import Settings, SettingsError
 from tests.feedback.conftest import World, database_time, route_of
 from tests.feedback.examples import OWNER_ACCOUNT
 

@@ -9,6 +9,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from broker.caller import Caller
+from broker.configuration import load
 from broker.crypto import Keyring
 from broker.db import Role
 from broker.errors import Refused, Unavailable
@@ -20,7 +21,7 @@ from broker.grants.alarms.wording import Stuck
 from broker.grants.lifecycle import Paper, Party, State
 from broker.grants.views import GrantView, Reason
 from broker.ids import new_id
-from broker.settings import SettingsError, load
+from broker.settings import SettingsError
 from broker.tenants import service as tenants
 from broker.tenants.views import TenantChange
 from tests.gateways.mail_server import MailServer, mail_server

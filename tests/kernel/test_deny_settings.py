@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from broker.settings import SettingsError, load
+from broker.configuration import load
+from broker.settings import SettingsError
 from tests.kernel.test_queue_settings import NEEDED
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from broker.settings import SettingsError, load
+from broker.configuration import load
+from broker.settings import SettingsError
 
 NEEDED = {
     "BROKER_DATABASE_URL": "postgresql+asyncpg://a:b@127.0.0.1/c",

@@ -10,11 +10,12 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from broker.caller import NOBODY, Caller
 from broker.clock import now
+from broker.configuration import load
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.errors import Unavailable
 from broker.ids import new_id
-from broker.settings import SettingsError, load
+from broker.settings import SettingsError
 from broker.webhooks import days, endpoints, pauses
 from broker.webhooks.days import REPEATS
 from broker.webhooks.events import Event
