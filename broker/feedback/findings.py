@@ -171,7 +171,7 @@ async def _remember(session: AsyncSession, caller: Caller, topic: TenantTopic, *
     # way round; it is in the hands of another route.
     of_set = Topic.configuration_set.is_not(None)
     same_role = of_set if topic.configuration_set is not None else ~of_set
-    row = (await session.scalars(select(Topic).where(*mine, same_role).with_for_update())).one_or_none()
+    row = (await session.scalars(select(Topic).where(*mine, same_role).with_for_update(key_share=True))).one_or_none()
     if row is not None and confirmed:
         row.state, row.reason, row.subscription_arn = "confirmed", None, topic.subscription_arn
         row.protocol, row.durable = topic.protocol, topic.durable

@@ -115,7 +115,9 @@ class Receiver:
         topic_id, tenant_id, _ = found
         caller = Caller.system(tenant_id, job="sns")
         async with self._db.as_role(Role.WORKER).begin(caller) as session:
-            topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
+            topic = (
+                await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update(key_share=True))
+            ).one()
             await topics.confirm(session, caller, topic, subscription)
             reach("topics.noted")
 
@@ -131,7 +133,9 @@ class Receiver:
         topic_id, tenant_id, _ = found
         caller = Caller.system(tenant_id, job="sns")
         async with self._db.as_role(Role.WORKER).begin(caller) as session:
-            topic = (await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update())).one()
+            topic = (
+                await session.scalars(select(Topic).where(Topic.id == topic_id).with_for_update(key_share=True))
+            ).one()
             is_news = envelope.sent_at > now - STALE and await _said_of_what_stands(session, topic, envelope.sent_at)
             if is_news:
                 await topics.lose(session, caller, topic, "SNS told us that the subscription was removed.")

@@ -107,7 +107,7 @@ async def _topic(session: AsyncSession, owner_id: UUID, *, connection_id: UUID, 
     )
     await session.execute(fresh.on_conflict_do_nothing())
     mine = (Topic.connection_id == connection_id, Topic.region == region, Topic.source == "broker_topic")
-    topic = (await session.scalars(select(Topic).where(*mine).with_for_update())).one()
+    topic = (await session.scalars(select(Topic).where(*mine).with_for_update(key_share=True))).one()
     if topic.state != "confirmed":
         wake(session, topic)
     return topic

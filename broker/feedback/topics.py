@@ -203,7 +203,9 @@ async def _settle(
 ) -> None:
     caller = _caller(claimed)
     async with db.begin(caller) as session:
-        topic = (await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update())).one()
+        topic = (
+            await session.scalars(select(Topic).where(Topic.id == claimed.id).with_for_update(key_share=True))
+        ).one()
         if subscribed is not None:
             topic.protocol, topic.durable = protocol_of(subscribed.wanted.endpoint), subscribed.durable
         if subscribed is not None and subscribed.arn is not None:

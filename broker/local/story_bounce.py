@@ -26,6 +26,7 @@ def play(world: World, tell: Teller) -> None:
     world.event_to_webhook_ms = max(each.delay_ms for each in heard.values())
     tell.claim("Both parties' webhooks get a signed email.bounced", len(heard) == 2)
     _compare_copies(world, tell, heard[world.first.name], heard[world.owner.name])
+    _claim_suppressed(world, tell)
     _send_past_them(world, tell, message_id)
     _wait_for_route(world, "live")
     tell.claim("The route is live: an event of this delegate came through it", truth=True)
@@ -66,6 +67,20 @@ def _compare_copies(world: World, tell: Teller, full: Heard, hashed: Heard) -> N
     )
     tell.claim("… and the address nowhere", BOUNCING not in hashed.body, hashed.body)
     tell.claim("… and it is the same event, of the same grant", _what(full) == _what(hashed), (full.data, hashed.data))
+
+
+def _claim_suppressed(world: World, tell: Teller) -> None:
+    """The worker that adds up who must not be mailed again is another process than the one that takes the bounce."""
+
+    def look() -> Any:
+        return world.first.api.get("/v1/suppressions", grant_id=world.newsletter)["items"] or None
+
+    listed = wait_for("the bounce is on the suppression list", look)
+    tell.claim(
+        "The recipient is on the delegate's suppression list",
+        [(each["recipient"], each["reason"]) for each in listed] == [(BOUNCING, "hard_bounce")],
+        listed,
+    )
 
 
 def _what(heard: Heard) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from broker.local.telling import Teller
 from broker.local.world import World
 from tests.local.programs import SLOW_S, started
 
+FAILED = "work failed"  # what a worker logs of work that nobody foresaw would fail (broker/due.py)
 RECEIVERS = ("owner", "first", "second")
 
 # The other value of every switch that the story touches and that leaves it as it is; SES's pace of one call per second
@@ -61,6 +62,7 @@ def test_the_story_holds_under_the_other_dialect(tmp_path: Path) -> None:
             world.close()
 
     assert [True] * len(STEPS) == [step.ok for step in teller.steps], screen.getvalue()
+    assert [] == [line for log in tmp_path.rglob("*.log") for line in log.read_text().splitlines() if FAILED in line]
 
 
 def test_a_demo_that_cannot_start_says_so_in_json_too(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+import broker.grants.models
+import broker.tenants.models  # noqa: F401 - the tenants that foreign keys point to
 from broker.db import Base
 from broker.due import Due
 
