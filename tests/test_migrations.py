@@ -64,6 +64,7 @@ async def test_only_listed_functions_cross_tenants(postgres: Postgres, database_
         "recall_lanes",
         "claim_due",
         "count_astray",
+        "deny_ahead",
         "drop_astray",
         "drop_days",
         "fan_out",

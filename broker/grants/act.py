@@ -1,12 +1,13 @@
 """The part of a sync that talks to SES: read, plan, delete, create, read back. No transaction is open here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import msgspec
 
 from broker.aws_access import RoleAccess
+from broker.grants.ahead import Sent
 from broker.grants.calls import Calls, IdentityPolicies
 from broker.grants.lifecycle import Effect
 from broker.grants.shutting import Shutting
@@ -39,13 +40,21 @@ class Reading(msgspec.Struct, frozen=True):
 class Acting:
     """One run over one identity. Stops by itself before its lease ends."""
 
-    def __init__(self, work: Work, ses: IdentityPolicies, *, access: RoleAccess, lease: timedelta) -> None:
+    def __init__(
+        self,
+        work: Work,
+        ses: IdentityPolicies,
+        *,
+        access: RoleAccess,
+        lease: timedelta,
+        sending: Awaitable[Sent | None],
+    ) -> None:
         self._work = work
         self._calls = Calls(ses, access, work.name, lease=lease)
         self._housed = tenancies(work.grants)
         self._tainted = dict(work.tainted)
         self._refused: dict[UUID, str] = {}
-        self._shutting = Shutting(work, self._calls)
+        self._shutting = Shutting(work, self._calls, sending)
 
     async def run(self, reserve: Reserve) -> Reading:
         """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.

@@ -216,11 +216,13 @@ class NegotiationController(Controller):
         self,
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
+        settings: NamedDependency[Settings],
         grant_id: FromPath[UUID],
         data: JSONBody[Reason | None] = None,
     ) -> Response[GrantView]:
         """Takes access back. The state is `revoked` only once SES was read twice without it; see the receipt."""
-        return _tagged(await end.revoke(db, caller, grant_id, data or Reason()))
+        why = data or Reason()
+        return _tagged(await end.revoke(db, caller, grant_id, why, deny_kept=settings.deny_kept))
 
     @post("/relinquish", summary="Hand access back", operation_id="relinquishGrant", opt=ENDS_ACCESS, status_code=202)
     async def relinquish(
@@ -238,11 +240,13 @@ class NegotiationController(Controller):
         self,
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
+        settings: NamedDependency[Settings],
         grant_id: FromPath[UUID],
         data: JSONBody[Reason | None] = None,
     ) -> Response[GrantView]:
         """Takes access back for a while. The state is `suspended` only once SES was read twice without it."""
-        return _tagged(await suspend.suspend(db, caller, grant_id, data or Reason()))
+        why = data or Reason()
+        return _tagged(await suspend.suspend(db, caller, grant_id, why, deny_kept=settings.deny_kept))
 
     @post("/resume", summary="Resume a suspended grant", operation_id="resumeGrant", status_code=202)
     async def resume(

@@ -12,13 +12,14 @@ from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, func, insert, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
 from broker.audit.service import record
 from broker.caller import Caller
-from broker.grants.lifecycle import BEHIND_DENY, Outcome, Paper
+from broker.grants.lifecycle import BEHIND_DENY, LIVE, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
 from broker.grants.written import written
@@ -28,7 +29,12 @@ from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, dec
 from broker.policies.plan import DENY, policy_name
 from broker.policies.shares import shows
 
+DENY_KEPT = timedelta(minutes=20)
+
 _BEFORE_VERSION = policy_name(DENY, 0).removesuffix("0")
+
+Agreed = Sequence[tuple[Sequence[str], datetime]]
+"""The principals of a grant's approved offers and when each was agreed, the last one first."""
 
 
 class Deny(msgspec.Struct, frozen=True):
@@ -53,15 +59,51 @@ class Deny(msgspec.Struct, frozen=True):
 NO_DENY = Deny()
 
 
+class _Judged(msgspec.Struct, frozen=True):
+    """What is to be denied of what was taken back. `everyone`: as if none of it was over yet."""
+
+    backs: Sequence[TakenBack]
+    over: frozenset[UUID]
+    everyone: Denial
+    wanted: Denial
+
+
 def is_unsealed(grant: Grant) -> bool:
     """Whether a late request may still bring this grant's access back, as far as anybody looks after it."""
     return grant.paper in BEHIND_DENY and grant.protected_by is not None and grant.sealed_at is None
 
 
+def is_unsealed_row() -> ColumnElement[bool]:
+    """The same, in a query."""
+    return Grant.paper.in_(BEHIND_DENY) & Grant.protected_by.is_not(None) & Grant.sealed_at.is_(None)
+
+
+def wants_policy(grant: Grant, now: datetime) -> bool:
+    """Whether the identity is to hold a policy of this grant now."""
+    begun = grant.not_before is None or grant.not_before <= now
+    return grant.paper is Paper.AGREED and begun and not grant.drifted
+
+
+def agreed() -> ScalarSelect[list[tuple[list[str], str]] | None]:
+    """For a query over grants: what `history_of` makes an `Agreed` of."""
+    each = func.jsonb_build_array(Offer.terms["principals"], Offer.decided_at)
+    return (
+        select(func.jsonb_agg(aggregate_order_by(each, Offer.number.desc())))
+        .where(Offer.grant_id == Grant.id, Offer.outcome == Outcome.APPROVED)
+        .correlate(Grant)
+        .scalar_subquery()
+    )
+
+
+def history_of(found: Sequence[tuple[Sequence[str], str]] | None) -> Agreed:
+    """The approved offers that a query found."""
+    return [(principals, datetime.fromisoformat(at)) for principals, at in found or ()]
+
+
 async def prepare(
     session: AsyncSession,
     identity: Identity,
-    grants: Sequence[Grant],
+    grants: Mapping[Grant, Agreed],
     *,
     living: Collection[str],
     kept: timedelta,
@@ -71,33 +113,43 @@ async def prepare(
 
     `living` are the principals of grants that want a policy now.
     """
-    taken = sorted((grant for grant in grants if is_unsealed(grant)), key=_asked_at, reverse=True)
+    taken = _taken(grants)
     if not taken and identity.deny_name is None:
         return NO_DENY
-    over = frozenset(grant.id for grant in taken if grant.removed_at is not None and now - grant.removed_at >= kept)
-    stays = {grant.id for grant in taken if grant.id not in over or _is_shown(grant, identity.policies)}
-    backs = await _taken_back(session, taken, kept)
-    all_of_them = _decide(backs, living, identity, now)
-    wanted = (
-        all_of_them
-        if len(stays) == len(backs)
-        else _decide([back for back in backs if back.grant_id in stays], living, identity, now)
-    )
+    judged = _judge(identity, taken, living=living, kept=kept, now=now)
     for grant in taken:
         # On paper before the Deny goes: between the two nobody may rely on it any more.
-        if all_of_them.protections[grant.id].by is ProtectedBy.reads:
-            await claim(session, identity, grant, all_of_them.protections[grant.id])
-    name = await _name(session, identity, wanted.document)
+        if judged.everyone.protections[grant.id].by is ProtectedBy.reads:
+            await claim(session, identity, grant, judged.everyone.protections[grant.id])
+    name = await _name(session, identity, judged.wanted.document)
     return Deny(
-        document=wanted.document,
+        document=judged.wanted.document,
         name=name,
         at_once=name is not None and name not in identity.policies,
         shown=len(identity.policies),
-        taken={back.grant_id: back.principals for back in backs},
-        protections=all_of_them.protections,
-        over=over,
+        taken={back.grant_id: back.principals for back in judged.backs},
+        protections=judged.everyone.protections,
+        over=judged.over,
         kept=kept,
     )
+
+
+async def name_ahead(session: AsyncSession, identity_id: UUID, *, kept: timedelta, now: datetime) -> None:
+    """Names the Deny in the transaction that takes access back, so that whoever claims the identity sends it at once.
+
+    The identity is locked already, so that nobody gets or loses a policy there meanwhile. Its grants are not, and none
+    of them is changed: what a Deny says of them is for the run to write that has them.
+    """
+    identity = await session.get_one(Identity, identity_id, populate_existing=True)
+    there = Grant.paper.in_(LIVE) | is_unsealed_row()
+    found = await session.execute(select(Grant, agreed()).where(Grant.identity_id == identity_id, there))
+    grants = {grant: history_of(history) for grant, history in found}
+    taken = _taken(grants)
+    if taken:
+        wanting = [grant for grant in grants if wants_policy(grant, now)]
+        living = [principal for grant in wanting for principal in terms_of(grant.terms or {}).principals]
+        judged = _judge(identity, taken, living=living, kept=kept, now=now)
+        await _name(session, identity, judged.wanted.document)
 
 
 async def claim(session: AsyncSession, identity: Identity, grant: Grant, found: Protection) -> None:
@@ -133,25 +185,31 @@ def _decide(taken: Sequence[TakenBack], living: Collection[str], identity: Ident
     return decide(taken, living=living, observed=identity.policies, identity_arn=identity.arn, now=now)
 
 
-async def _taken_back(session: AsyncSession, grants: Sequence[Grant], kept: timedelta) -> list[TakenBack]:
+def _taken(grants: Mapping[Grant, Agreed]) -> Mapping[Grant, Agreed]:
+    """Those whose access was taken back and that are not sealed, the last one first."""
+    return {each: grants[each] for each in sorted(filter(is_unsealed, grants), key=_asked_at, reverse=True)}
+
+
+def _judge(
+    identity: Identity, taken: Mapping[Grant, Agreed], *, living: Collection[str], kept: timedelta, now: datetime
+) -> _Judged:
+    over = frozenset(grant.id for grant in taken if grant.removed_at is not None and now - grant.removed_at >= kept)
+    stays = {grant.id for grant in taken if grant.id not in over or _is_shown(grant, identity.policies)}
+    backs = [_taken_back(grant, history, kept) for grant, history in taken.items()]
+    everyone = wanted = _decide(backs, living, identity, now)
+    if len(stays) < len(backs):
+        wanted = _decide([back for back in backs if back.grant_id in stays], living, identity, now)
+    return _Judged(backs, over, everyone, wanted)
+
+
+def _taken_back(grant: Grant, history: Agreed, kept: timedelta) -> TakenBack:
     """With the principals of earlier terms, too, that were in force so lately that a request of then may still live."""
-    rows = await session.execute(
-        select(Offer.grant_id, Offer.terms["principals"], Offer.decided_at)
-        .where(Offer.grant_id.in_([grant.id for grant in grants]), Offer.outcome == Outcome.APPROVED)
-        .order_by(Offer.grant_id, Offer.number.desc())
-    )
-    versions: dict[UUID, list[tuple[list[str], datetime]]] = {}
-    for grant_id, principals, agreed_at in rows:
-        versions.setdefault(grant_id, []).append((principals, agreed_at))
-    found = []
-    for grant in grants:
-        principals, followed_at = set(terms_of(grant.terms or {}).principals), None
-        for earlier, agreed_at in versions.get(grant.id, ()):
-            if followed_at is None or followed_at > _asked_at(grant) - kept:
-                principals |= set(earlier)
-            followed_at = agreed_at
-        found.append(TakenBack(grant.id, tuple(sorted(principals))))
-    return found
+    principals, followed_at = set(terms_of(grant.terms or {}).principals), None
+    for earlier, agreed_at in history:
+        if followed_at is None or followed_at > _asked_at(grant) - kept:
+            principals |= set(earlier)
+        followed_at = agreed_at
+    return TakenBack(grant.id, tuple(sorted(principals)))
 
 
 async def _name(session: AsyncSession, identity: Identity, document: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Ending a grant, and giving an owner back what somebody else took away."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -7,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
+from broker.grants.denies import DENY_KEPT, name_ahead
 from broker.grants.events import announce
 from broker.grants.lifecycle import MOVES, Effect, Outcome, Verb
 from broker.grants.models import Grant
@@ -16,13 +18,20 @@ from broker.idempotency import remember
 from broker.points import reach
 
 
-async def revoke(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
-    """The owner takes access back. Ended on paper from this commit on; `revoked` once SES was read without it."""
-    return await _end(db, caller, grant_id, Verb.REVOKE, event="grant.revocation_requested", why=why)
+async def revoke(
+    db: Database, caller: Caller, grant_id: UUID, why: Reason, *, deny_kept: timedelta = DENY_KEPT
+) -> GrantView:
+    """The owner takes access back. Ended on paper from this commit on; `revoked` once SES was read without it.
+
+    The Deny that shuts the delegate out is on paper with it.
+    """
+    return await _end(
+        db, caller, grant_id, Verb.REVOKE, event="grant.revocation_requested", why=why, deny_kept=deny_kept
+    )
 
 
 async def relinquish(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
-    """The delegate hands access back."""
+    """The delegate hands access back; what else stands on the identity, and so its Deny, is not for it to see."""
     return await _end(db, caller, grant_id, Verb.RELINQUISH, event=None, why=why)
 
 
@@ -38,7 +47,14 @@ async def restore(db: Database, caller: Caller, grant_id: UUID) -> GrantView:
 
 
 async def _end(
-    db: Database, caller: Caller, grant_id: UUID, verb: Verb, *, event: str | None, why: Reason
+    db: Database,
+    caller: Caller,
+    grant_id: UUID,
+    verb: Verb,
+    *,
+    event: str | None,
+    why: Reason,
+    deny_kept: timedelta | None = None,
 ) -> GrantView:
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, verb)
@@ -46,6 +62,8 @@ async def _end(
         reach("grants.ended")
         await wake_routes(session, [found.grant])
         await wake_identity(session, found.grant.identity_id)
+        if deny_kept is not None:
+            await name_ahead(session, found.grant.identity_id, kept=deny_kept, now=found.now)
         await _record(session, caller, f"grant.{verb.value}_requested", found.grant, note=why.note)
         if event:
             await announce(session, event, found.grant, note=why.note)

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
-from broker.errors import Unavailable
+from broker.errors import Refused, Unavailable
+from broker.grants.ahead import Sent
 from broker.grants.calls import Calls
 from broker.grants.wanted import Work, tenancies
 from broker.grants.writing import Reserve
@@ -21,9 +22,11 @@ FULL = "LimitExceededException"  # SES API v2, CreateEmailIdentityPolicy: the id
 class Shutting:
     """The Deny of one run. `refused`: SES's own words; `unclean`: what was taken back was there, or may have been."""
 
-    def __init__(self, work: Work, calls: Calls) -> None:
+    def __init__(self, work: Work, calls: Calls, sending: Awaitable[Sent | None]) -> None:
+        """`sending`: the Deny that the paper named already, on its way (`broker.grants.ahead`)."""
         self._work = work
         self._calls = calls
+        self._sending = sending
         self._living = [who for grant in work.grants if grant.statements for who in grant.terms.principals]
         self._tried = False
         self.refused: str | None = None
@@ -34,11 +37,7 @@ class Shutting:
 
         Where the removal needs the places that are left, the Deny is for the plan to make after it.
         """
-        deny = self._work.deny
-        places = 2 if self._work.tainted else 1  # what other grants keep is written anew before the old can go
-        if not deny.at_once or deny.shown + places > MAX_POLICIES:
-            return await removal
-        creating, removing = asyncio.ensure_future(self._create(deny.name or "")), asyncio.ensure_future(removal)
+        creating, removing = asyncio.ensure_future(self._begin()), asyncio.ensure_future(removal)
         try:
             return await removing
         except asyncio.CancelledError:
@@ -46,6 +45,15 @@ class Shutting:
             raise
         finally:
             await creating
+
+    async def _begin(self) -> None:
+        sent, deny = await self._sending, self._work.deny
+        if sent is not None and sent.name == deny.name:
+            self._note(sent.refusal)
+            return
+        places = 2 if self._work.tainted else 1  # what other grants keep is written anew before the old can go
+        if deny.at_once and deny.shown + places <= MAX_POLICIES:
+            await self._create(deny.name or "")
 
     def look(self, observed: Mapping[str, str]) -> None:
         """Takes in the first read."""
@@ -93,8 +101,8 @@ class Shutting:
             refusal = await self._calls.create(name, self._work.deny.document or "")
         except Unavailable:
             return  # the next run tries again; until then nobody is told that there is a Deny
-        if refusal is not None:
-            self.refused = refusal.detail
-            self._tried = refusal.code != FULL  # the removal may have made room
-        else:
-            self.refused = None
+        self._note(refusal)
+
+    def _note(self, refusal: Refused | None) -> None:
+        self._tried = refusal is None or refusal.code != FULL  # the removal may have made room
+        self.refused = None if refusal is None else refusal.detail

@@ -1,6 +1,7 @@
 """Suspending a grant, by its owner or by the breaker, and resuming it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
 from broker.errors import Conflict
+from broker.grants.denies import DENY_KEPT, name_ahead
 from broker.grants.lifecycle import MOVES, Effect, Verb
 from broker.grants.models import Grant
 from broker.grants.moves import Found, find_for, first_protection, note, shown, wake_identity
@@ -19,12 +21,15 @@ from broker.idempotency import remember
 BY_OWNER, BY_BREAKER = "owner", "breaker"
 
 
-async def suspend(db: Database, caller: Caller, grant_id: UUID, why: Reason) -> GrantView:
+async def suspend(
+    db: Database, caller: Caller, grant_id: UUID, why: Reason, *, deny_kept: timedelta = DENY_KEPT
+) -> GrantView:
     """The owner takes access back for a while; `suspended`, and both told, once SES was read without it."""
     async with db.begin(caller) as session:
         found = await find_for(session, caller, grant_id, Verb.SUSPEND)
         await _pause(session, caller, found, by=BY_OWNER, why={"note": why.note})
         await wake_identity(session, found.grant.identity_id)
+        await name_ahead(session, found.grant.identity_id, kept=deny_kept, now=found.now)
         return await remember(session, caller, await shown(session, caller, found.grant, found.offer, found.now))
 
 

@@ -6,7 +6,7 @@ changed meanwhile: then the row is due again, and a late apply cannot bring back
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,11 +17,13 @@ from broker import due, log
 from broker.db import Database
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
+from broker.grants import ahead
 from broker.grants.act import Acting, Reading
 from broker.grants.adopting.swap import replace_policies
+from broker.grants.ahead import Sent
 from broker.grants.byhand import wait_for_owner
 from broker.grants.calls import CALL_MARGIN, IdentityPolicies
-from broker.grants.denies import rename
+from broker.grants.denies import DENY_KEPT, rename
 from broker.grants.hooks import Hooks
 from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
@@ -47,7 +49,7 @@ class Pace(msgspec.Struct, frozen=True):
 
     readback_gap: timedelta
     check_every: timedelta
-    deny_kept: timedelta = timedelta(minutes=20)
+    deny_kept: timedelta = DENY_KEPT
 
 
 async def run(
@@ -67,6 +69,17 @@ async def run(
 
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:
+    sending = asyncio.ensure_future(ahead.send(db, ses, claim, lease=LEASE))
+    try:
+        await _make_equal(db, ses, pace, hooks, claim, sending)
+    finally:
+        sending.cancel()  # over by now, but where nobody waited for it
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _make_equal(
+    db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim, sending: Awaitable[Sent | None]
+) -> None:
     work = await load(db, claim, deny_kept=pace.deny_kept)
     reach("policies.loaded")
     if work.by_hand:
@@ -74,7 +87,7 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, c
         return
     until = asyncio.get_running_loop().time() + (LEASE - CALL_MARGIN).total_seconds()
     try:
-        reading = await _act(db, ses, work)
+        reading = await _act(db, ses, work, sending)
         reading = await replace_policies(db, ses, work, reading, gap=pace.readback_gap, until=until)
     except BrokerError as error:
         reach("policies.failing")
@@ -86,7 +99,7 @@ async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, c
         reach("policies.settled")
 
 
-async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
+async def _act(db: Database, ses: IdentityPolicies, work: Work, sending: Awaitable[Sent | None]) -> Reading:
     if work.access is None:
         if not work.grants:
             return Reading({}, {}, frozenset(), {})
@@ -100,7 +113,7 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work) -> Reading:
         reach("policies.reserved")
         return name
 
-    return await Acting(work, ses, access=work.access, lease=LEASE).run(reserve)
+    return await Acting(work, ses, access=work.access, lease=LEASE, sending=sending).run(reserve)
 
 
 async def _reserve(db: Database, work: Work, slot: int, document: str, *, observed: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.aws_access import RoleAccess
@@ -16,8 +16,8 @@ from broker.db import Database
 from broker.due import Claim
 from broker.grants.adopting.replaces import Replaces, replaced_by
 from broker.grants.dates import expire, lapse
-from broker.grants.denies import NO_DENY, Deny, prepare
-from broker.grants.lifecycle import BEHIND_DENY, ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
+from broker.grants.denies import NO_DENY, Agreed, Deny, agreed, history_of, is_unsealed_row, prepare, wants_policy
+from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.grants.written import lately, written
@@ -87,10 +87,10 @@ async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
     caller = Caller.system(claim.tenant_id, job="sync")
     async with db.begin(caller) as session:
         identity, connection, now, written_lately = await _identity(session, claim.id)
-        grants = await _lock(session, identity.id)
-        if any(grant.paper in NEGOTIABLE for grant in grants):
+        found = await _lock(session, identity.id)
+        if any(grant.paper in NEGOTIABLE for grant in found):
             await lapse(session, caller, identity.id, now)
-        grants = [grant for grant in grants if grant.paper in LIVE | ENDED]
+        grants = [grant for grant in found if grant.paper in LIVE | ENDED]
         for grant in grants:
             if grant.paper in LIVE and grant.expires_at is not None and grant.expires_at <= now:
                 await expire(session, caller, grant)
@@ -119,7 +119,7 @@ async def load(db: Database, claim: Claim, *, deny_kept: timedelta) -> Work:
                 if shows(identity.policies, each.id, each.slot, alone=is_alone(housed, each.id, each.slot))
             ),
             foreign={name: text for name, text in identity.policies.items() if not is_ours(name)},
-            deny=await prepare(session, identity, grants, living=living, kept=deny_kept, now=now) if role else NO_DENY,
+            deny=await prepare(session, identity, found, living=living, kept=deny_kept, now=now) if role else NO_DENY,
             by_hand=by_hand,
         )
 
@@ -137,24 +137,20 @@ async def _identity(
     return identity, connection, now, names or {}
 
 
-async def _lock(session: AsyncSession, identity_id: UUID) -> list[Grant]:
+async def _lock(session: AsyncSession, identity_id: UUID) -> Mapping[Grant, Agreed]:
     """All grants that this transaction may change, in one order and before anybody is told of the first.
 
     They are in negotiation, live, ended and not yet proven to be gone, or taken back and not yet sealed.
     """
-    rows = await session.scalars(
-        select(Grant)
+    unproven = Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)
+    rows = await session.execute(
+        select(Grant, agreed())
         .where(Grant.identity_id == identity_id)
-        .where(Grant.paper.in_(NEGOTIABLE) | (Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED)) | _unsealed())
+        .where(Grant.paper.in_(NEGOTIABLE) | unproven | is_unsealed_row())
         .order_by(Grant.id)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True, of=Grant)
     )
-    return list(rows)
-
-
-def _unsealed() -> ColumnElement[bool]:
-    """As `denies.is_unsealed` has it."""
-    return Grant.paper.in_(BEHIND_DENY) & Grant.protected_by.is_not(None) & Grant.sealed_at.is_(None)
+    return {grant: history_of(history) for grant, history in rows}
 
 
 async def _house(session: AsyncSession, identity: Identity, grants: Sequence[Grant]) -> None:
@@ -209,8 +205,7 @@ def tenancies(grants: Sequence[Wanted]) -> list[Tenancy]:
 
 def _wanted(grant: Grant, now: datetime) -> Wanted:
     terms = terms_of(grant.terms or {})
-    begun = grant.not_before is None or grant.not_before <= now
-    held = grant.paper is Paper.AGREED and begun and not grant.drifted
+    held = wants_policy(grant, now)
     return Wanted(
         id=grant.id,
         version=grant.version,
