@@ -60,7 +60,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Calls per second, account, Region and operation of SES's slow operations; real SES allows 1. Null is no limit."""
 
     latency_seconds: float = 0
-    """How long every AWS call is under way before it takes effect, as over a network; the answer then comes at once."""
+    """How long after it came every AWS call takes effect, as over a network; the answer then comes at once."""
 
     sns_retry_seconds: float = 20
     """Pause between the three tries that SNS repeats over HTTP; real SNS waits 20 seconds."""

@@ -56,7 +56,7 @@ class Front:
     def _aws(self, environ: dict[str, Any], message: signature.Message, signed: signature.Signed) -> Answer:
         """One signed call, from the check of its signature to the line in the log."""
         service = "sesv2" if signed.service == "ses" and message.raw_path.startswith("/v2/") else signed.service
-        now = datetime.now(UTC)
+        now, began = datetime.now(UTC), time.monotonic()
         operation, about, who, error = "", "", _NOBODY, None
         try:
             found = self._cloud.accounts.find(signed.access_key_id, signed.token, now=now)
@@ -65,7 +65,8 @@ class Front:
             operation, params = _parsed(service, message)
             about = _about(params)
             wire.check(service, operation, params)
-            self._cloud.closing.wait(self._cloud.dialect.latency_seconds)
+            # What was done so far is part of what the call takes.
+            self._cloud.closing.wait(max(began + self._cloud.dialect.latency_seconds - time.monotonic(), 0))
             call = Call(service, operation, signed.region, params, who, environ["REMOTE_ADDR"], now)
             reply = self._faulty(call, environ)
         except AwsError as refused:

@@ -4,8 +4,9 @@ Every AWS call takes 30 ms and SES answers one call per second, account, Region 
 each revoke is in an account of its own, so that only the broker's own delays are measured. The clock begins with the
 commit, by Postgres's own record of it (PostgreSQL, track_commit_timestamp), and ends when the local AWS has carried out
 the CreateEmailIdentityPolicy of the Deny, from which on nobody can send any more, and the last
-DeleteEmailIdentityPolicy; its own few milliseconds of work per call count against the broker. `over_aws_ms` is the time
-to the Deny without the AWS calls on the way (30 ms for each that had to wait for the one before).
+DeleteEmailIdentityPolicy. A call takes those 30 ms from when the local AWS has it, checks of its signature included;
+what it is late beyond them counts against the broker. `over_aws_ms` is the time to the Deny without the AWS calls on
+the way (30 ms for each that had to wait for the one before).
 """
 
 from pathlib import Path
