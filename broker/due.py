@@ -8,6 +8,7 @@ settle under an old fence writes nothing. Only database time is compared with da
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -44,13 +45,17 @@ class Due:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A lease on one due row. `attempts` counts claims since the last settle that succeeded."""
+    """A lease on one due row. `attempts` counts claims since the last settle that succeeded.
+
+    `brought` is what the row's kind has told with its claims (`BRINGS`), as JSON.
+    """
 
     kind: str
     id: UUID
     tenant_id: UUID
     fence: int
     attempts: int
+    brought: str | None = None
 
 
 def wake(session: AsyncSession, row: Any) -> None:
@@ -59,11 +64,15 @@ def wake(session: AsyncSession, row: Any) -> None:
     session.info.setdefault("woken", {}).setdefault(row.__tablename__, set()).add(row.id)
 
 
+_ONLY = bindparam("only", type_=ARRAY(PG_UUID(as_uuid=True)))
 # One row per claimed row, one round trip. A definer function: it crosses tenants, and returns ids only.
-_CLAIM = "SELECT id, tenant_id, fence, attempts FROM claim_due($1, $2, $3, $4)"
-_CLAIM_IN_SESSION = text(
-    "SELECT id, tenant_id, fence, attempts FROM claim_due(:kind, :most, :lease, :only)"
-).bindparams(bindparam("only", type_=ARRAY(PG_UUID(as_uuid=True))))
+_CLAIM = "SELECT id, tenant_id, fence, attempts FROM claim_due({})"
+_CLAIM_AND_BRING = (
+    "SELECT c.id, c.tenant_id, c.fence, c.attempts, to_json(b)::text FROM claim_due({}) c"
+    " LEFT JOIN LATERAL {}(c.id) b ON true"
+)
+BRINGS = MappingProxyType({"identities": "deny_ahead"})
+"""Functions of a row's id that are asked with the claim: what has to be done first needs no question of its own."""
 
 
 async def claim(
@@ -80,10 +89,17 @@ async def claim(
     """
     ids = list(only) if only is not None else None
     if db.line is not None:
-        return [Claim(kind, *row) for row in await db.line.fetch(_CLAIM, kind, most, lease, ids)]
+        statement = _claiming(kind, "$1, $2, $3, $4")
+        return [Claim(kind, *row) for row in await db.line.fetch(statement, kind, most, lease, ids)]
     async with db.begin(NOBODY) as session:
         named = {"kind": kind, "most": most, "lease": lease, "only": ids}
-        return [Claim(kind, *row) for row in await session.execute(_CLAIM_IN_SESSION, named)]
+        query = text(_claiming(kind, ":kind, :most, :lease, :only")).bindparams(_ONLY)
+        return [Claim(kind, *row) for row in await session.execute(query, named)]
+
+
+def _claiming(kind: str, parameters: str) -> str:
+    brings = BRINGS.get(kind)
+    return _CLAIM_AND_BRING.format(parameters, brings) if brings else _CLAIM.format(parameters)
 
 
 async def work(

@@ -4,18 +4,11 @@ from datetime import timedelta
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import text
 
 from broker.aws_access import RoleAccess
-from broker.caller import NOBODY
-from broker.db import Database
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.calls import Calls, IdentityPolicies
-
-_COLUMNS = "tenant_id, account_id, role_arn, external_id, region, identity, name, document"
-_NAMED = f"SELECT {_COLUMNS} FROM deny_ahead($1)"  # noqa: S608 - names of our own
-_NAMED_IN_SESSION = text(f"SELECT {_COLUMNS} FROM deny_ahead(:id)")  # noqa: S608 - as above
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -27,7 +20,7 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """A Deny on paper that no read has shown yet, and how to act on its identity."""
+    """What `deny_ahead` says: a Deny on paper that no read has shown yet, and how to act on its identity."""
 
     tenant_id: UUID
     account_id: str
@@ -43,30 +36,17 @@ class _Named(msgspec.Struct, frozen=True):
         return RoleAccess(self.tenant_id, self.account_id, self.role_arn, self.external_id, self.region)
 
 
-async def send(db: Database, ses: IdentityPolicies, claim: Claim, *, lease: timedelta) -> Sent | None:
+async def send(ses: IdentityPolicies, claim: Claim, *, lease: timedelta) -> Sent | None:
     """Sends the Deny that is on paper for this identity and not seen there yet; None where there is none.
 
     Under its claim, like all that is done with the identity, but before the paper is locked and judged, which takes
     half a dozen round trips. What is judged then may be another Deny: this one goes again like any that is not wanted.
     """
-    try:
-        named = await _named(db, claim)
-    except BrokerError:
+    if claim.brought is None:
         return None
-    if named is None:
-        return None
+    named = msgspec.json.decode(claim.brought, type=_Named)
     try:
         refusal = await Calls(ses, named.access, named.identity, lease=lease).create(named.name, named.document)
     except BrokerError:
         return Sent(named.name, failed=True)
     return Sent(named.name, refusal)
-
-
-async def _named(db: Database, claim: Claim) -> _Named | None:
-    """One round trip, on the line that is not in a transaction."""
-    if db.line is not None:
-        rows = [_Named(*row) for row in await db.line.fetch(_NAMED, claim.id)]
-    else:
-        async with db.read(NOBODY) as session:
-            rows = [_Named(*row) for row in await session.execute(_NAMED_IN_SESSION, {"id": claim.id})]
-    return rows[0] if rows else None

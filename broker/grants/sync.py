@@ -69,8 +69,8 @@ async def run(
 
 
 async def _sync(db: Database, ses: IdentityPolicies, pace: Pace, hooks: Hooks, claim: Claim) -> None:
-    sending = asyncio.ensure_future(ahead.send(db, ses, claim, lease=LEASE))
-    await asyncio.sleep(0)  # its question is on its way before the paper is asked for
+    sending = asyncio.ensure_future(ahead.send(ses, claim, lease=LEASE))
+    await asyncio.sleep(0)  # it is on its way before the paper is asked for
     try:
         await _make_equal(db, ses, pace, hooks, claim, sending)
     finally:

@@ -1,7 +1,8 @@
-"""What a worker needs to send the Deny that a revoke has named, in one round trip and before it locks any paper.
+"""What a worker needs to send the Deny that a revoke has named, told with the claim and before any paper is locked.
 
-A definer function: it is asked for a claimed row, outside of its tenant's transaction. At most 18 policies are there
-(of the 20 that SES takes): where there are more, the places that are left are the removal's.
+A definer function: it is asked for a claimed row, outside of its tenant's transaction. Volatile, so that it sees what
+the claim in the same statement saw. At most 18 policies are there (of the 20 that SES takes): where there are more, the
+places that are left are the removal's.
 """
 
 from alembic import op
@@ -14,7 +15,7 @@ depends_on = None
 FUNCTION = """
 CREATE FUNCTION deny_ahead(wanted uuid) RETURNS TABLE (
   tenant_id uuid, account_id text, role_arn text, external_id text, region text, identity text, name text, document text
-) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+) LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
   SELECT i.tenant_id, c.account_id, c.role_arn, c.external_id, i.region, i.name, d.name, d.document
   FROM identities i
   JOIN connections c ON c.id = i.connection_id
