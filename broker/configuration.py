@@ -62,7 +62,7 @@ def _cross_checks(settings: Settings) -> list[str]:
     problems = [*_secret_problems(settings), *_queue_problems(settings), *_server_problems(settings)]
     problems += _limit_problems(settings)
     if settings.registration is Registration.TOKEN and not settings.operator_token:
-        problems.append("BROKER_OPERATOR_TOKEN is not set, but registration is by token.")
+        problems.append("BROKER_OPERATOR_TOKEN is not set, needed unless BROKER_REGISTRATION is open.")
     if settings.environment is Environment.PRODUCTION and settings.webhook_allow_loopback:
         problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
     problems += _address_checks(settings)
