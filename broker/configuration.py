@@ -83,8 +83,7 @@ def _secret_problems(settings: Settings) -> list[str]:
     problems = []
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
-    named = [each.strip() for each in settings.signing_keys.split(",") if each.strip()]
-    if not all(_is_fernet_key(each.removeprefix(PUBLIC_KEY).rstrip("=") + "=") for each in named):
+    if not all(_is_fernet_key(each.removeprefix(PUBLIC_KEY).rstrip("=") + "=") for each in settings.signing_key_list):
         problems.append("BROKER_SIGNING_KEYS must hold keys of 32 bytes in URL-safe base64, maybe after public:.")
     if len(settings.api_key_pepper) < 32:
         problems.append("BROKER_API_KEY_PEPPER must have at least 32 characters.")

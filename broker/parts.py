@@ -176,7 +176,7 @@ class Parts:
 
     async def poll(self) -> None:
         """Takes feedback out of every Region's queue until cancelled; then what is in hand is stored or let go of."""
-        queues = [*self.settings.queues.values(), *self.settings.queues_of_events.values()]
+        queues = self.settings.polled
         pollers = [
             Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
             for queue in queues
