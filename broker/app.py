@@ -44,7 +44,8 @@ from broker.identities.api import IdentityController
 from broker.parts import Parts
 from broker.tenants.api import ApiKeyController, TenantController
 from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
-from broker.webhooks.api import DeliveryController, EndpointController, EventController
+from broker.webhooks.api import EndpointController
+from broker.webhooks.deliveries_api import DeliveryController, EventController
 from broker.webhooks.digests.api import DigestController
 from broker.webhooks.ledger.api import BooksController, MetricsController
 from broker.webhooks.ledger.ledger import Count, Ledger

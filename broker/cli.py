@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import click
 
-from broker.local.commands import explain_error, listen, simulate, trigger
-from broker.local.operating import first_line, quarantine, quota, secrets
+from broker.local.commands import listen, trigger
+from broker.local.operating import quarantine, quota, secrets
 from broker.local.options import data_dir_option, data_directory
 from broker.local.policy_adopt import adopt
-from broker.local.policy_commands import policy
+from broker.local.policy_commands import explain_error, policy, simulate
 from broker.local.policy_lint import diff, explain, lint
 from broker.local.processes import ended_by_signals
 from broker.local.proofs import audit, receipt
@@ -71,7 +71,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Play the whole story on real components.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
 @click.option("--keep", is_flag=True, help="Leave all of it running at the end, and print URLs and keys.")
 @data_dir_option
@@ -112,12 +112,13 @@ def sandbox(*, host: str, port: int) -> None:
     serve(host=host, port=port, dialect=Dialect(), on_ready=ready)
 
 
-@main.command()
+@main.command(short_help="Bring the database to this version's schema.")
 def migrate() -> None:
     """Bring the database to this version's schema, and give the service's login the roles of its work."""
     from sqlalchemy.exc import DBAPIError
 
     from broker.configuration import migration_urls
+    from broker.local.databases import first_line
     from broker.migrate import migrate as bring_up
 
     owner, login = migration_urls(os.environ)
@@ -136,8 +137,10 @@ def api(*, host: str, port: int) -> None:
     import uvicorn
 
     from broker.configuration import load
+    from broker.local.databases import usable
 
-    refusal = asyncio.run(_refusal_of_login(load(os.environ).database_url))
+    with usable():
+        refusal = asyncio.run(_refusal_of_login(load(os.environ).database_url))
     if refusal:
         fail(refusal)
     uvicorn.run(
@@ -155,7 +158,7 @@ def api(*, host: str, port: int) -> None:
     )
 
 
-@main.command()
+@main.command(short_help="Run the workers, or one kind of them.")
 @click.argument("name", type=click.Choice(["policy", "control", "delivery", "feedback", "all"]), default="all")
 def worker(*, name: str) -> None:
     """Run a worker: policy, control, delivery, feedback or all."""
@@ -165,7 +168,7 @@ def worker(*, name: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "workers.main", name])  # noqa: S606 — no shell is wanted
 
 
-@main.command()
+@main.command(short_help="List or check the BROKER_* variables.")
 @click.option("--check", is_flag=True, help="Check the environment instead of listing.")
 def settings(*, check: bool) -> None:
     """List every BROKER_* variable with its meaning and default."""
@@ -180,13 +183,17 @@ def settings(*, check: bool) -> None:
         click.echo(f"{click.style(variable, bold=True)} (default: {default or 'empty'})\n    {meaning}")
 
 
-@main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@main.command(
+    short_help="Run the tests, from a checkout.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
 def test() -> None:
     """Run the tests: works from a checkout only, as deploy/local test."""
     fail("the tests run from a checkout only: ./deploy/local test", BAD_SETTING)
 
 
 @main.command(
+    short_help="Measure the broker, from a checkout.",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
 )
@@ -203,18 +210,12 @@ def bench(*, words: tuple[str, ...]) -> None:
 
 
 async def _refusal_of_login(url: str) -> str | None:
-    """Why the service must not run under this login, or cannot."""
-    from sqlalchemy.exc import DBAPIError
+    """Why the service must not run under this login."""
+    from broker.db import check_role
+    from broker.local.databases import engine_for
 
-    from broker.db import check_role, connect
-
-    engine = connect(url, pool_size=1)
-    try:
+    async with engine_for(url) as engine:
         return await check_role(engine)
-    except (OSError, DBAPIError) as error:
-        return f"the database cannot be used: {first_line(error)}"
-    finally:
-        await engine.dispose()
 
 
 policy.add_command(lint)

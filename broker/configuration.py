@@ -62,7 +62,7 @@ def _cross_checks(settings: Settings) -> list[str]:
     problems = [*_secret_problems(settings), *_queue_problems(settings), *_server_problems(settings)]
     problems += _limit_problems(settings)
     if settings.registration is Registration.TOKEN and not settings.operator_token:
-        problems.append("BROKER_OPERATOR_TOKEN is not set, but registration is by token.")
+        problems.append("BROKER_OPERATOR_TOKEN is not set, needed unless BROKER_REGISTRATION is open.")
     if settings.environment is Environment.PRODUCTION and settings.webhook_allow_loopback:
         problems.append("BROKER_WEBHOOK_ALLOW_LOOPBACK opens internal addresses to tenants; not in production.")
     problems += _address_checks(settings)
@@ -83,8 +83,7 @@ def _secret_problems(settings: Settings) -> list[str]:
     problems = []
     if not settings.fernet_keys or not all(_is_fernet_key(key) for key in settings.fernet_keys):
         problems.append("BROKER_SECRET_KEYS must hold Fernet keys: 32 bytes in URL-safe base64 each.")
-    named = [each.strip() for each in settings.signing_keys.split(",") if each.strip()]
-    if not all(_is_fernet_key(each.removeprefix(PUBLIC_KEY).rstrip("=") + "=") for each in named):
+    if not all(_is_fernet_key(each.removeprefix(PUBLIC_KEY).rstrip("=") + "=") for each in settings.signing_key_list):
         problems.append("BROKER_SIGNING_KEYS must hold keys of 32 bytes in URL-safe base64, maybe after public:.")
     if len(settings.api_key_pepper) < 32:
         problems.append("BROKER_API_KEY_PEPPER must have at least 32 characters.")

@@ -103,25 +103,8 @@ class Parts:
         self.worker = database.as_role(Role.WORKER, line=self._worker_line)
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
-        where = partial(topics.over_https, settings)
-        subscribing = Subscribing(self.sns, self._feedback_endpoint, self._dead_letters)
         self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
-        self.route_handlers: Mapping[RouteKind, Handler] = {
-            RouteKind.identity_topic: IdentityTopic(
-                self.ses,
-                OwnersTopics(self.ses, where, subscribing, settings.queues.__contains__),
-                OtherRoutes(self.worker),
-            ),
-            RouteKind.foreign_topic: ForeignTopic(self.worker, self.notifications),
-            RouteKind.legacy: Legacy(self.worker, self.notifications),
-            RouteKind.configuration_set: ConfigurationSets(
-                self.sets,
-                TenantTopics(self.aws, self.sts, permissions.session_policy),
-                subscribing,
-                partition=settings.aws_partition,
-                broker_account=settings.aws_account_id,
-            ),
-        }
+        self.route_handlers = self._route_handlers()
         self.rates = Rates(
             tenant=settings.tenant_request_rate, key=settings.key_request_rate, acts=settings.allowed.a_minute()
         )
@@ -143,19 +126,7 @@ class Parts:
         self._ingest = Ingest(self._ingest_line, self.keyring, bell=self.arq, ledger=self.ledger)
         self.flusher = Flusher(self._store)
         self._topics_line = Direct(settings.direct_url, role=Role.INGEST, settings=store.AS_WRITTEN, patience=patience)
-        self.receiver = Receiver(
-            self.ingest,
-            KnownTopics(self._topics_line),
-            Verifier(
-                Certificates(self.sns),
-                partition=settings.aws_partition,
-                endpoint_origin=settings.aws_endpoint_url or None,
-            ),
-            self.flusher,
-            self.sns,
-            body_limit=settings.body_limit,
-            ledger=self.ledger,
-        )
+        self.receiver = self._receiver()
 
     def runs(self) -> Mapping[str, tuple[Database, Run]]:
         """The work behind each kind of due row: the database it looks in, and claim, act, settle for what is due."""
@@ -205,7 +176,7 @@ class Parts:
 
     async def poll(self) -> None:
         """Takes feedback out of every Region's queue until cancelled; then what is in hand is stored or let go of."""
-        queues = [*self.settings.queues.values(), *self.settings.queues_of_events.values()]
+        queues = self.settings.polled
         pollers = [
             Poller(self.sqs, queue, self.receiver, partition=self.settings.aws_partition, ledger=self.ledger)
             for queue in queues
@@ -228,6 +199,38 @@ class Parts:
         await self.fetcher.close()
         await self.aws.close()
         await self.engine.dispose()
+
+    def _route_handlers(self) -> Mapping[RouteKind, Handler]:
+        """What sets up, checks and removes each kind of route."""
+        settings = self.settings
+        subscribing = Subscribing(self.sns, self._feedback_endpoint, self._dead_letters)
+        where = partial(topics.over_https, settings)
+        owners = OwnersTopics(self.ses, where, subscribing, settings.queues.__contains__)
+        return {
+            RouteKind.identity_topic: IdentityTopic(self.ses, owners, OtherRoutes(self.worker)),
+            RouteKind.foreign_topic: ForeignTopic(self.worker, self.notifications),
+            RouteKind.legacy: Legacy(self.worker, self.notifications),
+            RouteKind.configuration_set: ConfigurationSets(
+                self.sets,
+                TenantTopics(self.aws, self.sts, permissions.session_policy),
+                subscribing,
+                partition=settings.aws_partition,
+                broker_account=settings.aws_account_id,
+            ),
+        }
+
+    def _receiver(self) -> Receiver:
+        """Where feedback comes in, by HTTPS and out of queues."""
+        origin = self.settings.aws_endpoint_url or None
+        return Receiver(
+            self.ingest,
+            KnownTopics(self._topics_line),
+            Verifier(Certificates(self.sns), partition=self.settings.aws_partition, endpoint_origin=origin),
+            self.flusher,
+            self.sns,
+            body_limit=self.settings.body_limit,
+            ledger=self.ledger,
+        )
 
     async def _sync(self, only: Sequence[UUID] | None) -> int:
         hooks = Hooks(activated=requests.activated, ended=requests.ended)

@@ -185,12 +185,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(key.strip() for key in self.secret_keys.split(",") if key.strip())
 
     @property
+    def signing_key_list(self) -> tuple[str, ...]:
+        """The keys of signatures, newest first; those that only check begin with `PUBLIC_KEY`."""
+        return tuple(key.strip() for key in self.signing_keys.split(",") if key.strip())
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown: keys, tokens, and the passwords within URLs, as they stand there and decoded."""
-        urls = (self.database_url, self.direct_database_url, self.migration_database_url, self.redis_url)
+        databases = (self.database_url, self.direct_database_url, self.migration_database_url)
+        urls = (*databases, self.redis_url, self.smtp_url)
         passwords = [found for url in urls if (found := url.partition("://")[2].rpartition("@")[0].partition(":")[2])]
         alone = (self.api_key_pepper, self.operator_token, self.metrics_token)
-        return (*self.fernet_keys, *alone, *passwords, *map(unquote, passwords))
+        return (*self.fernet_keys, *self.signing_key_list, *alone, *passwords, *map(unquote, passwords))
 
     @property
     def dns_server_list(self) -> tuple[tuple[str, int], ...]:
@@ -217,6 +223,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def queues_of_events(self) -> dict[str, FeedbackQueue]:
         """The queues for events of EventBridge by Region; ValueError for what names none."""
         return _queues(self.event_queues, self.aws_partition, events=True)
+
+    @property
+    def polled(self) -> tuple[FeedbackQueue, ...]:
+        """Every queue that feedback is taken from; ValueError for what names none."""
+        return (*self.queues.values(), *self.queues_of_events.values())
 
     @property
     def allowed(self) -> Quotas:

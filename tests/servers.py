@@ -21,7 +21,6 @@ from broker.local.postgres import EmbeddedPostgres
 from broker.local.redis import EmbeddedRedis
 
 APP = "broker_test_app"
-DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
 class Postgres(Protocol):

@@ -52,8 +52,10 @@ async def main(name: str) -> bool:
     end.
     """
     settings = load(os.environ)
-    if name == FEEDBACK and not settings.queues:
-        raise SettingsError("BROKER_FEEDBACK_QUEUES is not set: there is no queue to take feedback from.")
+    if name == FEEDBACK and not settings.polled:
+        raise SettingsError(
+            "Neither BROKER_FEEDBACK_QUEUES nor BROKER_EVENT_QUEUES is set: there is no queue to take feedback from."
+        )
     log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
     if name == "control":
         os.nice(GIVES_WAY)
@@ -66,7 +68,7 @@ async def main(name: str) -> bool:
             raise SettingsError(reason)
         collector.settle()
         logger.info("worker ready", queues=QUEUES[name])
-        well = await attend(_tasks(parts, QUEUES[name]), stop)
+        well = await attend(begin(parts, QUEUES[name]), stop)
         logger.info("worker stopped", round_trips=ROUND_TRIPS.count)
         return well
 
@@ -103,7 +105,8 @@ async def _refusal(parts: Parts, stop: asyncio.Event) -> str | None:
     return None
 
 
-def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
+def begin(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
+    """What a worker of these queues consists of, each a task that has been started."""
     bells: dict[str, list[Ring]] = {}
     tasks = []
     for kind, (db, run) in parts.runs().items():
@@ -115,7 +118,7 @@ def _tasks(parts: Parts, queues: tuple[str, ...]) -> list[asyncio.Task[None]]:
         pump = parts.deliveries.pump()
         bells[LANES] = [pump.ring]
         tasks.append(asyncio.create_task(pump.run(), name="pump"))
-    if FEEDBACK in queues and parts.settings.queues:
+    if FEEDBACK in queues and parts.settings.polled:
         tasks.append(asyncio.create_task(parts.poll(), name="poller"))
     for queue in queues:
         if queue != FEEDBACK:

@@ -1,11 +1,10 @@
 """The trail as JSON lines, with all that it takes to check it without the broker."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, func, select, tuple_
 
 from broker.audit.chain import BEGINNING, Record, Seal, instant
 from broker.audit.models import AuditRow, SealRow
@@ -58,29 +57,26 @@ async def lines(db: Database, caller: Caller, signer: Signer) -> AsyncIterator[b
     """The head, the caller's own chain up to there, and what other chains say of what it shares with their tenants."""
     end = await head(db, caller, signer)
     yield _line(end)
-    after = (UUID(int=0), 0)
     mine = SealRow.tenant_id == caller.tenant
     for whose in (mine & (SealRow.position <= end.head.position), ~mine & (SealRow.counterpart_id == caller.tenant)):
-        while True:
-            query = select(AuditRow, SealRow).join(SealRow, SealRow.entry_id == AuditRow.id).where(whose)
-            async with db.read(caller) as session:
-                rows = await _page(session, query, after)
-            for row, seal in rows:
-                yield _line(_entry(row, seal, caller.tenant))
-            if len(rows) < AT_ONCE:
-                break
-            after = (rows[-1][1].tenant_id, rows[-1][1].position)
-        after = (UUID(int=0), 0)
+        async for row, seal in _sealed(db, caller, whose):
+            yield _line(_entry(row, seal, caller.tenant))
 
 
-async def _page(
-    session: AsyncSession, query: Select[AuditRow, SealRow], after: tuple[UUID, int]
-) -> Sequence[tuple[AuditRow, SealRow]]:
+async def _sealed(db: Database, caller: Caller, whose: ColumnElement[bool]) -> AsyncIterator[tuple[AuditRow, SealRow]]:
+    """Chain by chain in its order; no transaction is open between two pages."""
     place = tuple_(SealRow.tenant_id, SealRow.position)
-    found = await session.execute(
-        query.where(place > tuple_(*after)).order_by(SealRow.tenant_id, SealRow.position).limit(AT_ONCE)
-    )
-    return [(row, seal) for row, seal in found]
+    query = select(AuditRow, SealRow).join(SealRow, SealRow.entry_id == AuditRow.id).where(whose)
+    query = query.order_by(SealRow.tenant_id, SealRow.position).limit(AT_ONCE)
+    after = (UUID(int=0), 0)
+    while True:
+        async with db.read(caller) as session:
+            rows = (await session.execute(query.where(place > tuple_(*after)))).all()
+        for row, seal in rows:
+            yield row, seal
+        if len(rows) < AT_ONCE:
+            return
+        after = (rows[-1][1].tenant_id, rows[-1][1].position)
 
 
 def _entry(row: AuditRow, seal: SealRow, reader: UUID) -> EntryLine:

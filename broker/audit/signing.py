@@ -88,7 +88,7 @@ class Signer:
     @classmethod
     def of(cls, settings: Settings) -> "Signer":
         """With the keys that are set; else with one for each key of the keyring, in its order."""
-        named = [each.strip() for each in settings.signing_keys.split(",") if each.strip()]
+        named = settings.signing_key_list
         seeds = [decoded(each) for each in named if not each.startswith(PUBLIC_KEY)]
         former = [decoded(each.removeprefix(PUBLIC_KEY)) for each in named if each.startswith(PUBLIC_KEY)]
         return cls([*seeds, *(_derived(decoded(key)) for key in settings.fernet_keys)], former=former)

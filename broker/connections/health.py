@@ -49,7 +49,7 @@ _SETTLED = {
     Finding.ANY_EXTERNAL_ID: (
         "The role can be assumed with another ExternalId; its trust policy must demand ours, with StringEquals."
     ),
-    Finding.OTHER_ACCOUNT: ("The role belongs to another account than the one that was claimed; make it there."),
+    Finding.OTHER_ACCOUNT: "The role belongs to another account than the one that was claimed; make it there.",
     Finding.BOUND_ELSEWHERE: (
         "This account is already bound to another tenant. If it is yours, ask the operator of the broker to release it."
     ),

@@ -90,15 +90,10 @@ class SesGateway:
         """GetAccount's answer: `ProductionAccessEnabled`, `SendingEnabled`, `EnforcementStatus`, `SendQuota` …"""
         return await self._read(access, "get_account")
 
-    async def notification_topics(self, access: RoleAccess, identity: str) -> dict[str, str | None]:
-        """The identity's topic ARNs under `bounce`, `complaint` and `delivery`; None where none is set."""
-        found = await self.notification_topics_of(access, [identity])
-        return found.get(identity, dict.fromkeys(KINDS))
-
     async def notification_topics_of(
         self, access: RoleAccess, identities: Sequence[str]
     ) -> dict[str, dict[str, str | None]]:
-        """The same for many identities, by name, in as few calls as there can be."""
+        """By name: topic ARNs under `bounce`, `complaint` and `delivery`, None where none is set; in few calls."""
         return {name: topics for name, (topics, _) in (await self.notifications_of(access, identities)).items()}
 
     async def notifications_of(

@@ -51,12 +51,6 @@ class RegionSeen(msgspec.Struct, frozen=True):
     facts: dict[str, Facts]
 
 
-async def read_facts(ses: SesReader, access: RoleAccess, name: str) -> Facts:
-    """Everything about one identity: three calls."""
-    topics = await ses.notification_topics_of(access, [name])
-    return facts_of(name, await ses.identity(access, name), topics.get(name, {}), await ses.account(access))
-
-
 class Discovery:
     """Looks for identities and keeps them as rows; what verification of a connection asks for."""
 

@@ -22,6 +22,8 @@ from broker.policies.findings import Finding
 from broker.policies.lint import lint
 from broker.policies.senders import Sender, senders, together
 
+MOST_VERSIONS = 100
+
 
 class HeldPolicy(msgspec.Struct, frozen=True):
     """A policy with its JSON text as SES gave it.
@@ -52,9 +54,6 @@ class HeldPolicies(msgspec.Struct, frozen=True):
     items: Sequence[HeldPolicy]
     foreign_senders: Sequence[Sender]
     read_at: datetime | None
-
-
-MOST_VERSIONS = 100
 
 
 class PolicyVersion(msgspec.Struct, frozen=True):

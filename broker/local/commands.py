@@ -1,11 +1,11 @@
-"""The commands for developers: `broker listen`, `broker trigger`, `broker simulate` and `broker explain-error`."""
+"""The commands for developers: `broker listen` and `broker trigger`."""
 
 import re
 import sys
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
@@ -13,7 +13,6 @@ import msgspec
 
 from broker.local.child import StartError
 from broker.local.options import (
-    CALLS,
     api_option,
     data_directory,
     json_option,
@@ -31,7 +30,7 @@ _AGO = re.compile(r"(\d{1,5})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-@click.command()
+@click.command(short_help="Bring your events to your own machine.")
 @click.option(
     "--forward-to", "target", metavar="URL", required=True, help="Your server, such as http://localhost:3000/hook."
 )
@@ -131,7 +130,7 @@ def _start(since: str, *, from_start: bool) -> "Start | datetime":
     return found
 
 
-@click.command()
+@click.command(short_help="Make feedback in a local run.")
 @click.argument("scenarios", nargs=-1, metavar="SCENARIO…")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios.")
 @click.option("--grant", type=click.UUID, help="Whose mail it is; default your only active grant.")
@@ -213,39 +212,3 @@ def _aws(given: str | None, api_url: str, data_dir: Path | None) -> str:
             "bounce@simulator.amazonses.com or complaint@simulator.amazonses.com instead."
         )
     return run.aws_url
-
-
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="POLICY…", type=click.Path(path_type=Path, exists=True))
-@click.option("--identity", metavar="ARN", required=True, help="The identity that the policies are on.")
-@click.option("--from", "sender", metavar="HEADER", required=True, help="The From header.")
-@click.option("--caller", metavar="WHO", required=True, help="Account id, or the ARN of a user, role or session.")
-@click.option("--call", type=click.Choice(CALLS), default="v2_send_email_simple", show_default=True)
-@click.option("--to", "recipients", multiple=True, metavar="ADDRESS", help="Repeat it for several recipients.")
-@click.option("--return-path", metavar="ADDRESS", help="Where bounces go.")
-@click.option("--region", metavar="REGION", help="The Region that the send goes through.")
-@click.option("--source-ip", metavar="IP", help="Where the call comes from.")
-@click.option("--at", metavar="TIME", help="When, such as 2026-03-01T12:00:00Z; default now.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def simulate(*, files: tuple[Path, ...], identity: str, as_json: bool, **send: Any) -> None:
-    """Would SES allow this send under the policies in these files? Exit code 0 for yes, 1 for no.
-
-    Names the statement that decided, or what came closest, and what else has to be looked at. Under a grant, with what
-    SES is known to hold: POST /v1/simulations.
-    """
-    from broker.local.sending import simulated
-
-    allowed, said = simulated(files, identity, send, as_json=as_json)
-    click.echo(said)
-    sys.exit(0 if allowed else 1)
-
-
-@click.command("explain-error")
-@click.argument("text", nargs=-1)
-@click.option("--identity", metavar="ARN", help="The identity that was sent from, for a closer look.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def explain_error(*, text: tuple[str, ...], identity: str | None, as_json: bool) -> None:
-    """Say what is behind an error text of SES, likeliest cause first. Without TEXT it is read from stdin."""
-    from broker.local.sending import explained
-
-    click.echo(explained(" ".join(text) or sys.stdin.read(), identity, as_json=as_json))

@@ -12,7 +12,7 @@ from broker.local.child import StartError
 # Each command imports what it needs: `broker --help` has to answer at once.
 
 
-@click.command()
+@click.command(short_help="List feedback that came through no tenant's topic.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--before", type=click.UUID, default=None, help="Show what is older than the message with this id.")
 def quarantine(*, limit: int, before: UUID | None) -> None:
@@ -20,20 +20,16 @@ def quarantine(*, limit: int, before: UUID | None) -> None:
 
     It may hold recipients' addresses. What came through a tenant's topic is the tenant's: GET /v1/quarantine.
     """
-    from sqlalchemy.exc import DBAPIError
-
     from broker.configuration import load
-    from broker.errors import Unavailable
+    from broker.local.databases import usable
 
-    try:
+    with usable():
         lines = asyncio.run(_quarantined(load(os.environ).database_url, limit=limit, before=before))
-    except (OSError, DBAPIError, Unavailable) as error:
-        raise StartError(f"the database cannot be used: {first_line(error)}") from error
     for line in lines:
         click.echo(line)
 
 
-@click.group()
+@click.group(short_help="Change the keys of secrets at rest.")
 def secrets() -> None:
     """Change the keys that secrets at rest are sealed with: BROKER_SECRET_KEYS, the newest first."""
 
@@ -53,7 +49,7 @@ def check_secrets() -> None:
     _reseal(look_only=True)
 
 
-@click.command()
+@click.command(short_help="Allow one tenant more or less.")
 @click.argument("tenant", type=click.UUID)
 @click.argument("name")
 @click.argument("most", type=click.IntRange(0), required=False)
@@ -62,29 +58,26 @@ def quota(*, tenant: UUID, name: str, most: int | None) -> None:
 
     For everybody: BROKER_QUOTAS. Needs BROKER_MIGRATION_DATABASE_URL, the login that owns the tables.
     """
-    from sqlalchemy.exc import DBAPIError
-
     from broker.configuration import migration_urls
     from broker.errors import NotFound
+    from broker.local.databases import usable
     from broker.quotas import Quota
 
     if name not in list(Quota):
-        raise click.BadParameter(f"{name} is no quota of a tenant; there are {', '.join(Quota)}.")
+        raise click.BadParameter(f"{name} is no quota of a tenant; there are {', '.join(Quota)}.", param_hint="NAME")
     owner, _ = migration_urls(os.environ)
     try:
-        asyncio.run(_allow(owner, tenant, name, most=most))
+        with usable():
+            asyncio.run(_allow(owner, tenant, name, most=most))
     except NotFound as error:
         raise StartError(error.detail) from error
-    except (OSError, DBAPIError) as error:
-        raise StartError(f"the database cannot be used: {first_line(error)}") from error
     click.echo(f"{name}: {'as all' if most is None else most or 'no limit'}")
 
 
 def _reseal(*, look_only: bool) -> None:
-    from sqlalchemy.exc import DBAPIError
-
     from broker.configuration import load
     from broker.errors import BrokerError
+    from broker.local.databases import usable
     from broker.reseal import Count, Place, reseal, summary
 
     settings = load(os.environ)
@@ -96,9 +89,9 @@ def _reseal(*, look_only: bool) -> None:
         click.echo(f"{place.name}: {count.seen} looked at, {count.older} {word}, {count.lost} unreadable", err=True)
 
     try:
-        clean = asyncio.run(reseal(settings.owner_database_url, settings.fernet_keys, told=tell, look_only=look_only))
-    except (OSError, DBAPIError) as error:
-        raise StartError(f"the database cannot be used: {first_line(error)}") from error
+        with usable():
+            work = reseal(settings.owner_database_url, settings.fernet_keys, told=tell, look_only=look_only)
+            clean = asyncio.run(work)
     except BrokerError as error:
         raise StartError(error.detail) from error
     click.echo(summary(found, clean=clean, keys=len(settings.fernet_keys)))
@@ -109,31 +102,20 @@ def _reseal(*, look_only: bool) -> None:
 async def _quarantined(url: str, *, limit: int, before: UUID | None) -> list[str]:
     import msgspec
 
-    from broker.db import Database, Role, connect, sessions
+    from broker.db import Database, Role, sessions
     from broker.feedback.quarantine import list_of_nobody
+    from broker.local.databases import engine_for
 
-    engine = connect(url, pool_size=1)
-    try:
+    async with engine_for(url) as engine:
         found = await list_of_nobody(Database(sessions(engine), role=Role.INGEST), before=before, limit=limit)
         return [msgspec.json.encode(each).decode() for each in found]
-    finally:
-        await engine.dispose()
 
 
 async def _allow(url: str, tenant: UUID, name: str, *, most: int | None) -> None:
     import broker.models  # noqa: F401 - foreign keys need every table
-    from broker.db import connect
+    from broker.local.databases import engine_for
     from broker.quotas import Quota
     from broker.tenants.allowing import allow
 
-    engine = connect(url, pool_size=1)
-    try:
+    async with engine_for(url) as engine:
         await allow(engine, tenant, Quota(name), most=most)
-    finally:
-        await engine.dispose()
-
-
-def first_line(error: Exception) -> str:
-    """What the database said, without the statement."""
-    cause = getattr(error, "orig", None) or error
-    return str(cause).partition("\n")[0] or type(cause).__name__

@@ -20,6 +20,7 @@ from broker.audit.verify_file import Verdict, check_signed, verify_file
 from broker.configuration import load
 from broker.grants.proof import check, read, sentences
 from broker.grants.views import SignedReceipt
+from broker.local.databases import first_line
 from broker.settings import PUBLIC_KEY
 
 BAD, UNREADABLE = 1, 2
@@ -48,7 +49,7 @@ async def prove_database(keys: Sequence[str], head: BinaryIO | None, *, as_json:
     try:
         checked = await _chains(load(os.environ).owner_database_url, public, earlier)
     except (OSError, DBAPIError) as error:
-        _give_up(f"the database cannot be used: {str(getattr(error, 'orig', None) or error).splitlines()[0]}")
+        _give_up(f"the database cannot be used: {first_line(error)}")
     findings = [finding for each in checked for finding in each.findings]
     if as_json:
         print_json({"ok": not findings, "chains": checked})

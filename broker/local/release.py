@@ -9,7 +9,7 @@ from broker.errors import Conflict, NotFound
 from broker.local.child import StartError
 
 
-@click.command("release-account")
+@click.command("release-account", short_help="Unbind an AWS account from its tenant.")
 @click.argument("account_id")
 @click.option("--reason", required=True, help="Told to the tenant that loses it, and kept in its audit trail.")
 def release_account(account_id: str, reason: str) -> None:
@@ -18,9 +18,11 @@ def release_account(account_id: str, reason: str) -> None:
     Refused while a grant rests on it: end that first. The tenant's connection is lost, with the reason.
     """
     from broker.configuration import load
+    from broker.local.databases import usable
 
     try:
-        connection = asyncio.run(_released(load(os.environ).database_url, account_id, reason))
+        with usable():
+            connection = asyncio.run(_released(load(os.environ).database_url, account_id, reason))
     except (Conflict, NotFound) as error:
         raise StartError(error.detail) from error
     click.echo(f"Account {account_id} is free; connection {connection} has lost it.")
@@ -29,12 +31,10 @@ def release_account(account_id: str, reason: str) -> None:
 async def _released(url: str, account_id: str, reason: str) -> str:
     import broker.models  # noqa: F401 - foreign keys need every table
     from broker.connections import displace
-    from broker.db import Database, Role, connect, sessions
+    from broker.db import Database, Role, sessions
     from broker.grants.release import release
+    from broker.local.databases import engine_for
 
-    engine = connect(url, pool_size=1)
-    try:
+    async with engine_for(url) as engine:
         db = Database(sessions(engine), role=Role.WORKER)
         return str(await displace.release_account(db, account_id, why=reason, release=release))
-    finally:
-        await engine.dispose()

@@ -61,7 +61,6 @@ class _Count(msgspec.Struct, frozen=True):
 class _Cases(msgspec.Struct, frozen=True):
     generated: int
     unique_failures: int
-    errored: int
 
 
 class _Failure(msgspec.Struct, frozen=True):

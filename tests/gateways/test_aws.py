@@ -235,11 +235,12 @@ async def test_a_notification_topic_is_set_and_cleared(gateways: Gateways, cloud
     topic = account.make_topic("bounces", publishers=account.id)
 
     await gateways.ses.set_notification_topic(access, "example.com", "bounce", topic)
-    held = await gateways.ses.notification_topics(access, "example.com")
+    held = (await gateways.ses.notification_topics_of(access, ["example.com"]))["example.com"]
     await gateways.ses.set_notification_topic(access, "example.com", "bounce", None)
 
     assert {"bounce": topic, "complaint": None, "delivery": None} == held
-    assert (await gateways.ses.notification_topics(access, "example.com"))["bounce"] is None
+    cleared = (await gateways.ses.notification_topics_of(access, ["example.com"]))["example.com"]
+    assert cleared["bounce"] is None
 
 
 async def test_clients_share_one_tls_context() -> None:

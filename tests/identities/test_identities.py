@@ -17,7 +17,7 @@ from broker.connections.models import Kind
 from broker.db import Database
 from broker.errors import NotFound, Unavailable
 from broker.identities import service
-from broker.identities.discover import Discovery, read_facts
+from broker.identities.discover import Discovery
 from broker.identities.models import Identity, PolicyDocument
 from broker.identities.policies import list_policies, versions
 from broker.identities.views import IdentityChange, IdentityView
@@ -276,7 +276,8 @@ async def test_facts_of_one_identity_are_read_from_the_local_aws(gateways: Gatew
     account = cloud.account()
     account.verify("example.com")
 
-    facts = await read_facts(gateways.ses, owner_access(account), "example.com")
+    seen = await Discovery(gateways.ses, partition="aws").look(owner_access(account), probe=False)
+    facts = seen.facts["example.com"]
 
     assert (facts.verified, facts.attributes.production_access) == (True, False)
     assert facts.attributes.feedback_forwarding is True

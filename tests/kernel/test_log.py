@@ -4,11 +4,12 @@ import json
 import logging
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import structlog
 
 from broker import log
-from broker.settings import LogFormat
+from broker.settings import LogFormat, Settings
 
 CANARY = "sdb_canary-0123456789"
 
@@ -93,3 +94,17 @@ def test_ids_and_prefixes_stay(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.stdlib.get_logger("test").info(words)
 
     assert words in capsys.readouterr().err
+
+
+def test_every_secret_that_can_be_set_is_one_of_this_processs_own(settings: Settings) -> None:
+    """By what the settings are called, so that the next one is not forgotten."""
+    names = [field.name for field in msgspec.structs.fields(Settings)]
+    alone = [name for name in names if name.endswith(("_keys", "_pepper", "_token"))]
+    open_to_all = {"public_url", "aws_endpoint_url", "template_url"}
+    within = [name for name in names if name.endswith("_url") and name not in open_to_all]
+    given = {name: f"canary-{name}" for name in alone} | {name: f"x://me:canary-{name}@host/a" for name in within}
+
+    secrets = msgspec.structs.replace(settings, **given).secrets
+
+    assert {f"canary-{name}" for name in given} <= set(secrets)
+    assert {"signing_keys", "smtp_url"} <= set(given)

@@ -48,6 +48,7 @@ def test_help_names_every_command() -> None:
     commands |= {"quota"}
     assert commands == set(main.commands)
     assert all(f"  {name}" in shown.output for name in commands)
+    assert not [line for line in shown.output.splitlines() if line.endswith("...") and "Usage" not in line]
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -103,9 +104,19 @@ def test_a_bad_setting_is_a_sentence_without_its_secret(command: list[str], url:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["api", "migrate"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "api",
+        "migrate",
+        "quarantine",
+        "secrets check",
+        "quota 00000000-0000-0000-0000-000000000000 endpoints",
+        "release-account 111111111111 --reason sold",
+    ],
+)
 def test_a_database_that_is_not_there_is_a_sentence(command: str) -> None:
-    done = run_broker(command, settings=GOOD)
+    done = run_broker(*command.split(), settings=GOOD)
 
     assert done.returncode == 1
     assert "database" in done.stderr

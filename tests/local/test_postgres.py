@@ -4,17 +4,16 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from broker.local.child import PortTakenError, StartError
+from broker.local.child import Child, PortTakenError, StartError
 from broker.local.postgres import EmbeddedPostgres
 from broker.local.postgres_account import find_home
-from broker.local.processes import Processes
 from tests.local.helpers import end, is_gone, read_pid, start_parent, wait_for
 
 
@@ -134,8 +133,9 @@ def test_a_stale_pid_of_a_living_process_does_not_stop_it(tmp_path: Path, way: b
         stale = find_home(tmp_path, user_namespaces=way).data / "postmaster.pid"
         lines = stale.read_text()
         first.kill()
-    with Processes(tmp_path) as processes:
-        stranger = processes.start("stranger", ["sleep", "600"])
+    with ExitStack() as stack:
+        stranger = Child.start("stranger", ["sleep", "600"])
+        stack.callback(stranger.stop)
         stale.write_text(lines.replace(str(first.pid), str(stranger.pid)))
         with EmbeddedPostgres.start(tmp_path, user_namespaces=way, durable=False, discard=True) as second:
             running = not is_gone(second.pid)

@@ -11,29 +11,28 @@ import pytest
 
 from broker.local import interrupts
 from broker.local.child import Child, PortTakenError, StartError
+from broker.local.crew import Crew
 from broker.local.directories import held_lock, run_directory
-from broker.local.processes import Processes, answers, at_free_port, free_port, listening, termination_as_interrupt
+from broker.local.processes import answers, at_free_port, free_port, listening, termination_as_interrupt
 from tests.local.helpers import end, is_gone, read_pid, start_parent, wait_for
 
 SLEEPER = ["sleep", "600"]
 
 
-def test_the_youngest_child_is_ended_first(tmp_path: Path) -> None:
-    script = 'trap "echo $0 >>ended; exit 0" TERM; touch up-$0; while :; do sleep 0.02; done'
-    with Processes(tmp_path / "logs") as processes:
-        for name in ("first", "second", "third"):
-            words = ["/bin/sh", "-c", script, name]
-            processes.start(name, words, cwd=tmp_path, ready=(tmp_path / f"up-{name}").exists)
-        processes.wait_until_ready(20)
+def test_what_a_crew_started_ends_with_it(tmp_path: Path) -> None:
+    words = ["/bin/sh", "-c", "echo up; exec sleep 600"]
+    with Crew(tmp_path / "logs") as crew:
+        serving = [crew.serve(name, words, env=os.environ, marker="up") for name in ("first", "second", "third")]
+        pids = [each.result(20).child.pid for each in serving]
+        ended_before = [is_gone(pid) for pid in pids]
 
-    assert (tmp_path / "ended").read_text().split() == ["third", "second", "first"]
+    assert ([False] * 3, [True] * 3) == (ended_before, [is_gone(pid) for pid in pids])
 
 
 def test_a_child_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
-    with Processes(tmp_path) as processes:
-        processes.start("api", ["/bin/sh", "-c", "echo the reason >&2; exit 3"], ready=lambda: False)
-        with pytest.raises(StartError) as failure:
-            processes.wait_until_ready(20)
+    child = Child.start("api", ["/bin/sh", "-c", "echo the reason >&2; exit 3"], log=tmp_path / "api.log")
+    with pytest.raises(StartError) as failure:
+        child.wait_until(lambda: False, 20)
 
     assert f"api ended with exit code 3; the end of its log {tmp_path}/api.log:\nthe reason" == str(failure.value)
 
@@ -95,11 +94,11 @@ def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
 # The child itself says its id, once it is what it is to become.
 PARENT = """
 import sys
-from broker.local.processes import Processes, termination_as_interrupt
-with termination_as_interrupt(), Processes() as processes:
+from broker.local.child import Child
+from broker.local.processes import termination_as_interrupt
+with termination_as_interrupt():
     words = ["/bin/sh", "-c", sys.argv[1] + "echo $$; while :; do sleep 0.05; done"]
-    processes.start("sleeper", words, ready=lambda: False)
-    processes.wait_until_ready(60)
+    Child.start("sleeper", words).wait_until(lambda: False, 60)
 """
 
 
@@ -165,10 +164,10 @@ def test_an_http_server_is_seen_to_answer(tmp_path: Path) -> None:
         "--directory",
         tmp_path,
     ]
-    with Processes(tmp_path) as processes:
-        processes.start("web", words, ready=lambda: listening(port))
-        processes.wait_until_ready()
-        after = listening(port), answers(port), answers(port, "/missing")
+    server = Child.start("web", words, log=tmp_path / "web.log")
+    server.wait_until(lambda: listening(port))
+    after = listening(port), answers(port), answers(port, "/missing")
+    server.stop()
 
     assert before == (False, False)
     assert after == (True, True, False)

@@ -30,6 +30,7 @@ from broker.webhooks.views import EndpointChange
 from tests.conftest import MakeTenant
 from tests.webhooks.conftest import Run, an_event, happened, make_endpoint, rows
 from tests.webhooks.receiver import Receiver
+from tests.webhooks.waiting import until_told
 
 URL = "https://hooks.example.com/"
 NOTHING = hashlib.sha256(b"").hexdigest()
@@ -367,9 +368,11 @@ async def test_a_worker_that_is_killed_while_it_cuts_leaves_nothing_half_done(
 
 async def _has_closed(db: Database, caller: Caller) -> None:
     """Until the first of the two transactions is committed."""
-    async with asyncio.timeout(5):
-        while not await rows(db, caller, "SELECT 1 FROM digests WHERE closing_xact IS NOT NULL"):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+
+    async def closed() -> bool:
+        return bool(await rows(db, caller, "SELECT 1 FROM digests WHERE closing_xact IS NOT NULL"))
+
+    await until_told(closed)
 
 
 async def test_a_change_of_filters_in_the_day_is_noted(

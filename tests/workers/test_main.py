@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from uuid import UUID
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from broker.gateways.queue import DELIVERIES, POLICIES, QUEUE_OF, ArqBell, connect, disconnect
 from broker.ids import new_id
 from broker.local.environment import LOCAL_SETTINGS, without_cloud
+from broker.parts import Parts
 from broker.settings import Settings
 from workers import doorbell, main
 
@@ -110,6 +112,22 @@ async def test_a_part_that_ends_by_itself_ends_the_rest_and_is_named(
     assert (False, True) == (stopped, well.cancelled())
     assert ["pump"] == [line["part"] for line in logs]
     assert reason is (type(logs[0]["exc_info"]) if logs[0]["exc_info"] else None)
+
+
+@pytest.mark.parametrize("name", ["feedback", "all"])
+@pytest.mark.parametrize("setting", ["feedback_queues", "event_queues"])
+async def test_whatever_queue_is_set_is_polled(settings: Settings, name: str, setting: str) -> None:
+    """Those of EventBridge, too, where SNS has none."""
+    queue = {setting: "eu-west-1=http://127.0.0.1:9/123456789012/feedback"}
+    parts = Parts(msgspec.structs.replace(settings, **queue))
+
+    tasks = main.begin(parts, main.QUEUES[name])
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await parts.close()
+    assert "poller" in {task.get_name() for task in tasks}
 
 
 async def test_a_worker_that_is_told_to_stop_ends_well_and_says_nothing() -> None:

@@ -44,10 +44,8 @@ class BooksController(Controller):
         self,
         db: NamedDependency[Database],
         caller: NamedDependency[Caller],
-        first: Annotated[
-            date | None, QueryParameter(name="from", description="First day (UTC); 29 days before")
-        ] = None,
-        last: Annotated[date | None, QueryParameter(name="until", description="Last day (UTC); today")] = None,
+        first: FirstDay = None,
+        last: LastDay = None,
     ) -> Usage:
         """By the day of the event, exact at the moment of the answer.
 

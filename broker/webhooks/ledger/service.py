@@ -16,7 +16,6 @@ from broker.webhooks.ledger.views import Latencies, Latency, LatencyHour, StageL
 
 MOST_DAYS = 366
 KEPT = timedelta(days=14)
-HOUR = timedelta(hours=1)
 
 
 async def usage(db: Database, caller: Caller, *, first: date, last: date) -> Usage:

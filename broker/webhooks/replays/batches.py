@@ -18,8 +18,8 @@ from sqlalchemy import Uuid, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
-from broker.webhooks.deliveries import HELD
 from broker.webhooks.events import ADDRESSED
+from broker.webhooks.replays import held
 from broker.webhooks.replays.models import Kind, ReplayRow
 
 SCAN = 2000
@@ -156,46 +156,6 @@ _PIN = text(
 )
 _SNAPSHOT = text("SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)")
 
-# What was pending when the endpoint was disabled, the urgent first, then the oldest; nothing else changes.
-_HELD = """
-  WITH held AS MATERIALIZED (
-    SELECT x.ctid FROM generate_series(0, 3) AS rank CROSS JOIN LATERAL (
-      SELECT d.ctid, d.event_id, d.priority FROM deliveries d
-      WHERE d.endpoint_id = :endpoint AND d.tenant_id = :me AND d.priority = rank AND d.next_at = :held
-      ORDER BY d.event_id LIMIT :room FOR UPDATE
-    ) x ORDER BY x.priority, x.event_id LIMIT :room
-  )
-"""
-_HELD_IDS = [bindparam(name, type_=Uuid()) for name in ("me", "endpoint")]
-_BACK = """
-  , back AS (
-    UPDATE deliveries d SET next_at = now(), replay_id = :job
-    WHERE d.ctid = ANY (ARRAY(SELECT held.ctid FROM held)) RETURNING d.event_id
-  )
-  SELECT count(*) FROM back
-"""
-_DIE = """
-  , gone AS (
-    DELETE FROM deliveries d WHERE d.ctid = ANY (ARRAY(SELECT held.ctid FROM held))
-    RETURNING d.event_id, d.event_at, d.attempts
-  ), dead AS (
-    INSERT INTO dead_deliveries (endpoint_id, event_id, event_at, tenant_id, attempts, reason)
-    SELECT :endpoint, event_id, event_at, :me, attempts, :reason FROM gone ON CONFLICT DO NOTHING
-    RETURNING event_at
-  ), counted AS (
-    INSERT INTO delivery_deltas (tenant_id, day, created, dead)
-    SELECT :me, (x.event_at AT TIME ZONE 'UTC')::date, sum(x.change), count(*) FILTER (WHERE x.change > 0)
-    FROM (SELECT event_at, 1 AS change FROM dead UNION ALL SELECT event_at, -1 FROM gone) x GROUP BY 2
-  )
-  SELECT count(*) FROM gone
-"""
-_BRING_BACK = text(_HELD + _BACK).bindparams(*_HELD_IDS, bindparam("job", type_=Uuid()))
-_GIVE_UP = text(_HELD + _DIE).bindparams(*_HELD_IDS)
-_COUNT_HELD = text(
-    "SELECT count(*) FROM deliveries d WHERE d.endpoint_id = :endpoint AND d.tenant_id = :me"
-    " AND d.priority BETWEEN 0 AND 3 AND d.next_at = :held"
-).bindparams(*_HELD_IDS)
-
 
 class Look(msgspec.Struct, frozen=True):
     """What one look queued, and where the next begins. `settled`: nothing can appear any more before the end."""
@@ -234,20 +194,6 @@ async def explain(session: AsyncSession, job: ReplayRow, *, room: int) -> Sequen
     return (await session.scalars(explained, named)).all()
 
 
-async def bring_back(session: AsyncSession, job: ReplayRow, *, room: int) -> int:
-    """Makes up to `room` of the deliveries that were put off due, and returns how many there were."""
-    named = {"me": job.tenant_id, "endpoint": job.endpoint_id, "held": HELD, "room": room, "job": job.id}
-    count: int = (await session.execute(_BRING_BACK, named)).scalar_one()
-    return count
-
-
-async def give_up(session: AsyncSession, job: ReplayRow, *, room: int, reason: str) -> int:
-    """Moves up to `room` of the deliveries that were put off to the dead ones; how many there were."""
-    named = {"me": job.tenant_id, "endpoint": job.endpoint_id, "held": HELD, "room": room, "reason": reason}
-    count: int = (await session.execute(_GIVE_UP, named)).scalar_one()
-    return count
-
-
 async def size_up(session: AsyncSession, job: ReplayRow) -> tuple[int, int | None]:
     """Where the job's events end, as a transaction id, and how many rows it has to queue: None when they are too many.
 
@@ -258,18 +204,12 @@ async def size_up(session: AsyncSession, job: ReplayRow) -> tuple[int, int | Non
     if job.kind is Kind.FAILED:
         named = {"me": job.tenant_id, "endpoint": job.endpoint_id, "from_at": job.from_at, "until_at": job.until_at}
         return until, (await session.execute(_COUNT_DEAD, named)).scalar_one()
-    held = await _held(session, job) if job.kind is Kind.CATCH_UP else 0
+    put_off = await held.count(session, job) if job.kind is Kind.CATCH_UP else 0
     most = COUNTABLE + 1
     row = (
         await session.execute(_COUNTS[job.kind], {**_named(job), "until_xact": until, "room": most, "scan": most})
     ).one()
-    return until, held + row.wanted if row.looked_at < most else None
-
-
-async def _held(session: AsyncSession, job: ReplayRow) -> int:
-    named = {"me": job.tenant_id, "endpoint": job.endpoint_id, "held": HELD}
-    count: int = (await session.execute(_COUNT_HELD, named)).scalar_one()
-    return count
+    return until, put_off + row.wanted if row.looked_at < most else None
 
 
 def _named(job: ReplayRow) -> dict[str, Any]:

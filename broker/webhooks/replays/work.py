@@ -16,7 +16,7 @@ from broker.due import Claim, Superseded
 from broker.points import reach
 from broker.webhooks import endpoints
 from broker.webhooks.models import EndpointRow
-from broker.webhooks.replays import batches
+from broker.webhooks.replays import batches, held
 from broker.webhooks.replays.models import Kind, ReplayRow, State
 
 KIND = "replays"
@@ -92,7 +92,7 @@ async def _queue(session: AsyncSession, caller: Caller, job: ReplayRow) -> timed
         job.total = None if wanted is None else job.queued + wanted
     room = job.rate
     if job.kind is Kind.CATCH_UP:
-        room -= await batches.bring_back(session, job, room=room)
+        room -= await held.bring_back(session, job, room=room)
     look = None
     for _ in range(LOOKS):
         if room == 0:
@@ -123,7 +123,7 @@ async def _give_up(session: AsyncSession, job: ReplayRow, *, endpoint_state: str
         return None
     if endpoint_state == "disabled":
         return WAIT
-    gone = await batches.give_up(session, job, room=GIVE_UP_AT_ONCE, reason=GIVEN_UP)
+    gone = await held.give_up(session, job, room=GIVE_UP_AT_ONCE, reason=GIVEN_UP)
     return timedelta(0) if gone == GIVE_UP_AT_ONCE else None
 
 
