@@ -12,15 +12,15 @@ from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, ScalarSelect, func, insert, select, update
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
 from broker.audit.service import record
 from broker.caller import Caller
-from broker.grants.lifecycle import BEHIND_DENY, LIVE, Outcome, Paper
-from broker.grants.models import Grant, Offer
+from broker.grants.agreed import Agreed, agreed, history_of
+from broker.grants.lifecycle import BEHIND_DENY, LIVE, Paper
+from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.grants.written import written
 from broker.identities.models import Identity, PolicyDocument
@@ -32,9 +32,6 @@ from broker.policies.shares import shows
 DENY_KEPT = timedelta(minutes=20)
 
 _BEFORE_VERSION = policy_name(DENY, 0).removesuffix("0")
-
-Agreed = Sequence[tuple[Sequence[str], datetime]]
-"""The principals of a grant's approved offers and when each was agreed, the last one first."""
 
 
 class Deny(msgspec.Struct, frozen=True):
@@ -82,22 +79,6 @@ def wants_policy(grant: Grant, now: datetime) -> bool:
     """Whether the identity is to hold a policy of this grant now."""
     begun = grant.not_before is None or grant.not_before <= now
     return grant.paper is Paper.AGREED and begun and not grant.drifted
-
-
-def agreed() -> ScalarSelect[list[tuple[list[str], str]] | None]:
-    """For a query over grants: what `history_of` makes an `Agreed` of."""
-    each = func.jsonb_build_array(Offer.terms["principals"], Offer.decided_at)
-    return (
-        select(func.jsonb_agg(aggregate_order_by(each, Offer.number.desc())))
-        .where(Offer.grant_id == Grant.id, Offer.outcome == Outcome.APPROVED)
-        .correlate(Grant)
-        .scalar_subquery()
-    )
-
-
-def history_of(found: Sequence[tuple[Sequence[str], str]] | None) -> Agreed:
-    """The approved offers that a query found."""
-    return [(principals, datetime.fromisoformat(at)) for principals, at in found or ()]
 
 
 async def prepare(

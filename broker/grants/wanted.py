@@ -15,8 +15,9 @@ from broker.connections.models import Connection, Kind, State
 from broker.db import Database
 from broker.due import Claim
 from broker.grants.adopting.replaces import Replaces, replaced_by
+from broker.grants.agreed import Agreed, agreed, history_of
 from broker.grants.dates import expire, lapse
-from broker.grants.denies import NO_DENY, Agreed, Deny, agreed, history_of, is_unsealed_row, prepare, wants_policy
+from broker.grants.denies import NO_DENY, Deny, is_unsealed_row, prepare, wants_policy
 from broker.grants.lifecycle import ENDED, LIVE, NEGOTIABLE, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.present import terms_of

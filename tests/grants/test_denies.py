@@ -1,17 +1,19 @@
 """Deny first: what keeps taken-back access from returning, what receipts claim of it, and when it is over."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from broker.caller import Caller
 from broker.errors import Refused, Unavailable
 from broker.grants import end, suspend
 from broker.grants.lifecycle import State
+from broker.grants.models import Grant
 from broker.grants.views import GrantView, Reason, Receipt
 from tests.conftest import new_tenant
 from tests.grants.conftest import connect_account, terms_for
@@ -21,6 +23,8 @@ from tests.grants.test_sync import DEADLINE, PACE, Stage, is_deny, stage
 __all__ = ["stage"]  # the fixture
 
 SHORT = timedelta(milliseconds=300)
+
+Take = Callable[..., Awaitable[GrantView]]
 
 
 async def active(stage: Stage, **more: Any) -> GrantView:
@@ -80,6 +84,43 @@ async def test_a_revocation_sends_the_deny_with_the_delete_and_before_it_reads(s
     ((deny, document),) = stage.denies().items()
     assert [{("delete", allow), ("create", deny)}, ("read", "")] == [set(stage.ses.calls[:2]), stage.ses.calls[2]]
     assert stage.parties.delegate_account in document
+
+
+@pytest.mark.parametrize("take_back", [end.revoke, suspend.suspend])
+async def test_the_deny_is_sent_before_the_paper_is_locked(stage: Stage, take_back: Take) -> None:
+    """It is named in the commit that takes access back: whoever claims the identity waits for no lock to shut it."""
+    grant = await active(stage)
+    await take_back(stage.db, stage.parties.owner, grant.id, Reason())
+    stage.ses.calls.clear()
+    there = asyncio.Event()
+
+    async def note() -> None:
+        there.set()
+
+    stage.ses.after_create = note
+    async with stage.db.begin(stage.parties.owner) as session:
+        await session.execute(select(Grant.id).where(Grant.id == grant.id).with_for_update())
+        syncing = asyncio.create_task(stage.sync())
+        async with asyncio.timeout(DEADLINE):
+            await there.wait()
+        at_once = list(stage.ses.calls)
+    await syncing
+
+    assert [("create", name) for name in stage.denies()] == at_once
+    assert 1 == [operation for operation, _ in stage.ses.calls].count("create")
+
+
+async def test_a_deny_that_is_named_with_a_revoke_shuts_out_no_other_grant(stage: Stage) -> None:
+    """The same account sends under another grant: nothing is named, and nothing sent."""
+    grant = await active(stage)
+    await active(stage, from_addresses=("news@example.com",))
+
+    await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
+    async with stage.db.read(stage.parties.owner) as session:
+        named = (await session.execute(text("SELECT deny_name FROM identities WHERE deny_name IS NOT NULL"))).all()
+    await stage.sync()
+
+    assert ([], {}) == (named, stage.denies())
 
 
 async def test_a_revoked_grant_is_told_to_be_behind_its_deny(stage: Stage) -> None:
