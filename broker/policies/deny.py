@@ -62,26 +62,56 @@ def decide(
 ) -> Denial:
     """One document for all principals that may be denied; what does not fit any more is protected by reads.
 
+    `living`, `observed`: as for `spared`.
+    """
+    everybody = dict.fromkeys(principal for grant in taken for principal in grant.principals)
+    left_out = spared(everybody, living=living, observed=observed, identity_arn=identity_arn, now=now)
+    named: frozenset[str] = frozenset()
+    room = _room(identity_arn)
+    protections: dict[UUID, Protection] = {}
+    for grant in taken:
+        wanted = _fewest(named | {plain(each) for each in grant.principals if each not in left_out})
+        full = room < sum(map(_length, wanted))
+        if not full:
+            named = wanted
+        reasons = (left_out[each] for each in grant.principals if each in left_out)
+        reason = "No room is left in the Deny document." if full else next(reasons, None)
+        protections[grant.grant_id] = Protection(ProtectedBy.reads if reason else ProtectedBy.deny, reason)
+    return Denial(_document(named, identity_arn) if named else None, protections)
+
+
+def spared(
+    principals: Iterable[str],
+    *,
+    living: Iterable[str],
+    observed: Mapping[str, str],
+    identity_arn: str,
+    now: datetime,
+) -> Mapping[str, str]:
+    """Those of `principals` whom a Deny must not name, as it would shut out somebody by the way, each with the reason.
+
     `living` are principals that grants of ours let send on this identity, `observed` every policy on it. Nobody is
     denied who is covered by one of them, by a policy that is not ours, or by the owner's account, nor who covers one.
     """
     owner, alive = parse_identity_arn(identity_arn).account_id, tuple(living)
-    named: frozenset[str] = frozenset()
-    room = MAX_DOCUMENT_BYTES - len(_document(("", ""), identity_arn)) + len('"","",')
-    protections: dict[UUID, Protection] = {}
-    for grant in taken:
-        spared = {
-            principal: reason
-            for principal in grant.principals
-            if (reason := _why_not(principal, alive, owner) or _allowed_by(principal, observed, identity_arn, now))
-        }
-        wanted = _fewest(named | {plain(each) for each in grant.principals if each not in spared})
-        full = room < sum(len(each) + len('"",') for each in wanted)
-        if not full:
-            named = wanted
-        reason = "No room is left in the Deny document." if full else next(iter(spared.values()), None)
-        protections[grant.grant_id] = Protection(ProtectedBy.reads if reason else ProtectedBy.deny, reason)
-    return Denial(_document(named, identity_arn) if named else None, protections)
+    return {
+        each: reason
+        for each in principals
+        if (reason := _why_not(each, alive, owner) or _allowed_by(each, observed, identity_arn, now))
+    }
+
+
+def documents(principals: Iterable[str], *, identity_arn: str) -> tuple[str, ...]:
+    """As few documents as hold a Deny of every way of sending for these principals, each as long as SES takes it."""
+    shares: list[list[str]] = []
+    left, room = 0, _room(identity_arn)
+    for principal in sorted(_fewest(plain(each) for each in principals)):
+        if _length(principal) > left:
+            shares.append([])
+            left = room
+        shares[-1].append(principal)
+        left -= _length(principal)
+    return tuple(_document(share, identity_arn) for share in shares)
 
 
 def protects(observed: Mapping[str, str], principals: Iterable[str], identity_arn: str) -> bool:
@@ -109,6 +139,15 @@ def _fewest(principals: Iterable[str]) -> frozenset[str]:
     given = frozenset(principals)
     accounts = {each for each in given if is_account_id(each)}
     return frozenset(each for each in given if each in accounts or principal_account(each) not in accounts)
+
+
+def _room(identity_arn: str) -> int:
+    """Bytes that all principals of one document may take."""
+    return MAX_DOCUMENT_BYTES - len(_document(("", ""), identity_arn)) + _length("") + _length("") - len(",")
+
+
+def _length(principal: str) -> int:
+    return len(f'"{principal}",')
 
 
 def _document(principals: Iterable[str], identity_arn: str) -> str:
