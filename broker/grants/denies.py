@@ -21,6 +21,7 @@ from broker.caller import Caller
 from broker.grants.lifecycle import BEHIND_DENY, Outcome, Paper
 from broker.grants.models import Grant, Offer
 from broker.grants.present import terms_of
+from broker.grants.refusals import refused_before
 from broker.grants.written import written
 from broker.identities.models import Identity, PolicyDocument
 from broker.ids import new_id
@@ -77,11 +78,12 @@ async def prepare(
     over = frozenset(grant.id for grant in taken if grant.removed_at is not None and now - grant.removed_at >= kept)
     stays = {grant.id for grant in taken if grant.id not in over or _is_shown(grant, identity.policies)}
     backs = await _taken_back(session, taken, kept)
-    all_of_them = _decide(backs, living, identity, now)
+    refused = await refused_before(session, identity, taken, backs)
+    all_of_them = _decide(backs, living, identity, now=now, refused=refused)
     wanted = (
         all_of_them
         if len(stays) == len(backs)
-        else _decide([back for back in backs if back.grant_id in stays], living, identity, now)
+        else _decide([back for back in backs if back.grant_id in stays], living, identity, now=now, refused=refused)
     )
     for grant in taken:
         # On paper before the Deny goes: between the two nobody may rely on it any more.
@@ -129,8 +131,16 @@ def _is_shown(grant: Grant, observed: Mapping[str, str]) -> bool:
     return shows(observed, grant.id, grant.slot or 0, alone=False)
 
 
-def _decide(taken: Sequence[TakenBack], living: Collection[str], identity: Identity, now: datetime) -> Denial:
-    return decide(taken, living=living, observed=identity.policies, identity_arn=identity.arn, now=now)
+def _decide(
+    taken: Sequence[TakenBack],
+    living: Collection[str],
+    identity: Identity,
+    *,
+    now: datetime,
+    refused: Mapping[str, str],
+) -> Denial:
+    held = identity.policies
+    return decide(taken, living=living, observed=held, identity_arn=identity.arn, now=now, refused=refused)
 
 
 async def _taken_back(session: AsyncSession, grants: Sequence[Grant], kept: timedelta) -> list[TakenBack]:

@@ -8,6 +8,7 @@ reference_policies_evaluation-logic). It is kept until every older request is de
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
@@ -20,6 +21,7 @@ from broker.policies.residual import still_allowed
 from broker.policies.terms import ACTION_TO_IAM
 
 SID = "TakenBack"
+UNSEEN = "SES does not show the Deny yet."
 SENDING = tuple(name for names in ACTION_TO_IAM.values() for name in names)
 """Every action that a grant can give. All are denied: who has no living grant loses nothing by it."""
 
@@ -59,13 +61,18 @@ def decide(
     observed: Mapping[str, str],
     identity_arn: str,
     now: datetime,
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> Denial:
     """One document for all principals that may be denied; what does not fit any more is protected by reads.
 
-    `living`, `observed`: as for `spared`.
+    `living`, `observed`: as for `spared`. `refused` are principals that are left out as SES does not take them, each
+    with the reason (`narrow.left_out`).
     """
-    everybody = dict.fromkeys(principal for grant in taken for principal in grant.principals)
-    left_out = spared(everybody, living=living, observed=observed, identity_arn=identity_arn, now=now)
+    everybody = {principal: plain(principal) for grant in taken for principal in grant.principals}
+    left_out = {
+        **spared(everybody, living=living, observed=observed, identity_arn=identity_arn, now=now),
+        **{principal: refused[known] for principal, known in everybody.items() if known in refused},
+    }
     named: frozenset[str] = frozenset()
     room = _room(identity_arn)
     protections: dict[UUID, Protection] = {}
@@ -74,8 +81,7 @@ def decide(
         full = room < sum(map(_length, wanted))
         if not full:
             named = wanted
-        reasons = (left_out[each] for each in grant.principals if each in left_out)
-        reason = "No room is left in the Deny document." if full else next(reasons, None)
+        reason = "No room is left in the Deny document." if full else _reason(grant, left_out, refused)
         protections[grant.grant_id] = Protection(ProtectedBy.reads if reason else ProtectedBy.deny, reason)
     return Denial(_document(named, identity_arn) if named else None, protections)
 
@@ -116,8 +122,14 @@ def documents(principals: Iterable[str], *, identity_arn: str) -> tuple[str, ...
 
 def protects(observed: Mapping[str, str], principals: Iterable[str], identity_arn: str) -> bool:
     """Whether Denies of ours among these policies shut out all of these principals, whatever else is there."""
-    denies = [each for each in _denies(observed) if _shuts(each, identity_arn)]
-    return all(any(covers(who, principal) for each in denies for who in _named(each)) for principal in principals)
+    named = shut_out(observed, identity_arn)
+    return all(any(covers(who, principal) for who in named) for principal in principals)
+
+
+def shut_out(observed: Mapping[str, str], identity_arn: str) -> frozenset[str]:
+    """Whom Denies of ours among these policies name, as `plain` spells them, and keep from any way of sending."""
+    denies = (each for each in _denies(observed) if _shuts(each, identity_arn))
+    return frozenset(plain(who) for each in denies for who in _named(each))
 
 
 def touched(observed: Mapping[str, str], principals: Iterable[str]) -> bool:
@@ -132,6 +144,13 @@ def still_named(current: str | None, written: str | None, wanted: str | None) ->
     Anything else gets a name that was never used: a delete of the old one may be executed late.
     """
     return current is not None and wanted is not None and written == wanted
+
+
+def _reason(grant: TakenBack, left_out: Mapping[str, str], refused: Mapping[str, str]) -> str | None:
+    """What SES refuses is all said, as the next run goes by it; of anything else the first."""
+    said = [refused[known] for principal in grant.principals if (known := plain(principal)) in refused]
+    first = (left_out[principal] for principal in grant.principals if principal in left_out)
+    return " ".join(dict.fromkeys(said)) or next(first, None)
 
 
 def _fewest(principals: Iterable[str]) -> frozenset[str]:
@@ -192,8 +211,8 @@ def _denies(observed: Mapping[str, str]) -> list[Statement]:
 def _shuts(deny: Statement, identity_arn: str) -> bool:
     """Whether a Deny is as we write it: each of the actions, on this identity, without condition."""
     spelled = {action.lower() for action in deny.actions}
-    plain = not (deny.conditions or deny.not_principal or deny.not_action or deny.not_resource)
-    return plain and identity_arn in deny.resources and spelled >= {action.lower() for action in SENDING}
+    limited = deny.conditions or deny.not_principal or deny.not_action or deny.not_resource
+    return not limited and identity_arn in deny.resources and spelled >= {action.lower() for action in SENDING}
 
 
 def _named(deny: Statement) -> list[str]:
