@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from broker.policies.arns import covers, is_account_id, parse_identity_arn, plain, principal_account
+from broker.policies.arns import covers, is_account_id, parse_identity_arn, plain, principal_account, related
 from broker.policies.compile import MAX_DOCUMENT_BYTES, document
 from broker.policies.document import DocumentError, Statement, read
 from broker.policies.plan import parse_name
@@ -135,7 +135,7 @@ def shut_out(observed: Mapping[str, str], identity_arn: str) -> frozenset[str]:
 def touched(observed: Mapping[str, str], principals: Iterable[str]) -> bool:
     """Whether a Deny of ours among these policies keeps out any sender that these principals cover."""
     named = [who for each in _denies(observed) for who in _named(each)]
-    return any(_related(who, principal) for who in named for principal in principals)
+    return any(related(who, principal) for who in named for principal in principals)
 
 
 def still_named(current: str | None, written: str | None, wanted: str | None) -> bool:
@@ -182,19 +182,15 @@ def _document(principals: Iterable[str], identity_arn: str) -> str:
 
 
 def _why_not(principal: str, living: Iterable[str], owner: str) -> str | None:
-    if _related(principal, owner):
+    if related(principal, owner):
         return f"{principal} is of the owner's own account."
-    alive = next((each for each in living if _related(principal, each)), None)
+    alive = next((each for each in living if related(principal, each)), None)
     return f"Another grant lets {alive} send." if alive is not None else None
 
 
 def _allowed_by(principal: str, observed: Mapping[str, str], identity_arn: str, now: datetime) -> str | None:
     found = still_allowed(observed, principals=[principal], actions=SENDING, identity_arn=identity_arn, now=now)
     return f"The policy {found[0]}, which is not ours, may let {principal} send." if found else None
-
-
-def _related(a: str, b: str) -> bool:
-    return covers(a, b) or covers(b, a)
 
 
 def _denies(observed: Mapping[str, str]) -> list[Statement]:
