@@ -37,6 +37,7 @@ from broker.grants.adopting.api import AdoptionController
 from broker.grants.api import GrantController, NegotiationController
 from broker.grants.policies.api import PolicyController
 from broker.grants.revoking_api import RevocationController
+from broker.grants.room_api import RoomController
 from broker.grants.sending.api import ByHandController, KitController, SimulationController
 from broker.health import HealthController, Readiness
 from broker.idempotency import Replayed
@@ -63,6 +64,7 @@ CONTROLLERS = (
     PolicyController,
     RevocationController,
     AdoptionController,
+    RoomController,
     KitController,
     ByHandController,
     SimulationController,

@@ -16,11 +16,12 @@ from broker.grants.present import terms_of
 from broker.grants.written import SHOWN_WITHIN
 from broker.identities.models import Identity, PolicyDocument
 from broker.policies.arns import parse_identity_arn
+from broker.policies.deny import spared
 from broker.policies.export import policy_name
 from broker.policies.residual import still_allowed
 from broker.policies.revoke_script import Target
 from broker.policies.terms import Action
-from broker.policies.withdraw import Withdrawal, deniable, withdrawal
+from broker.policies.withdraw import Withdrawal, withdrawal
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,6 +38,7 @@ class Affected(msgspec.Struct, frozen=True):
     grants: tuple[Grant, ...]
     observed: Mapping[str, str]
     living: tuple[str, ...]
+    now: datetime
 
     @property
     def principals(self) -> tuple[str, ...]:
@@ -53,12 +55,19 @@ class Affected(msgspec.Struct, frozen=True):
         """Those who can be shut out by a Deny. Nobody where no one has read what else is on the identity."""
         if self.by_hand:
             return ()
-        return deniable(
-            self.principals, living=self.living, observed=self.observed, owner_account=self.identity.account_id
+        left_out = spared(
+            self.principals,
+            living=self.living,
+            observed=self.observed,
+            identity_arn=self.identity.arn,
+            now=self.now,
         )
+        return tuple(each for each in self.principals if each not in left_out)
 
 
-async def affected(session: AsyncSession, grants: Sequence[Grant], used: Mapping[UUID, datetime]) -> Sequence[Affected]:
+async def affected(
+    session: AsyncSession, grants: Sequence[Grant], used: Mapping[UUID, datetime], *, now: datetime
+) -> Sequence[Affected]:
     """The identities of these grants: the one whose grants were used last first, those never heard of at the end."""
     ordered = sorted(grants, key=lambda grant: (used.get(grant.id, _NEVER), -grant.id.int), reverse=True)
     place = {identity_id: n for n, identity_id in enumerate(dict.fromkeys(grant.identity_id for grant in ordered))}
@@ -76,6 +85,7 @@ async def affected(session: AsyncSession, grants: Sequence[Grant], used: Mapping
             grants=tuple(each for each in ordered if each.identity_id == identity.id),
             observed={**written.get(identity.id, {}), **identity.policies},
             living=tuple(living.get(identity.id, ())),
+            now=now,
         )
         for identity, kind in await session.execute(query)
     ]
@@ -88,14 +98,14 @@ def calls_of(each: Affected) -> Calls:
     return calls_for(deletes=len(going.delete), reduced=len(going.reduce), deny=1 if each.denied else 0)
 
 
-def target_of(each: Affected, *, now: datetime) -> Target:
+def target_of(each: Affected) -> Target:
     """What the owner's own script does there."""
     residual = still_allowed(
         each.observed,
         principals=each.principals,
         actions=tuple(Action),
         identity_arn=each.identity.arn,
-        now=now,
+        now=each.now,
     )
     return Target(
         identity=parse_identity_arn(each.identity.arn),

@@ -22,10 +22,12 @@ from broker.grants.agreed import Agreed, agreed, history_of
 from broker.grants.lifecycle import BEHIND_DENY, LIVE, Paper
 from broker.grants.models import Grant
 from broker.grants.present import terms_of
+from broker.grants.refusals import refused_before
 from broker.grants.written import written
 from broker.identities.models import Identity, PolicyDocument
 from broker.ids import new_id
 from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, decide, still_named
+from broker.policies.narrow import narrows
 from broker.policies.plan import DENY, policy_name
 from broker.policies.shares import shows
 
@@ -97,7 +99,7 @@ async def prepare(
     taken = _taken(grants)
     if not taken and identity.deny_name is None:
         return NO_DENY
-    judged = _judge(identity, taken, living=living, kept=kept, now=now)
+    judged = await _judge(session, identity, taken, living=living, kept=kept, now=now)
     for grant in taken:
         # On paper before the Deny goes: between the two nobody may rely on it any more.
         if judged.everyone.protections[grant.id].by is ProtectedBy.reads:
@@ -119,17 +121,17 @@ async def name_ahead(session: AsyncSession, identity_id: UUID, *, kept: timedelt
     """Names the Deny in the transaction that takes access back, so that whoever claims the identity sends it at once.
 
     The identity is locked already, so that nobody gets or loses a policy there meanwhile. Its grants are not, and none
-    of them is changed: what a Deny says of them is for the run to write that has them.
+    of them is changed: what a Deny says of them is for the run to write that has them. So is what SES has refused.
     """
     identity = await session.get_one(Identity, identity_id, populate_existing=True)
     there = Grant.paper.in_(LIVE) | is_unsealed_row()
     found = await session.execute(select(Grant, agreed()).where(Grant.identity_id == identity_id, there))
     grants = {grant: history_of(history) for grant, history in found}
     taken = _taken(grants)
-    if taken:
+    if taken and not any(narrows(grant.protection) for grant in taken):
         wanting = [grant for grant in grants if wants_policy(grant, now)]
         living = [principal for grant in wanting for principal in terms_of(grant.terms or {}).principals]
-        judged = _judge(identity, taken, living=living, kept=kept, now=now)
+        judged = await _judge(session, identity, taken, living=living, kept=kept, now=now)
         await _name(session, identity, judged.wanted.document)
 
 
@@ -162,8 +164,16 @@ def _is_shown(grant: Grant, observed: Mapping[str, str]) -> bool:
     return shows(observed, grant.id, grant.slot or 0, alone=False)
 
 
-def _decide(taken: Sequence[TakenBack], living: Collection[str], identity: Identity, now: datetime) -> Denial:
-    return decide(taken, living=living, observed=identity.policies, identity_arn=identity.arn, now=now)
+def _decide(
+    taken: Sequence[TakenBack],
+    living: Collection[str],
+    identity: Identity,
+    *,
+    now: datetime,
+    refused: Mapping[str, str],
+) -> Denial:
+    held = identity.policies
+    return decide(taken, living=living, observed=held, identity_arn=identity.arn, now=now, refused=refused)
 
 
 def _taken(grants: Mapping[Grant, Agreed]) -> Mapping[Grant, Agreed]:
@@ -171,15 +181,22 @@ def _taken(grants: Mapping[Grant, Agreed]) -> Mapping[Grant, Agreed]:
     return {each: grants[each] for each in sorted(filter(is_unsealed, grants), key=_asked_at, reverse=True)}
 
 
-def _judge(
-    identity: Identity, taken: Mapping[Grant, Agreed], *, living: Collection[str], kept: timedelta, now: datetime
+async def _judge(
+    session: AsyncSession,
+    identity: Identity,
+    taken: Mapping[Grant, Agreed],
+    *,
+    living: Collection[str],
+    kept: timedelta,
+    now: datetime,
 ) -> _Judged:
     over = frozenset(grant.id for grant in taken if grant.removed_at is not None and now - grant.removed_at >= kept)
     stays = {grant.id for grant in taken if grant.id not in over or _is_shown(grant, identity.policies)}
     backs = [_taken_back(grant, history, kept) for grant, history in taken.items()]
-    everyone = wanted = _decide(backs, living, identity, now)
+    refused = await refused_before(session, identity, list(taken), backs)
+    everyone = wanted = _decide(backs, living, identity, now=now, refused=refused)
     if len(stays) < len(backs):
-        wanted = _decide([back for back in backs if back.grant_id in stays], living, identity, now)
+        wanted = _decide([back for back in backs if back.grant_id in stays], living, identity, now=now, refused=refused)
     return _Judged(backs, over, everyone, wanted)
 
 

@@ -40,7 +40,7 @@ async def revoke_matching(
             session, caller, wanted, Grant.paper.in_(LIVE), Grant.expires_at > now, *filters, lock=not wanted.dry_run
         )
         used = await last_used(session, [grant.id for grant in grants])
-        identities = await affected(session, grants, used)
+        identities = await affected(session, grants, used, now=now)
         ordered = [grant for each in identities for grant in each.grants]
         offers = await _offers(session, ordered)
         if not wanted.dry_run:
@@ -73,8 +73,8 @@ async def script_for(db: Database, caller: Caller, wanted: Matching, *, last_use
         held = or_(Grant.paper.in_(LIVE), Grant.paper.in_(ENDED) & (Grant.effect != Effect.REMOVED))
         grants = await _matching(session, caller, wanted, held, *filters, lock=False)
         used = await last_used(session, [grant.id for grant in grants])
-        identities = await affected(session, grants, used)
-    return revoke_script([target_of(each, now=now) for each in identities])
+        identities = await affected(session, grants, used, now=now)
+    return revoke_script([target_of(each) for each in identities])
 
 
 def _filters(wanted: Matching) -> Sequence[ColumnElement[bool]]:

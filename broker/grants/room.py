@@ -1,18 +1,60 @@
-"""Whether there is room for a grant on its identity, said before anybody agrees to it."""
+"""Whether there is room for a grant on its identity, and for how many, said before anybody agrees to it."""
 
+from typing import Annotated
 from uuid import UUID
 
+import msgspec
+from msgspec import Meta
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.caller import Caller
+from broker.db import Database
 from broker.errors import Conflict
+from broker.grants.demands import check_terms
 from broker.grants.lifecycle import Party
+from broker.grants.moves import database_time
+from broker.grants.views import TERMS_EXAMPLE
 from broker.identities import room as identities
+from broker.identities.service import find
 from broker.policies.compile import MAX_DOCUMENT_BYTES
-from broker.policies.pack import KEPT_FREE, Ground, Piece, place, room, settled, size_of, slot_for, stays
+from broker.policies.pack import KEPT_FREE, Ground, Piece, how_many, place, room, settled, size_of, slot_for, stays
 from broker.policies.plan import MAX_POLICIES
 from broker.policies.terms import Terms
 
 MOST_NAMED = 5  # of the grants that take the room
+
+
+class Fitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Terms of a grant that might be agreed to."""
+
+    terms: Annotated[Terms, Meta(examples=[TERMS_EXAMPLE])]
+
+
+class Fits(msgspec.Struct, frozen=True):
+    """How many more grants of these terms the identity takes, each of `bytes` bytes.
+
+    `largest`: how many bytes one more grant may have. Both are null where you apply policies by hand.
+    """
+
+    grants: Annotated[int | None, Meta(examples=[198])]
+    bytes: Annotated[int, Meta(examples=[339])]
+    largest: Annotated[int | None, Meta(examples=[4054])]
+
+
+async def fits(db: Database, caller: Caller, identity_id: UUID, wanted: Fitting) -> Fits:
+    """How many grants of these terms would find a slot, one after the other.
+
+    `NotFound` where the identity is not the caller's, `Invalid` where nobody could agree to the terms.
+    """
+    async with db.read(caller) as session:
+        identity = await find(session, caller, identity_id)
+        check_terms(wanted.terms, identity.arn, await database_time(session))
+        ground = await identities.ground(session, identity.id)
+    size = size_of(wanted.terms, identity_arn=identity.arn)
+    if ground is None:
+        return Fits(None, size, None)
+    housed = _all_housed(ground, but=None)
+    return Fits(how_many(size, housed), size, room(housed, identity_arn=identity.arn).largest)
 
 
 async def find_slot(

@@ -11,7 +11,8 @@ from broker.grants.lifecycle import Effect
 from broker.grants.models import Grant
 from broker.grants.wanted import Work
 from broker.identities.models import Identity
-from broker.policies.deny import ProtectedBy, Protection, protects
+from broker.policies.deny import UNSEEN, ProtectedBy, Protection, protects, touched
+from broker.policies.narrow import narrows, with_refusal
 from broker.policies.normal import same_meaning
 from broker.policies.plan import is_ours, parse_name
 
@@ -19,7 +20,6 @@ AGAIN_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5)
 """When it is read once more, counted from the first read without the Allow; the last time is when the Deny goes."""
 
 SOON, LATER = timedelta(seconds=1), timedelta(minutes=1)
-UNSEEN = "SES does not show the Deny yet."
 
 
 async def protect(session: AsyncSession, work: Work, grant: Grant, identity: Identity, reading: Reading) -> None:
@@ -27,8 +27,11 @@ async def protect(session: AsyncSession, work: Work, grant: Grant, identity: Ide
     found = work.deny.protections.get(grant.id)
     if found is None or grant.id in work.deny.over:
         return
-    if found.by is ProtectedBy.deny and not _is_behind(work.deny, grant, identity, reading):
-        found = Protection(ProtectedBy.reads, reading.deny_refused or UNSEEN)
+    if found.by is ProtectedBy.reads or not _is_behind(work.deny, grant, identity, reading):
+        if reading.deny_refused is not None and _was_tried(work.deny, grant):
+            found = with_refusal(found, reading.deny_refused)
+        elif found.by is ProtectedBy.deny:
+            found = Protection(ProtectedBy.reads, UNSEEN)
     await claim(session, identity, grant, found)
 
 
@@ -49,12 +52,19 @@ def next_look(work: Work, grant: Grant, reading: Reading, *, since_gone: timedel
     deny = work.deny
     if _foreign(reading.observed) != work.foreign:
         return timedelta(0)  # whom a Deny must not cover may be another now
+    if narrows(grant.protection):
+        return SOON  # the next Deny is another one
     if grant.id in deny.over:
         return SOON if reading.unclean else LATER
     if deny.name is not None and deny.name not in reading.observed and reading.deny_refused is None:
         return SOON
     dates = [date - since_gone for date in (*AGAIN_AFTER, deny.kept) if since_gone < date <= deny.kept]
     return min(dates, default=timedelta(0))
+
+
+def _was_tried(deny: Deny, grant: Grant) -> bool:
+    """Whether the Deny of this run names any principal of the grant."""
+    return touched({deny.name or "": deny.document or ""}, deny.taken[grant.id])
 
 
 def _is_behind(deny: Deny, grant: Grant, identity: Identity, reading: Reading) -> bool:

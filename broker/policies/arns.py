@@ -166,3 +166,8 @@ def covers(a: str, b: str) -> bool:
     if outer.kind == "role" and inner.kind == "session":
         return same_place and outer.name == inner.name
     return same_place and outer.kind == "account"
+
+
+def related(a: str, b: str) -> bool:
+    """Whether a policy that names one of them is about anybody whom the other one names."""
+    return covers(a, b) or covers(b, a)

@@ -1,9 +1,8 @@
 """The sending kit of a grant: what the delegate pastes into its program, and what its own account must allow."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 
@@ -58,12 +57,6 @@ class Kit(msgspec.Struct, frozen=True):
     configuration_set: str
     snippets: tuple[Snippet, ...]
     notes: tuple[str, ...]
-
-
-class _Form(NamedTuple):
-    call: Call
-    language: str
-    write: Callable[[Call, Sample], str]
 
 
 _PLAIN = {"": Call.v2_send_email_simple, "_raw": Call.v2_send_email_raw, "_template": Call.v2_send_email_template,

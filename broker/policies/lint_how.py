@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Iterator
 
-from broker.policies.compile import has_wildcard
 from broker.policies.document import VARIABLES_SINCE, Condition
 from broker.policies.findings import Code, Finding, Subject, found, is_negated
 from broker.policies.operators import NULL, as_date, as_network, as_number
@@ -189,8 +188,3 @@ def _is_private(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
         and int(network.broadcast_address) <= int(block.broadcast_address)
         for block in map(ipaddress.ip_network, blocks)
     )
-
-
-def is_wild(condition: Condition) -> bool:
-    """Whether any value has a wildcard, read or not."""
-    return any(has_wildcard(value) for value in condition.values)

@@ -37,12 +37,6 @@ def parts(document: str) -> Mapping[UUID | None, frozenset[Form]]:
     return {grant: frozenset(its) for grant, its in found.items()}
 
 
-def principals_of(document: str) -> tuple[str, ...]:
-    """Every principal that any statement names, sorted, accounts as bare ids; DocumentError where it cannot be read."""
-    named = {plain(text) for statement in read(document).statements for _, text in statement.principals}
-    return tuple(sorted(named))
-
-
 def _form(text: str) -> tuple[str, frozenset[Form]]:
     document = read(text)
     return document.version, frozenset(_statement_form(statement) for statement in document.statements)

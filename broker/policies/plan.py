@@ -188,11 +188,6 @@ def room(observed: Iterable[str]) -> int:
     return max(0, MAX_POLICIES - len(set(observed)))
 
 
-def holds_slot(observed: Iterable[str], slot: int) -> bool:
-    """Whether any version of this slot is among these names."""
-    return slot in _by_slot(observed)
-
-
 def _by_slot(names: Iterable[str]) -> dict[int, list[str]]:
     slots: dict[int, list[str]] = {}
     for name in names:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from broker.policies.arns import ANYBODY, covers
+from broker.policies.arns import ANYBODY, covers, related
 from broker.policies.document import Condition, DocumentError, Statement, read
 from broker.policies.evaluate import names_action, names_resource
 from broker.policies.operators import as_date
@@ -83,7 +83,7 @@ def _lets_in(allow: Statement, principal: str, action: str) -> bool:
         return False
     if allow.not_principal:
         return not any(covers(named, principal) for named in _aws(allow))
-    return any(covers(named, principal) or covers(principal, named) for named in _aws(allow))
+    return any(related(named, principal) for named in _aws(allow))
 
 
 def _is_shut(allow: Statement, denies: Iterable[Statement], asked: tuple[str, str], identity_arn: str) -> bool:
@@ -92,7 +92,7 @@ def _is_shut(allow: Statement, denies: Iterable[Statement], asked: tuple[str, st
     What it gives is the narrower of what it names and what is asked for: a user of an account that is asked about.
     """
     principal, action = asked
-    given = [principal if covers(named, principal) else named for named in _aws(allow) if _related(named, principal)]
+    given = [principal if covers(named, principal) else named for named in _aws(allow) if related(named, principal)]
     if allow.not_principal:
         given = [principal]
     return all(
@@ -102,10 +102,6 @@ def _is_shut(allow: Statement, denies: Iterable[Statement], asked: tuple[str, st
         )
         for who in given
     )
-
-
-def _related(named: str, principal: str) -> bool:
-    return covers(named, principal) or covers(principal, named)
 
 
 def _denies_all_of(deny: Statement, who: str) -> bool:

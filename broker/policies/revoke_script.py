@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 
 from broker.policies.arns import IdentityArn
-from broker.policies.withdraw import Withdrawal, deny_documents
+from broker.policies.deny import documents
+from broker.policies.withdraw import Withdrawal
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -90,10 +91,10 @@ def _account(targets: Sequence[Target]) -> Iterator[str]:
 
 def _denies(target: Target) -> Iterator[str]:
     yield f"# {_of(target)}"
-    documents = deny_documents(target.denied, identity_arn=str(target.identity))
-    if not documents:
+    denies = documents(target.denied, identity_arn=str(target.identity))
+    if not denies:
         yield "#   No Deny: it would shut out somebody who is to go on sending. The removal below does it alone."
-    for document in documents:
+    for document in denies:
         # Refused when it is there already, or when the identity has 20 policies: the look below decides.
         yield _aws(target, "create-email-identity-policy", deny_name(document), document) + " || :"
 
@@ -124,7 +125,7 @@ def _look(target: Target) -> Iterator[str]:
 
 
 def _ends_of_denies(target: Target) -> Iterable[str]:
-    for document in deny_documents(target.denied, identity_arn=str(target.identity)):
+    for document in documents(target.denied, identity_arn=str(target.identity)):
         yield f"#   {_aws(target, 'delete-email-identity-policy', deny_name(document))}"
 
 

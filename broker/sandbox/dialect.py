@@ -29,6 +29,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     role_principal_refused: bool = False
     """A policy that names an IAM role or one of its sessions is refused: SES's pages name accounts, users, services."""
 
+    refused_principal_named: bool = True
+    """The refusal of a policy says which principal is invalid; otherwise only that one is."""
+
     send_bulk_refused: bool = False
     """A policy that lists `ses:SendBulkEmail` is refused: the older pages do not know this action."""
 

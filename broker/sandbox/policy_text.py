@@ -31,7 +31,7 @@ def checked(cloud: Cloud, identity: Identity, name: str, text: str) -> str:
     _check_dialect(cloud, document)
     for principal in _principals(document):
         if not _known(cloud, principal):
-            raise AwsError("InvalidPolicy", f"Invalid principal in policy: {principal}")
+            raise _invalid_principal(cloud, principal)
     if cloud.dialect.bare_account_as_root:
         _rewrite(
             document, lambda each: f"arn:{arns.partition_of(identity.region)}:iam::{each}:root" if _bare(each) else each
@@ -48,7 +48,12 @@ def _check_dialect(cloud: Cloud, document: Any) -> None:
         raise AwsError("InvalidPolicy", "Unknown action 'ses:SendBulkEmail'")
     roles = [each for each in _principals(document) if ":role/" in each or ":assumed-role/" in each]
     if cloud.dialect.role_principal_refused and roles:
-        raise AwsError("InvalidPolicy", f"Invalid principal in policy: {roles[0]}")
+        raise _invalid_principal(cloud, roles[0])
+
+
+def _invalid_principal(cloud: Cloud, principal: str) -> AwsError:
+    named = f": {principal}" if cloud.dialect.refused_principal_named else ""
+    return AwsError("InvalidPolicy", f"Invalid principal in policy{named}")
 
 
 def _known(cloud: Cloud, principal: str) -> bool:

@@ -29,6 +29,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/connections"): {"kind": "role", "account_id": "123456789012", "regions": ["eu-west-1"]},
     ("POST", f"/v1/connections/{new_id()}/prove"): PROOF,
     ("POST", "/v1/grants"): {**PROPOSAL, "delegate_id": str(new_id()), "note": "n"},
+    ("POST", f"/v1/identities/{new_id()}/room"): {"terms": PROPOSAL["terms"]},
     ("POST", f"{GRANT}/counter"): {"terms": PROPOSAL["terms"], "note": "n"},
     ("POST", f"{GRANT}/amend"): {"terms": PROPOSAL["terms"], "note": "n"},
     ("POST", f"{GRANT}/decline"): {"note": "n"},

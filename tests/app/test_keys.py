@@ -29,7 +29,7 @@ DECIDE = {
     "confirmByHand", "approveRoute", "declineRoute",
 }  # fmt: skip
 ADMIN = {"changeTenant", "makeApiKey", "revokeApiKey", "switchSuppressionPush", "eraseRecipient"}
-READ = {"lintPolicies", "diffPolicies"}  # they have a body, and only ask
+READ = {"lintPolicies", "diffPolicies", "countGrantsThatFit"}  # they have a body, and only ask
 OPEN = {"listSigningKeys"}  # for whoever checks what the service signed
 
 

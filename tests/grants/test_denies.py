@@ -247,7 +247,9 @@ async def test_a_refused_deny_holds_nothing_up(stage: Stage) -> None:
     receipt = await revoked(stage, grant)
     last = await sealed(stage, grant)
 
-    assert ("reads", "Policy contains an invalid principal.") == (receipt.protected_by, receipt.protection)
+    account = stage.parties.delegate_account
+    why = f"SES refuses a Deny of {account}: Policy contains an invalid principal."
+    assert ("reads", why) == (receipt.protected_by, receipt.protection)
     assert ("reads", {}) == (last.protected_by, stage.ours())
 
 

@@ -2,15 +2,18 @@
 
 import json
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from broker.caller import Caller
 from tests.journeys.conftest import MakeWorld, Speak
-from tests.journeys.party import AGREED
+from tests.journeys.party import AGREED, BILL, BILLING, DOMAIN, Party
 from tests.journeys.world import World
+from tests.sandbox.aws import allow
 
 REFUSED = "AccessDeniedException"
 CREATE, DELETE = "CreateEmailIdentityPolicy", "DeleteEmailIdentityPolicy"
@@ -88,12 +91,12 @@ async def test_a_throttled_deny_does_not_keep_the_allow(make_world: MakeWorld) -
     await world.revoke(grant_id)
 
     assert [] == await world.ours()
-    await world.broker.workers.until(lambda: behind_deny(world, grant_id))
+    await world.broker.workers.until(lambda: behind_deny(world.first, grant_id))
     assert 1 == len(await world.denies())
 
 
-async def behind_deny(world: World, grant_id: str) -> bool | None:
-    return True if (await receipt(world, grant_id))["protected_by"] == "deny" else None
+async def behind_deny(party: Party, grant_id: str) -> bool | None:
+    return True if (await party.get(f"/v1/grants/{grant_id}/receipt"))["protected_by"] == "deny" else None
 
 
 async def test_both_go_out_at_once_and_before_anything_is_read(make_world: MakeWorld, speak: Speak) -> None:
@@ -152,3 +155,34 @@ async def test_one_deny_for_all_that_are_revoked_at_once(make_world: MakeWorld) 
         each.split(":")[-2] if ":" in each else each for each in denied
     }
     assert [] == await world.ours()
+
+
+@pytest.mark.parametrize("named", [pytest.param(True, id="named"), pytest.param(False, id="not_named")])
+async def test_a_deleted_role_keeps_nobody_else_from_the_deny(
+    make_world: MakeWorld, speak: Speak, *, named: bool
+) -> None:
+    """SES takes no policy that names a role which is gone; its grant says so, the others are behind the Deny."""
+    speak(refused_principal_named=named)
+    world = await make_world()
+    role = world.first.aws.make_role("mailer", allow("sts:AssumeRole", principal={"AWS": world.first.aws.id}))
+    bad = await world.activate(principals=[role])
+    good = [await world.activate(world.second, address) for address in (BILLING, "news@" + DOMAIN)]
+    await world.first.call("iam", "delete_role", RoleName="mailer")
+
+    await world.owner.post("/v1/grants/revoke", {"identity_arn": world.arn})
+    for grant_id in (bad, *good):
+        await world.reach_state(grant_id, "revoked")
+    for grant_id in good:
+        await world.broker.workers.until(partial(behind_deny, world.second, grant_id))
+    await world.broker.workers.until(lambda: is_blamed(world, bad, role))
+
+    (document,) = await world.denies()
+    denied = json.loads(document)["Statement"][0]["Principal"]["AWS"]
+    assert world.second.aws.id in denied
+    assert REFUSED == await world.second.refusal(world.arn, BILL)
+    assert "reads" == (await receipt(world, bad))["protected_by"]
+
+
+async def is_blamed(world: World, grant_id: str, principal: str) -> bool | None:
+    why = (await receipt(world, grant_id))["protection"] or ""
+    return True if why.startswith(f"SES refuses a Deny of {principal}: Invalid principal in policy") else None

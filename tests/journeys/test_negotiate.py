@@ -66,3 +66,20 @@ async def test_a_declined_amendment_leaves_the_grant_as_it_was(make_world: MakeW
 
     after = await world.first.grant(grant_id)
     assert ("active", before["terms"], held) == (after["state"], after["terms"], await world.ours())
+
+
+async def test_the_owner_asks_how_many_such_grants_fit(make_world: MakeWorld) -> None:
+    """Small ones, as many as the identity says; nobody else is told."""
+    world = await make_world()
+    await world.activate()
+    (identity,) = [each for each in await world.owner.items("/v1/identities") if each["arn"] == world.arn]
+    wanted = {"terms": terms(world.second.aws.id, BILLING)}
+    path = f"/v1/identities/{identity['id']}"
+
+    told = await world.owner.post(f"{path}/room", wanted)
+    shown = (await world.owner.get(path))["room"]
+
+    assert shown["largest"] == told["largest"]
+    assert 17 * 10 <= told["grants"] <= shown["small_grants"]
+    assert 404 == (await world.second.http.post(f"{path}/room", json=wanted)).status_code
+    assert 422 == (await world.owner.http.post(f"{path}/room", json={"terms": {}})).status_code

@@ -7,10 +7,11 @@ import pytest
 
 from broker.policies.compile import MAX_DOCUMENT_BYTES
 from broker.policies.context import Send
-from broker.policies.deny import SENDING, ProtectedBy, TakenBack, decide, protects, still_named, touched
+from broker.policies.deny import SENDING, ProtectedBy, TakenBack, decide, documents, protects, still_named, touched
 from broker.policies.document import read
 from broker.policies.evaluate import Decision, evaluate
 from broker.policies.plan import DENY, policy_name
+from broker.policies.validate import refusals
 from tests.policies.examples import (
     DELEGATE,
     GRANT,
@@ -88,6 +89,7 @@ def test_an_allow_that_comes_back_does_not_let_anybody_in(action: str, caller: s
         (DELEGATE, ROLE),
         (USER, DELEGATE),  # who is let in as an account is not shut out as one of its users
         (ROLE, ROLE),
+        (ROLE, SESSION),  # a role covers its sessions
     ],
 )
 def test_nobody_is_denied_who_has_a_living_grant(principal: str, living: str) -> None:
@@ -130,11 +132,25 @@ def test_nobody_is_denied_whom_a_policy_of_somebody_else_lets_in(principal: Json
         policy(Principal={"AWS": STRANGER}),
         policy(Action="ses:GetEmailIdentity"),
         policy(Effect="Deny"),
+        policy(Effect="Deny", Principal="*"),
+        policy(Condition={"DateLessThan": {"aws:CurrentTime": "2026-02-28T00:00:00Z"}}),
         policy(Principal={"Service": "cognito-idp.amazonaws.com"}),
     ],
 )
 def test_a_policy_that_gives_the_principal_no_sending_is_no_obstacle(theirs: str) -> None:
     assert denied(DELEGATE, theirs=theirs)[0] is not None
+
+
+def test_nobody_is_denied_whom_everybody_but_others_lets_in() -> None:
+    """Allow with NotPrincipal: who is not named may send (IAM User Guide, reference_policies_elements_notprincipal)."""
+    assert denied(DELEGATE, theirs=policy(Principal=None, NotPrincipal={"AWS": OWNER}))[0] is None
+
+
+def test_a_policy_of_somebody_else_spares_nobody_but_whom_it_lets_in() -> None:
+    text, reason = denied(DELEGATE, STRANGER, theirs=policy(Principal={"AWS": USER}))
+
+    assert (STRANGER in (text or ""), DELEGATE in (text or "")) == (True, False)
+    assert f"may let {DELEGATE} send" in (reason or "")
 
 
 def test_a_policy_that_cannot_be_read_counts_as_one_that_lets_in() -> None:
@@ -190,6 +206,24 @@ def test_a_smaller_grant_still_fits_after_one_that_does_not() -> None:
 
 def test_the_document_is_the_same_whatever_the_order() -> None:
     assert denied(DELEGATE, STRANGER) == denied(STRANGER, DELEGATE)
+
+
+def test_many_are_as_few_documents_as_ses_takes() -> None:
+    """SES takes 4 KB for one policy (Developer Guide, policy-anatomy)."""
+    many = [f"{number:012d}" for number in range(300)]
+
+    texts = documents([*many, f"arn:aws:iam::{many[7]}:user/ann"], identity_arn=IDENTITY)
+
+    first, last = texts
+    assert many == [each for text in texts for each in json.loads(text)["Statement"][0]["Principal"]["AWS"]]
+    assert MAX_DOCUMENT_BYTES - 15 < len(first) <= MAX_DOCUMENT_BYTES
+    assert all([] == refusals(text, identity_arn=IDENTITY, name=NAME) for text in (first, last))
+    assert () == documents([], identity_arn=IDENTITY)
+
+
+def test_documents_say_the_same_as_the_one_that_is_decided_on() -> None:
+    assert (denied(DELEGATE, STRANGER)[0],) == documents([STRANGER, DELEGATE], identity_arn=IDENTITY)
+    assert (denied(USER)[0],) == documents([USER], identity_arn=IDENTITY)
 
 
 def test_without_anything_taken_back_there_is_no_deny() -> None:

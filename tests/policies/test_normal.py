@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.policies.normal import principals_of, same_meaning
+from broker.policies.normal import same_meaning
 from broker.policies.terms import Terms
 from tests.policies.examples import DELEGATE, IDENTITY, USER, Json, compiled, conditional, good_terms, policy
 
@@ -111,9 +111,3 @@ def test_what_differs_in_meaning_is_not_the_same(a: str, b: str) -> None:
 )
 def test_a_text_that_is_no_policy_equals_nothing_not_even_itself(text: str) -> None:
     assert not same_meaning(text, text)
-
-
-def test_principals_are_listed_once_with_accounts_as_ids() -> None:
-    text = policy(Principal={"AWS": [USER, ROOT, DELEGATE], "Service": "cognito-idp.amazonaws.com"})
-
-    assert principals_of(text) == (DELEGATE, USER, "cognito-idp.amazonaws.com")

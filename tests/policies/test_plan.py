@@ -13,7 +13,6 @@ from broker.policies.plan import (
     PREFIX,
     Plan,
     Round,
-    holds_slot,
     is_ours,
     parse_name,
     plan,
@@ -197,8 +196,3 @@ def test_room_counts_every_policy() -> None:
     assert room(observed) == 18
     assert room([]) == 20
     assert room([f"p{number}" for number in range(25)]) == 0
-
-
-def test_a_slot_is_held_by_any_version_of_it() -> None:
-    assert holds_slot([policy_name(4, 2)], 4)
-    assert not holds_slot([policy_name(4, 2), f"{PREFIX}05-1"], 5)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from broker.policies.arns import parse_identity_arn
+from broker.policies.deny import documents
 from broker.policies.plan import policy_name
 from broker.policies.revoke_script import Target, deny_name, revoke_script
 from broker.policies.validate import refusals
-from broker.policies.withdraw import Withdrawal, deny_documents
+from broker.policies.withdraw import Withdrawal
 from tests.policies.examples import DELEGATE, GRANT, IDENTITY
 from tests.policies.test_withdraw import OTHER, shared
 
@@ -76,6 +77,6 @@ def test_an_address_cannot_leave_its_quotes(name: str) -> None:
 
 
 def test_the_deny_has_a_name_that_ses_takes() -> None:
-    (deny,) = deny_documents([DELEGATE], identity_arn=IDENTITY)
+    (deny,) = documents([DELEGATE], identity_arn=IDENTITY)
 
     assert [] == refusals(deny, identity_arn=IDENTITY, name=deny_name(deny))

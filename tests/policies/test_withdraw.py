@@ -1,19 +1,15 @@
-"""What goes from an identity when some grants end: whole documents, or statements of shared ones, and who is denied."""
+"""What goes from an identity when some grants end: whole documents, or statements of shared ones."""
 
-import json
 from uuid import UUID, uuid5
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.policies.compile import MAX_DOCUMENT_BYTES, document, statements
+from broker.policies.compile import document, statements
 from broker.policies.document import read
-from broker.policies.evaluate import Decision, evaluate
 from broker.policies.plan import DENY, policy_name
-from broker.policies.validate import refusals
-from broker.policies.withdraw import deniable, deny_documents, withdrawal
-from tests.policies.examples import DELEGATE, GRANT, IDENTITY, OWNER, ROLE, SEND, SESSION, STRANGER, USER, policy, terms
+from broker.policies.withdraw import withdrawal
+from tests.policies.examples import DELEGATE, GRANT, IDENTITY, terms
 
 OTHER = UUID("01890a5d-ac96-774b-bcce-b302099a8058")
 
@@ -75,47 +71,3 @@ def test_nothing_of_those_who_go_is_left_and_all_of_the_others(
 
     sids = sorted(statement.sid or "" for text in left.values() for statement in read(text).statements)
     assert sorted(grant.hex for grant in grants.values() if grant not in ended) == sids
-
-
-@pytest.mark.parametrize(
-    ("principals", "living", "foreign", "expected"),
-    [
-        ((DELEGATE,), (), None, (DELEGATE,)),
-        ((DELEGATE, STRANGER), (STRANGER,), None, (DELEGATE,)),
-        ((USER,), (DELEGATE,), None, ()),  # the account that goes on covers its user
-        ((DELEGATE,), (USER,), None, ()),
-        ((ROLE,), (SESSION,), None, ()),
-        ((USER,), (ROLE,), None, (USER,)),
-        ((OWNER,), (), None, ()),
-        ((DELEGATE, STRANGER), (), policy(Principal={"AWS": USER}), (STRANGER,)),
-        ((DELEGATE,), (), policy(Principal="*"), ()),
-        ((DELEGATE,), (), policy(Principal=None, NotPrincipal={"AWS": OWNER}), ()),
-        ((DELEGATE,), (), policy(Effect="Deny", Principal="*"), (DELEGATE,)),
-        ((DELEGATE,), (), "{", ()),
-    ],
-)
-def test_a_deny_names_nobody_whom_it_would_shut_out_by_the_way(
-    principals: tuple[str, ...], living: tuple[str, ...], foreign: str | None, expected: tuple[str, ...]
-) -> None:
-    observed = {"foreign": foreign} if foreign else {}
-
-    assert expected == deniable(principals, living=living, observed=observed, owner_account=OWNER)
-
-
-def test_the_deny_wins_over_the_allow_for_every_action() -> None:
-    (deny,) = deny_documents([DELEGATE], identity_arn=IDENTITY)
-
-    assert Decision.allow is evaluate([shared(GRANT)], SEND, identity_arn=IDENTITY).decision
-    assert Decision.explicit_deny is evaluate([shared(GRANT), deny], SEND, identity_arn=IDENTITY).decision
-
-
-def test_a_deny_of_many_is_as_few_documents_as_ses_takes() -> None:
-    many = [f"arn:aws:iam::{number:012d}:root" for number in range(300)]
-
-    documents = deny_documents(many, identity_arn=IDENTITY)
-
-    named = [each for text in documents for each in json.loads(text)["Statement"][0]["Principal"]["AWS"]]
-    assert many == named
-    assert all(len(text) <= MAX_DOCUMENT_BYTES for text in documents)
-    assert all([] == refusals(text, identity_arn=IDENTITY, name="deny") for text in documents)
-    assert [] == list(deny_documents([], identity_arn=IDENTITY))

@@ -90,6 +90,19 @@ def test_reads_may_be_stale(aws_speaking: Start) -> None:
     assert (stale, list(fresh)) == ({}, ["partner"])
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_refusal_may_name_the_principal(aws_speaking: Start, *, named: bool) -> None:
+    aws = aws_speaking(refused_principal_named=named)
+    role = f"arn:aws:iam::{aws.account().id}:role/gone"
+    _, put = owner_and_policy(aws, {"AWS": role})
+
+    code, words = refusal(put)
+
+    assert "BadRequestException" == code
+    assert "Invalid principal in policy" in words
+    assert named == (role in words)
+
+
 NULL_GUARD = {"Condition": {"Null": {"ses:Recipients": "false"}}}
 
 
