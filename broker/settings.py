@@ -139,6 +139,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     identity_check_every: Annotated[timedelta, _about("Seconds between drift checks of an identity")] = timedelta(
         minutes=15
     )
+    ses_call_rate: Annotated[
+        float,
+        _about("Calls per second of one kind, account and Region about notifications and configuration sets; 0: any"),
+    ] = 1.0
     feedback_dead_letters: Annotated[
         str,
         _about("ARNs of SQS queues, comma-separated, one per Region: they take what SNS cannot deliver over HTTPS"),

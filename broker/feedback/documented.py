@@ -48,9 +48,16 @@ class FailureTold(GrantTold, frozen=True, kw_only=True):
 class StuckTold(FailureTold, frozen=True, kw_only=True):
     """A removal that does not succeed; it is tried for ever, and the owner can do it by hand."""
 
-    commands: Annotated[
-        list[str], Meta(description="Remove it by hand", examples=[["aws sesv2 delete-email-identity-policy …"]])
-    ]
+    commands: (
+        Annotated[
+            list[str],
+            Meta(
+                description="Remove it by hand; in the owner's copy only",
+                examples=[["aws sesv2 delete-email-identity-policy …"]],
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class FigureTold(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ async def write(
     unknown = sorted(arn for arn, topic_id in ids.items() if topic_id is None)
     if unknown:
         route.found = {**route.found, "unknown": unknown}
-    route.durable, hints = await _durable(session, route, loaded, ids)
+    route.durable, hints = await _durable(session, route, loaded, found, ids)
     route.choices = [*found.choices, *(hint for hint in hints if found.state in WORKING)]
     was_set = route.configured_at is not None
     route.configured_at = (route.configured_at or now) if found.state in WORKING else None
@@ -124,7 +124,7 @@ def _serving(route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID |
 
 
 async def _durable(
-    session: AsyncSession, route: Route, loaded: Loaded, ids: dict[str, UUID | None]
+    session: AsyncSession, route: Route, loaded: Loaded, found: Checked, ids: dict[str, UUID | None]
 ) -> tuple[bool | None, tuple[str, ...]]:
     """Whether none of its topics loses anything while we are away, and what can be done about those that do.
 
@@ -141,7 +141,8 @@ async def _durable(
     if not topics:
         return route.durable, ()
     losing = [topic for topic in topics if not topic.durable]
-    hints = {slots.ADMIT_BROKER if _is_owners(topic) else slots.KEEP_ALL for topic in losing}
+    ours = {topic.arn for topic in found.more_topics if topic.by_broker}
+    hints = {slots.ADMIT_BROKER if _is_owners(topic) and topic.arn not in ours else slots.KEEP_ALL for topic in losing}
     return not losing, tuple(sorted(hints))
 
 

@@ -94,6 +94,7 @@ class TenantTopic(msgspec.Struct, frozen=True, kw_only=True):
 
     `configuration_set` is that of a delegate's route; None for an owner's topic that its slots led to already.
     `subscription_arn` None: SNS has yet to confirm it. `protocol`, `durable`: as in `models.Topic`.
+    `by_broker`: the subscription is of the broker's own account, so that it can set how it is delivered.
     """
 
     arn: str
@@ -102,6 +103,7 @@ class TenantTopic(msgspec.Struct, frozen=True, kw_only=True):
     subscription_arn: str | None = None
     protocol: str = "https"
     durable: bool = False
+    by_broker: bool = False
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):

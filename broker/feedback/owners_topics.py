@@ -112,7 +112,7 @@ class OwnersTopics:
                 arn = await self._sns.subscribe(access, topic.arn, *where)
             except Refused:
                 return slots.NOT_ADMITTED, topic
-            made = Subscription(arn=arn, protocol="https", durable=False)
+            made = Subscription(arn=arn, protocol="https", durable=False, by_broker=False)
         if made.arn is None:
             return slots.UNCONFIRMED, topic
         if before not in {None, made.arn}:

@@ -91,7 +91,8 @@ def _topic(here: Here, subscription: Subscription | None = None) -> TenantTopic:
 
 def subscribed(topic: TenantTopic, to: Subscription) -> TenantTopic:
     """The topic as it is heard by this subscription."""
-    return msgspec.structs.replace(topic, subscription_arn=to.arn, protocol=to.protocol, durable=to.durable)
+    said = {"protocol": to.protocol, "durable": to.durable, "by_broker": to.by_broker}
+    return msgspec.structs.replace(topic, subscription_arn=to.arn, **said)
 
 
 def _place(here: Here) -> dict[str, Any]:

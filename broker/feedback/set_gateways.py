@@ -56,11 +56,12 @@ class Topics(Protocol):
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """The broker's subscription to a tenant's topic. `arn` None: SNS waits for a confirmation. `protocol`: `sqs`,
-    `https`. `durable`: nothing is lost while the broker is away."""
+    `https`. `durable`: nothing is lost while the broker is away. `by_broker`: it is of our account, not the topic's."""
 
     arn: str | None
     protocol: str
     durable: bool
+    by_broker: bool = True
 
 
 class Subscriber(Protocol):

@@ -114,11 +114,13 @@ SET_ADDRESS = (
 )
 ADMIT_BROKER = (
     "The owner lets the broker's AWS account subscribe in the policy of its topic (sns:Subscribe). The broker then "
-    "hears it through its queue, where it has one, and nothing is lost while the broker is away."
+    "hears it through its queue, where it has one, and nothing is lost while the broker is away. As it is, the "
+    "subscription is of the owner's account, where the broker can neither set nor see a dead-letter queue."
 )
 KEEP_ALL = (
-    "Not durable: SNS gives up on what it cannot deliver to the broker within the hour. The operator gives the broker "
-    "a queue in this Region (BROKER_FEEDBACK_QUEUES) or one for dead letters (BROKER_FEEDBACK_DEAD_LETTERS)."
+    "Not durable: the subscription has no dead-letter queue (RedrivePolicy), and SNS gives up on what it cannot "
+    "deliver to the broker within the hour. The operator gives the broker a queue in this Region "
+    "(BROKER_FEEDBACK_QUEUES) or one for dead letters (BROKER_FEEDBACK_DEAD_LETTERS)."
 )
 OTHER_KEY = (
     "The owner turns the topic's encryption off, or uses a key of its own that admits ses.amazonaws.com; the broker "

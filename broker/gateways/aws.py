@@ -17,6 +17,7 @@ from botocore.parsers import ResponseParserError
 from broker import log
 from broker.errors import Refused, Unavailable
 from broker.gateways.aws_http import SharedTlsSession, tls_context
+from broker.gateways.turns import Turns, takes_turns
 from broker.settings import Settings
 
 logger = log.get(__name__)
@@ -95,6 +96,7 @@ class Aws:
         self._suffix = _SUFFIXES[settings.aws_partition]
         self._deadline = settings.aws_call_timeout
         self._own = own
+        self._turns = Turns(settings.ses_call_rate)
         self._clients: dict[tuple[str, str], Any] = {}
         self._open = AsyncExitStack()
         self._making = asyncio.Lock()
@@ -127,6 +129,8 @@ class Aws:
 
         Raises `SessionEnded`, `Unavailable` (also after the deadline) or `Refused` with AWS's own text and code.
         """
+        if takes_turns(service, operation):
+            await self._turns.take(account_id, region, operation)
         began = time.perf_counter()
         outcome = "ok"
         try:

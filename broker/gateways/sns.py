@@ -68,7 +68,8 @@ class SnsGateway:
 
         To a queue SNS tries for 23 days. To HTTPS it tries four times within a minute; with our retry policy for less
         than the hour that is allowed, and then it puts the message into `dead_letters`, a queue's ARN (SNS Developer
-        Guide, sns-message-delivery-retries and sns-dead-letter-queues). Raw delivery, which is unsigned, is ended.
+        Guide, sns-message-delivery-retries and sns-dead-letter-queues); without one of ours, a queue that the operator
+        has set there counts. Raw delivery, which is unsigned, is ended.
         """
         region = _region_of(subscription_arn)
         answer = await self._call(region, "get_subscription_attributes", SubscriptionArn=subscription_arn)
@@ -83,7 +84,8 @@ class SnsGateway:
             if not _holds(_read(there), json.loads(value)):
                 given = {"AttributeName": name, "AttributeValue": value}
                 await self._call(region, "set_subscription_attributes", SubscriptionArn=subscription_arn, **given)
-        return held.get("Protocol") == "sqs" or dead_letters is not None
+        redriven = (_read(held.get("RedrivePolicy")) or {}).get("deadLetterTargetArn")
+        return held.get("Protocol") == "sqs" or dead_letters is not None or bool(redriven)
 
     async def confirm(self, topic_arn: str, token: str) -> str:
         """Confirms a subscription, so that only we can end it; its ARN."""

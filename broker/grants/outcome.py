@@ -30,6 +30,7 @@ from broker.policies.deny import touched
 from broker.policies.shares import holds, is_alone, shows
 
 SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
+STAYS = "SES has refused nothing, but the policy that lets the delegate send is still there, or may be."
 
 
 class Seen(StrEnum):
@@ -167,6 +168,8 @@ async def _write(
 async def _still_there(session: AsyncSession, work: Work, grant: Grant, refusal: str | None) -> None:
     if grant.effect is not Effect.REMOVED:  # what comes back late does not undo what was read and told
         grant.removed_at = None
+        if refusal is None and grant.paper in TAKEN_BACK:
+            await _mark_stuck(session, work, grant, STAYS, refused=False)
     if refusal is not None:
         await _mark_stuck(session, work, grant, refusal, refused=True)
 

@@ -1,5 +1,6 @@
 """Who is told what a sync has found: the audit of both parties, and their webhooks."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +12,16 @@ from broker.grants.models import Grant
 from broker.grants.wanted import Work
 
 
-async def tell(session: AsyncSession, work: Work, grant: Grant, what: str, **details: Any) -> None:
-    """One event of a grant, told to both parties."""
+async def tell(
+    session: AsyncSession, work: Work, grant: Grant, what: str, *, commands: Sequence[str] | None = None, **details: Any
+) -> None:
+    """One event of a grant, told to both parties; `commands`, what the owner can do by hand, to the owner alone.
+
+    They are not in the audit, which both read as it is; from the delegate's webhooks `webhooks.render` leaves them out.
+    """
     told = {key: _plain(value) for key, value in details.items()}
     await record(session, work.caller, what, subject=("grant", grant.id), counterpart_id=grant.delegate_id, **told)
-    await announce(session, what, grant, **told)
+    await announce(session, what, grant, **told, **({} if commands is None else {"commands": commands}))
 
 
 def why_suspended(grant: Grant) -> dict[str, Any]:

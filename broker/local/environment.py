@@ -51,6 +51,7 @@ def local_aws_settings(url: str, account: Keys) -> dict[str, str]:
         "BROKER_AWS_ENDPOINT_URL": url,
         "BROKER_AWS_ACCOUNT_ID": BROKER_ACCOUNT,
         "BROKER_AWS_REGION": REGION,
+        "BROKER_SES_CALL_RATE": "0",  # it takes what comes, unless its dialect says otherwise
         "AWS_ACCESS_KEY_ID": account.access_key_id,
         "AWS_SECRET_ACCESS_KEY": account.secret_access_key,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -69,6 +69,9 @@ _HIDDEN = (
 )  # fmt: skip
 _NOTHING: dict[str, Any] = dict.fromkeys((*_SHOWN, *_HIDDEN))
 
+# What an owner can do by hand in its own account: names of its policies, and what others of its grants say.
+_OWNERS_OWN = frozenset({"commands"})
+
 # An ARN of an address identity holds the *sender's* address, which both parties have agreed on.
 _MAY_HOLD_ADDRESS = frozenset({"identity"})
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -161,7 +164,10 @@ def _data(event: Event, party: Party) -> dict[str, Any]:
     view = event.owner_view if party == Party.OWNER else event.delegate_view
     if not _width(view):
         raise ValueError(f"The {party} does not hear of event {event.id}.")
-    if view == View.FULL or not event.type.startswith("email."):
+    if not event.type.startswith("email."):
+        hidden = _OWNERS_OWN if party == Party.DELEGATE else frozenset()
+        return {name: value for name, value in event.data.items() if name not in hidden} | {"event_id": event.id}
+    if view == View.FULL:
         return {**event.data, "event_id": event.id}
     narrow = bare(event.data)
     narrow["event_id"] = event.id

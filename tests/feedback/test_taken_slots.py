@@ -16,6 +16,7 @@ from broker.feedback.slots import (
     ADMIT_IT,
     ANOTHERS,
     CLEAR_IT,
+    KEEP_ALL,
     LEAVE_IT,
     NO_ADDRESS,
     OTHER_KEY,
@@ -210,6 +211,19 @@ async def test_a_topic_that_admits_the_broker_is_heard_through_its_queue(
             select(Topic.state, Topic.subscription_arn, Topic.protocol, Topic.durable).where(Topic.arn == TAKEN)
         )
         assert ("confirmed", f"{TAKEN}:2", "sqs", True) == tuple(kept.one())
+
+
+async def test_a_topic_that_the_broker_hears_over_https_says_that_it_has_no_dead_letter_queue(
+    world: World, settings: Settings
+) -> None:
+    """The owner has done its part: what is missing is the operator's."""
+    ses = Ses(dict.fromkeys(EMPTY, TAKEN))
+    ses.topics, ses.queue = {TAKEN: {}}, Subscription(arn=f"{TAKEN}:2", protocol="https", durable=False)
+    without = await run(world, ses, settings)
+    ses.queue = Subscription(arn=f"{TAKEN}:2", protocol="https", durable=True)
+    redriven = await run(world, ses, settings)
+
+    assert [(False, [KEEP_ALL]), (True, [])] == [(each.durable, each.choices) for each in (without, redriven)]
 
 
 async def test_a_topic_that_comes_to_admit_the_broker_leaves_https(world: World, settings: Settings) -> None:

@@ -85,6 +85,26 @@ async def test_a_subscription_gets_its_dead_letter_queue_once(gateways: Gateways
     assert 2 == len(made)  # the retries, and the queue
 
 
+async def test_a_dead_letter_queue_that_is_there_counts_until_it_is_taken_away(gateways: Gateways) -> None:
+    name = f"ses-delegation-broker-{new_id().hex}"
+    topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))
+    with endpoint() as listener:
+        await gateways.sns.subscribe(topic, listener.url)
+        subscription = await gateways.sns.confirm(topic, listener.wait(1)[0].body["Token"])
+
+    durable = []
+    for redrive in ("{}", json.dumps({"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:999999999999:by-hand"}), "{}"):
+        named: dict[str, Any] = {
+            "SubscriptionArn": subscription,
+            "AttributeName": "RedrivePolicy",
+            "AttributeValue": redrive,
+        }
+        await gateways.aws.call("sns", "set_subscription_attributes", region=REGION, account_id="999999999999", **named)
+        durable.append(await gateways.sns.keep_all(subscription, dead_letters=None))
+
+    assert [False, True, False] == durable
+
+
 async def test_a_wrong_token_is_refused(gateways: Gateways) -> None:
     name = f"ses-delegation-broker-{new_id().hex}"
     topic = await gateways.sns.ensure_topic(REGION, name, policy=policy("111111111111", name))

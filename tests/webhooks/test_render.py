@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from broker.caller import Caller
 from broker.ids import new_id
-from broker.webhooks.events import Event
+from broker.webhooks.events import Event, Shape
 from broker.webhooks.render import Party, party_of, render
 from tests.webhooks.conftest import an_event
 
@@ -66,6 +66,18 @@ def test_the_full_view_is_the_whole_event() -> None:
     event = a_bounce("hashed")
 
     assert {**BOUNCE, "event_id": str(event.id)} == seen(event, Party.DELEGATE)
+
+
+@pytest.mark.parametrize("type_", ["grant.revocation_stuck", "grant.policy_removal_refused"])
+def test_what_an_owner_can_do_by_hand_is_in_its_own_copy_alone(type_: str) -> None:
+    """The commands name policies of its account, and may hold what is left of one: other delegates' statements."""
+    data = {"grant_id": "g", "error": "Access denied", "commands": ["aws sesv2 delete-email-identity-policy"]}
+    event = an_event(OWNER, DELEGATE, type=type_, owner_view="full", delegate_view="full", data=data)
+
+    assert data | {"event_id": str(event.id)} == seen(event, Party.OWNER)
+    assert b"commands" not in render(event, Party.DELEGATE)
+    assert b"sesv2" not in render(event, Party.DELEGATE, Shape.CLOUDEVENTS)
+    assert "Access denied" == seen(event, Party.DELEGATE)["error"]
 
 
 @pytest.mark.parametrize(("view", "expected"), [("hashed", "ab12"), ("none", None)])

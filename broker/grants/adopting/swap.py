@@ -161,9 +161,7 @@ async def _settle(
                 continue
             if grant.id in refused:
                 if (replaces.state, replaces.detail) != (Swap.REFUSED, refused[grant.id]):
-                    commands = {"commands": [_command(work, replaces.policy)]}
-                    detail = refused[grant.id]
-                    await _write(session, work, grant, replaces, state=Swap.REFUSED, detail=detail, at=now, **commands)
+                    await _write(session, work, grant, replaces, state=Swap.REFUSED, detail=refused[grant.id], at=now)
             elif observed is not None and replaces.policy not in observed:
                 await _write(session, work, grant, replaces, state=Swap.REMOVED, detail=None, at=now)
 
@@ -177,10 +175,10 @@ async def _write(
     state: Swap,
     detail: str | None,
     at: datetime,
-    **more: Any,
 ) -> None:
+    """Both read the audit as it is; the owner alone hears what it can do by hand (`webhooks.render`)."""
     grant.replaces = dict(stored(msgspec.structs.replace(replaces, state=state, detail=detail, at=at)))
-    told = {"policy": replaces.policy, **({"reason": detail} if detail else {}), **more}
+    told: dict[str, Any] = {"policy": replaces.policy, **({"reason": detail} if detail else {})}
     event = _EVENTS.get(state)
     await record(
         session,
@@ -192,7 +190,8 @@ async def _write(
         **told,
     )
     if event is not None:
-        await announce(session, event, grant, **told)
+        commands = {"commands": [_command(work, replaces.policy)]} if state is Swap.REFUSED else {}
+        await announce(session, event, grant, **told, **commands)
 
 
 def _command(work: Work, name: str) -> str:
