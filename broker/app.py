@@ -142,7 +142,7 @@ def build(parts: Parts) -> Litestar:
             Exception: problems.answer_crash,
         },
         before_request=web.begin,
-        before_send=[headers.add, _before_send(parts.ledger)],
+        before_send=[headers.add, _before_send(parts.ledger), _name_all_methods],
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
@@ -176,6 +176,16 @@ def _before_send(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:
             message["headers"] = [*message["headers"], *standing.headers()]
 
     return before
+
+
+async def _name_all_methods(message: Message, scope: Scope) -> None:
+    """Lets OPTIONS tell every method of its path (RFC 9110, 9.3.7): the framework names those of one controller."""
+    if message["type"] != "http.response.start" or scope.get("method") != "OPTIONS" or "path_template" not in scope:
+        return
+    routes = scope["litestar_app"].routes
+    there = {method for each in routes if each.path_format == scope["path_template"] for method in each.methods}
+    others = [header for header in message["headers"] if header[0] != b"allow"]
+    message["headers"] = [*others, (b"allow", ", ".join(sorted(there)).encode())]
 
 
 def _state(parts: Parts) -> State:

@@ -33,7 +33,6 @@ DEADLINE = 10  # seconds for one answer
 WRONG_KEY = "sdb_" + "0" * 43
 LEFT_OUT = (
     "positive_data_acceptance",  # what no schema can say: that a date is ahead, that an address lies in a domain
-    "allow_header_conformance",  # OPTIONS is answered by the framework, which names one method of several
 )
 UNLIMITED = {
     "BROKER_TENANT_REQUEST_RATE": "0",

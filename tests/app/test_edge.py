@@ -1,5 +1,6 @@
 """The HTTP edge: problems, scopes, idempotency, and what every route owes a stranger."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -83,6 +84,25 @@ async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: R
 
     assert len(answers) > 15
     assert {404} == set(answers.values()), {key: code for key, code in answers.items() if code != 404}
+
+
+async def test_options_tells_every_method_of_a_path_and_so_does_a_refused_method(
+    app: Litestar, register: Register
+) -> None:
+    """`Allow`, whichever controller a method is in (RFC 9110, sections 9.3.7 and 15.5.6)."""
+    client = await register()
+    there: dict[str, set[str]] = {}
+    sample = {}
+    for method, path, _ in routes_of(app):
+        shape = re.sub(r"[0-9a-f-]{36}", "{}", path)
+        there.setdefault(shape, {"OPTIONS"}).add(method)
+        sample[shape] = path
+    told = {shape: [await client.request(how, sample[shape]) for how in ("OPTIONS", "PUT")] for shape in there}
+
+    assert sum(len(methods) > 2 for methods in there.values()) > 10
+    assert {204, 405} == {answer.status_code for answers in told.values() for answer in answers}
+    for which in (0, 1):
+        assert there == {shape: set(told[shape][which].headers["allow"].split(", ")) for shape in there}
 
 
 @pytest.mark.parametrize(
