@@ -138,7 +138,7 @@ def _server_problems(settings: Settings) -> list[str]:
 
 
 def _limit_problems(settings: Settings) -> list[str]:
-    rates = (settings.tenant_request_rate, settings.key_request_rate)
+    rates = (settings.tenant_request_rate, settings.key_request_rate, settings.keyless_request_rate)
     problems = [] if all(0 <= rate < 1e9 for rate in rates) else ["BROKER_…_REQUEST_RATE must be numbers from 0 on."]
     try:
         parse_quotas(settings.quotas)

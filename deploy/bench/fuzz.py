@@ -37,6 +37,7 @@ LEFT_OUT = (
 UNLIMITED = {
     "BROKER_TENANT_REQUEST_RATE": "0",
     "BROKER_KEY_REQUEST_RATE": "0",
+    "BROKER_KEYLESS_REQUEST_RATE": "0",
     "BROKER_QUOTAS": "checks=0,endpoint_tests=0,replays=0,simulations=0",
 }
 
