@@ -173,7 +173,7 @@ def front(parts: Parts) -> Door:
     """The application behind the door for SNS, the headers of proxies, and the porch for who has no key."""
     # Who asked is of interest to the API alone; uvicorn would look at the headers of every SNS message, too.
     application: Any = build(parts)  # ASGI as Litestar and as uvicorn type it differ
-    porch: Any = Porch(application, parts.visits, free=UNCOUNTED)
+    porch: Any = Porch(application, parts.visits, free=UNCOUNTED, open_to_all=headers.DOCUMENTS)
     behind_proxies: Any = ProxyHeadersMiddleware(porch, os.environ.get("FORWARDED_ALLOW_IPS", LOOPBACK))
     return Door(behind_proxies, parts.receiver, body_limit=parts.settings.body_limit, ledger=parts.ledger)
 

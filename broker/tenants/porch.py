@@ -22,16 +22,21 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Porch:
-    """An ASGI application: refuses with 429 and hands everything else on. `free`: paths that are never counted."""
+    """An ASGI application: refuses with 429 and hands everything else on.
 
-    def __init__(self, app: Asgi, visits: Visits, *, free: Collection[str]) -> None:
+    `free`: paths that are never counted; `open_to_all`: where paths begin at which no key is looked up, so that a
+    made-up one must not count there. (What is not there at all costs no more than a refusal.)
+    """
+
+    def __init__(self, app: Asgi, visits: Visits, *, free: Collection[str], open_to_all: str) -> None:
         self._app = app
         self._visits = visits
         self._free = frozenset(free)
+        self._open_to_all = open_to_all
 
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
         """ASGI 3.0."""
-        if scope["type"] == "http" and scope["path"] not in self._free and not _has_key(scope):
+        if scope["type"] == "http" and self._counts(scope):
             client = scope.get("client")
             refusal = self._visits.take(client[0] if client else "", now=time.monotonic())
             if refusal is not None:
@@ -39,6 +44,10 @@ class Porch:
                 await send_problem(send, refusal, scope["path"])
                 return
         await self._app(scope, receive, send)
+
+    def _counts(self, scope: Message) -> bool:
+        path = scope["path"]
+        return path not in self._free and (path.startswith(self._open_to_all) or not _has_key(scope))
 
 
 def _has_key(scope: Message) -> bool:

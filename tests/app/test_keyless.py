@@ -134,6 +134,15 @@ async def test_whatever_is_no_valid_key_counts_as_none(settings: Settings, token
     assert 429 == none.status_code
 
 
+async def test_a_made_up_key_is_no_way_around_it(settings: Settings) -> None:
+    """Pages and assets are shown to everybody, so that no key is looked up for them."""
+    async with serving(settings) as served, served.at("192.0.2.13") as client:
+        client.headers["authorization"] = f"Bearer {mint().secret}"
+        seen = await codes(client, "/schema/openapi.json")
+
+    assert [200] * QUOTA + [429] * 2 == seen
+
+
 async def test_a_flood_is_turned_away_without_the_database(settings: Settings) -> None:
     """Registration is the one thing that could write there."""
     async with alone(settings) as served, served.at("192.0.2.6") as client:
