@@ -24,7 +24,8 @@ from broker.tenants.keys import looks_like_one
 from broker.tenants.visits import Visits
 from broker.web import COUNTED
 
-PUBLIC = {"public": True}  # `opt` of a route that needs no key; `keyless`: one that does not even look at it
+PUBLIC = {"public": True}  # `opt` of a route that needs no key
+KEYLESS = {**PUBLIC, "keyless": True}  # and of one that does not even look at it, so that no guess is slowed there
 STANDING = "standing"  # where the scope's state holds how the caller stands with its rates
 
 

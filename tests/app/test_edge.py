@@ -242,6 +242,18 @@ async def test_a_bad_proposal_names_its_field(register: Register, change: dict[s
     assert [] == (await client.get("/v1/grants")).json()["items"]
 
 
+@pytest.mark.parametrize("account", ["", "12", "1111-1111-1111", "111111111111\n", "\uff11" * 12])
+async def test_revoking_for_what_is_no_account_is_refused(register: Register, account: str) -> None:
+    """In an emergency nobody must be told 202 for a slip of the pen."""
+    client = await register()
+
+    asked = await client.post("/v1/grants/revoke", json={"account_id": account})
+    script = await client.get("/v1/grants/revoke-script", params={"account_id": account})
+
+    assert (422, 422) == (asked.status_code, script.status_code)
+    assert ["/account_id"] == [flaw["pointer"] for flaw in asked.json()["errors"]]
+
+
 @pytest.mark.parametrize("query", ["page_size=0", "page_size=101", "page_size=many", "page_token=%00", "page_token=x"])
 async def test_bad_pages_are_refused(register: Register, query: str) -> None:
     """400, never a crash."""

@@ -174,6 +174,18 @@ async def test_a_host_is_its_64_bits_and_what_a_trusted_proxy_says_of_it(setting
     assert [full, [429]] == lied
 
 
+async def test_what_must_always_answer_looks_at_no_key(settings: Settings) -> None:
+    """Whoever guesses keys there is neither slowed nor counted: `/metrics` has a token of its own."""
+    async with serving(settings) as served, served.at("192.0.2.14") as client:
+        client.headers["authorization"] = f"Bearer {mint().secret}"
+        await codes(client, times=int(BURST) + 5)
+        slowed = await client.get("/v1/tenant")
+        seen = {path: set(await codes(client, path, times=int(BURST) + 5)) for path in FREE}
+
+    assert 429 == slowed.status_code
+    assert not [path for path, answers in seen.items() if 429 in answers]
+
+
 async def test_guesses_are_counted_over_all_routes(settings: Settings) -> None:
     """Not for each route anew."""
     paths = ("/v1/tenant", "/v1/grants", "/v1/audit", "/v1/endpoints", "/v1/events")
