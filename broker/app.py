@@ -31,6 +31,7 @@ from broker.feedback.erasures.api import ErasureController
 from broker.feedback.foreign_api import ForeignRouteController
 from broker.feedback.own_set import own_set
 from broker.feedback.suppressions.api import SuppressionController, SuppressionExport
+from broker.feedback.topics import FEEDBACK_PATH
 from broker.feedback.usage.api import UsageController
 from broker.feedback.usage.last import last_used
 from broker.grants.adopting.api import AdoptionController
@@ -45,6 +46,7 @@ from broker.identities.api import IdentityController
 from broker.parts import Parts
 from broker.tenants.api import ApiKeyController, TenantController
 from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
+from broker.tenants.porch import Porch
 from broker.webhooks.api import EndpointController
 from broker.webhooks.deliveries_api import DeliveryController, EventController
 from broker.webhooks.digests.api import DigestController
@@ -54,6 +56,7 @@ from broker.webhooks.replays.api import ReplayController, ReplayMoves
 
 ASSETS = "/schema/assets"
 LOOPBACK = "127.0.0.1"
+UNCOUNTED = (FEEDBACK_PATH, "/health/live", "/health/ready", "/metrics")  # by nobody who has a key
 CONTROLLERS = (
     TenantController,
     ApiKeyController,
@@ -118,7 +121,14 @@ def build(parts: Parts) -> Litestar:
         route_handlers=[*CONTROLLERS, _assets()],
         lifespan=[lifespan],
         middleware=[
-            DefineMiddleware(KeyAuthentication, db=parts.api, keyring=parts.keyring, rates=parts.rates),
+            DefineMiddleware(
+                KeyAuthentication,
+                db=parts.api,
+                keyring=parts.keyring,
+                rates=parts.rates,
+                guesses=parts.guesses,
+                visits=parts.visits,
+            ),
         ],
         dependencies={
             "db": _given(parts.api),
@@ -145,7 +155,7 @@ def build(parts: Parts) -> Litestar:
             Exception: problems.answer_crash,
         },
         before_request=web.begin,
-        before_send=[headers.add, _before_send(parts.ledger)],
+        before_send=[headers.add, _before_send(parts.ledger), _name_all_methods],
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
@@ -159,11 +169,16 @@ def create() -> Door:
     """What `uvicorn --factory` calls: reads the environment; connections open when the first request comes."""
     settings = load(os.environ)
     log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
-    parts = Parts(settings)
+    return front(Parts(settings))
+
+
+def front(parts: Parts) -> Door:
+    """The application behind the door for SNS, the headers of proxies, and the porch for who has no key."""
     # Who asked is of interest to the API alone; uvicorn would look at the headers of every SNS message, too.
     application: Any = build(parts)  # ASGI as Litestar and as uvicorn type it differ
-    behind_proxies: Any = ProxyHeadersMiddleware(application, os.environ.get("FORWARDED_ALLOW_IPS", LOOPBACK))
-    return Door(behind_proxies, parts.receiver, body_limit=settings.body_limit, ledger=parts.ledger)
+    porch: Any = Porch(application, parts.visits, free=UNCOUNTED, open_to_all=headers.DOCUMENTS)
+    behind_proxies: Any = ProxyHeadersMiddleware(porch, os.environ.get("FORWARDED_ALLOW_IPS", LOOPBACK))
+    return Door(behind_proxies, parts.receiver, body_limit=parts.settings.body_limit, ledger=parts.ledger)
 
 
 def _before_send(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:
@@ -179,6 +194,16 @@ def _before_send(ledger: Ledger) -> Callable[[Message, Scope], Awaitable[None]]:
             message["headers"] = [*message["headers"], *standing.headers()]
 
     return before
+
+
+async def _name_all_methods(message: Message, scope: Scope) -> None:
+    """Lets OPTIONS tell every method of its path (RFC 9110, 9.3.7): the framework names those of one controller."""
+    if message["type"] != "http.response.start" or scope.get("method") != "OPTIONS" or "path_template" not in scope:
+        return
+    routes = scope["litestar_app"].routes
+    there = {method for each in routes if each.path_format == scope["path_template"] for method in each.methods}
+    others = [header for header in message["headers"] if header[0] != b"allow"]
+    message["headers"] = [*others, (b"allow", ", ".join(sorted(there)).encode())]
 
 
 def _state(parts: Parts) -> State:

@@ -137,7 +137,7 @@ def _server_problems(settings: Settings) -> list[str]:
 
 
 def _limit_problems(settings: Settings) -> list[str]:
-    rates = (settings.tenant_request_rate, settings.key_request_rate)
+    rates = (settings.tenant_request_rate, settings.key_request_rate, settings.keyless_request_rate)
     problems = [] if all(0 <= rate < 1e9 for rate in rates) else ["BROKER_…_REQUEST_RATE must be numbers from 0 on."]
     problems += [] if 0 <= settings.ses_call_rate < 1e9 else ["BROKER_SES_CALL_RATE must be a number from 0 on."]
     try:

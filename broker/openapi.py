@@ -44,7 +44,11 @@ ERRORS = {
 PASSES = frozenset({429, 503})
 """What passes by itself: these tell when to come back."""
 
-ALSO: Mapping[str, tuple[int, ...]] = {"revokeScript": (422,)}
+ALSO: Mapping[str, tuple[int, ...]] = {
+    "revokeScript": (422,),
+    "registerTenant": (403, 429),
+    "listSigningKeys": (429,),
+}
 """Problems that nothing in the operation tells of."""
 
 # Where a name says more than its type.

@@ -45,6 +45,7 @@ from broker.gateways.queue import ArqBell
 from broker.gateways.ses import SesGateway
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.gateways.ses_sets import SesSets
+from broker.gateways.shared_guesses import SharedGuesses
 from broker.gateways.shared_rates import SharedRates
 from broker.gateways.smtp import SmtpMailer
 from broker.gateways.sns import SnsGateway
@@ -60,6 +61,8 @@ from broker.identities.discover import Discovery
 from broker.rates import Rates
 from broker.roundtrips import ROUND_TRIPS
 from broker.settings import Settings
+from broker.tenants.guesses import PER_SECOND, Guesses
+from broker.tenants.visits import Visits
 from broker.webhooks import days, keys
 from broker.webhooks.digests import work as digests
 from broker.webhooks.engine import Engine
@@ -108,6 +111,8 @@ class Parts:
         self.rates = Rates(
             tenant=settings.tenant_request_rate, key=settings.key_request_rate, acts=settings.allowed.a_minute()
         )
+        self.guesses = Guesses()
+        self.visits = Visits(settings.keyless_request_rate)
         self.ledger = Ledger()
         self.metrics = Metrics(self.pump, queue=lambda: self.flusher.waiting)
         self.deliveries = Engine(
@@ -167,7 +172,9 @@ class Parts:
             stack.push_async_callback(self.close)
             await self.aws.warm(self.settings.aws_region)
             await stack.enter_async_context(self.fast_path.running())
-            await stack.enter_async_context(SharedRates(self.settings.redis_url, self.rates).running())
+            redis_url = self.settings.redis_url
+            await stack.enter_async_context(SharedRates(redis_url, self.rates).running())
+            await stack.enter_async_context(SharedGuesses(redis_url, self.guesses, per_second=PER_SECOND).running())
             await stack.enter_async_context(books.kept(self.pump, self.ledger))
             await self.flusher.start()
             collector.settle()

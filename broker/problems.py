@@ -1,7 +1,7 @@
 """Errors as answers: problem details (RFC 9457), with pointers to the fields; and stored answers, given again."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +24,7 @@ from broker.errors import (
     Unauthenticated,
     Unavailable,
 )
+from broker.headers import BARE
 from broker.idempotency import Replayed
 
 PROBLEM = "application/problem+json"
@@ -77,6 +78,17 @@ def problem(request: Request[Any, Any, Any], error: BrokerError) -> Response[Pro
         headers["WWW-Authenticate"] = 'Bearer realm="ses-delegation-broker"'
     body = problem_of(error, request.url.path)
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
+
+
+async def send_problem(
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]], error: BrokerError, path: str
+) -> None:
+    """The answer to an error of ours where there is no framework between (ASGI 3.0)."""
+    body = msgspec.json.encode(problem_of(error, path))
+    told = {"content-type": PROBLEM, **retry_headers(error), "content-length": str(len(body))}
+    headers = [*((name.lower().encode(), value.encode()) for name, value in told.items()), *BARE]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def answer_broker_error(request: Request[Any, Any, Any], error: BrokerError) -> Response[Problem]:

@@ -172,6 +172,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _about("Requests per second of one tenant; ten seconds' worth may come at once; 0: no limit")
     ] = 50.0
     key_request_rate: Annotated[float, _about("The same of one API key; taking access back is never limited")] = 25.0
+    keyless_request_rate: Annotated[
+        float, _about("The same of one client address (IPv6: /64) without a valid key, in each process; 0: no limit")
+    ] = 10.0
     quotas: Annotated[
         str, _about("What a tenant may have or do in a minute, as name=number, comma-separated; a bad name lists them")
     ] = ""

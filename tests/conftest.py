@@ -83,6 +83,7 @@ def settings(database_url: str) -> Settings:
         tenant_request_rate=0.0,  # the tests are faster than any client; those of the limits set their own
         key_request_rate=0.0,
         ses_call_rate=0.0,  # the local AWS takes what comes
+        keyless_request_rate=0.0,
         quotas="checks=0,endpoint_tests=0,replays=0,simulations=0",
         dns_servers="127.0.0.1#9",  # nobody answers there: what needs the DNS brings its own
     )

@@ -57,6 +57,7 @@ class Connection(Due, Base):
     account_id: Mapped[str]
     regions: Mapped[list[str]]
     roles: Mapped[list[str]] = mapped_column(server_default="{owner}", default=lambda: ["owner"])
+    # "AWS does not treat the external ID as a secret" (IAM User Guide, id_roles_create_for-user_externalid).
     external_id: Mapped[str]
     role_arn: Mapped[str | None]
     state: Mapped[str]

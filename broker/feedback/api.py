@@ -19,7 +19,7 @@ from broker.feedback.receive import Receiver
 from broker.feedback.views import NewRoute, QuarantinedView, RouteView
 from broker.problems import Problem
 from broker.quotas import Act
-from broker.tenants.auth import PUBLIC
+from broker.tenants.auth import KEYLESS
 from broker.web import COUNTED, Page, after, checked_size, needs, page_of
 
 
@@ -154,7 +154,7 @@ class SnsController(Controller):
         operation_id="receiveSns",
         status_code=200,
         media_type=MediaType.TEXT,
-        opt={**PUBLIC, "any_text": True},
+        opt={**KEYLESS, "any_text": True},
         security=[{}],
         operation_class=FromSns,
         responses={

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
 import structlog
 
 from broker import clock, log
@@ -17,7 +16,7 @@ from broker.feedback.receive import Receiver
 from broker.feedback.topics import FEEDBACK_PATH
 from broker.headers import BARE
 from broker.ids import new_id
-from broker.problems import PROBLEM, problem_of, retry_headers
+from broker.problems import send_problem
 from broker.webhooks.ledger.ledger import Count, Ledger
 
 Message = MutableMapping[str, Any]
@@ -26,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 SNS_HEADERS = b"x-amz-sns-"
+STORED = ((b"content-length", b"0"), *BARE)
 
 logger = log.get(__name__)
 
@@ -62,13 +62,15 @@ class Door:
             if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 self._ledger.count(Count.REFUSED, "ingest")
             _name_request()
-            await _answer_problem(send, error)
+            await send_problem(send, error, FEEDBACK_PATH)
         except Exception as error:
             _name_request()
             logger.error("feedback failed", exc_info=error)
-            await _answer_problem(send, BrokerError("An unexpected error; it was logged under this request id."))
+            unforeseen = BrokerError("An unexpected error; it was logged under this request id.")
+            await send_problem(send, unforeseen, FEEDBACK_PATH)
         else:
-            await _answer(send, 200, b"", {})
+            await send({"type": "http.response.start", "status": 200, "headers": STORED})
+            await send({"type": "http.response.body", "body": b""})
 
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -86,15 +88,3 @@ class Door:
 def _name_request() -> None:
     """Only where it will be asked for: it costs as much as parsing the message."""
     structlog.contextvars.bind_contextvars(request_id=str(new_id()))
-
-
-async def _answer_problem(send: Send, error: BrokerError) -> None:
-    body = msgspec.json.encode(problem_of(error, FEEDBACK_PATH))
-    await _answer(send, error.status, body, {"content-type": PROBLEM, **retry_headers(error)})
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
-    told = {**headers, "content-length": str(len(body))}
-    listed = [*((name.lower().encode(), value.encode()) for name, value in told.items()), *BARE]
-    await send({"type": "http.response.start", "status": status, "headers": listed})
-    await send({"type": "http.response.body", "body": body})

@@ -1,5 +1,6 @@
 """Taking access back from everybody who fits a filter: which grants, in which order, and by when."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.caller import Caller
 from broker.db import Database
-from broker.errors import Invalid
+from broker.errors import Flaw, Invalid
 from broker.grants.affected import Affected, affected, calls_of, target_of
 from broker.grants.end import close
 from broker.grants.eta import Calls, Load, Within, schedule
@@ -82,6 +83,11 @@ def _filters(wanted: Matching) -> Sequence[ColumnElement[bool]]:
     if wanted.delegate_id is not None:
         filters.append(Grant.delegate_id == wanted.delegate_id)
     if wanted.account_id is not None:
+        if (
+            re.fullmatch("[0-9]{12}", wanted.account_id) is None
+        ):  # else a slip of the pen would revoke nothing, and say 202
+            flaw = Flaw("/account_id", "An AWS account id has twelve digits.")
+            raise Invalid(f"The account is not valid: {flaw.detail}", flaws=(flaw,))
         filters.append(Grant.accounts.contains([wanted.account_id]))
     if wanted.identity_arn is not None:
         filters.append(Grant.identity_arn == wanted.identity_arn)

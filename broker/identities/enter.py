@@ -69,7 +69,8 @@ async def enter(db: Database, caller: Caller, asked: NewIdentity, *, partition: 
 
 def _entered(caller: Caller) -> Select[int]:
     mine = select(func.count()).select_from(Identity).join(Connection, Connection.id == Identity.connection_id)
-    return mine.where(Identity.tenant_id == caller.tenant, Connection.kind == Kind.MANUAL)
+    kept = (Identity.tenant_id == caller.tenant, Identity.removed_at.is_(None))
+    return mine.where(*kept, Connection.kind == Kind.MANUAL)
 
 
 def _arn(partition: str, region: str, account_id: str, name: str) -> str:

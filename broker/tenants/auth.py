@@ -21,24 +21,30 @@ from broker.rates import Rates, Standing
 from broker.settings import Registration, Settings
 from broker.tenants.guesses import Guesses
 from broker.tenants.keys import looks_like_one
+from broker.tenants.visits import Visits
 from broker.web import COUNTED
 
-PUBLIC = {"public": True}  # `opt` of a route that needs no key; `keyless`: one that does not even look at it
+PUBLIC = {"public": True}  # `opt` of a route that needs no key
+KEYLESS = {**PUBLIC, "keyless": True}  # and of one that does not even look at it, so that no guess is slowed there
 STANDING = "standing"  # where the scope's state holds how the caller stands with its rates
 
 
 class KeyAuthentication(AbstractAuthenticationMiddleware):
     """Looks the key up by its keyed digest; one round trip, no secret in the database.
 
-    A known key with nothing left of its rate is turned away before that: a flood costs the others nothing.
+    A known key with nothing left of its rate is turned away before that: a flood costs the others nothing. There is one
+    of these for each route, so what is counted over all of them is given to it.
     """
 
-    def __init__(self, app: ASGIApp, *, db: Database, keyring: Keyring, rates: Rates) -> None:
+    def __init__(
+        self, app: ASGIApp, *, db: Database, keyring: Keyring, rates: Rates, guesses: Guesses, visits: Visits
+    ) -> None:
         super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all", exclude_http_methods=())
         self._db = db
         self._keyring = keyring
-        self._guesses = Guesses()
+        self._guesses = guesses
         self._rates = rates
+        self._visits = visits
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller of this request; routes that are not public refuse nobody."""
@@ -77,6 +83,8 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
             raise TooManyRequests("Too many API keys from here were wrong; try again in a moment.", retry_after=wait)
         found = await self._find(digest, request_id)
         self._guesses.note(client, token, digest, right=found is not None, at=time.monotonic())
+        if found is None and (refusal := self._visits.take(client, now=time.monotonic())):
+            raise refusal
         return found
 
     async def _find(self, digest: bytes, request_id: str) -> Caller | None:

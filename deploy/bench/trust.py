@@ -133,6 +133,7 @@ async def _walk_routes(url: str, secrets: dict[str, str]) -> Tried:
         registration=Registration.OPEN,
         tenant_request_rate=0.0,
         key_request_rate=0.0,
+        keyless_request_rate=0.0,
         dns_servers="127.0.0.1#9",  # nobody answers there
     )
     parts, engine = Parts(settings), connect(url)

@@ -1,5 +1,6 @@
 """The HTTP edge: problems, scopes, idempotency, and what every route owes a stranger."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -83,6 +84,25 @@ async def test_an_id_that_is_not_yours_does_not_exist(app: Litestar, register: R
 
     assert len(answers) > 15
     assert {404} == set(answers.values()), {key: code for key, code in answers.items() if code != 404}
+
+
+async def test_options_tells_every_method_of_a_path_and_so_does_a_refused_method(
+    app: Litestar, register: Register
+) -> None:
+    """`Allow`, whichever controller a method is in (RFC 9110, sections 9.3.7 and 15.5.6)."""
+    client = await register()
+    there: dict[str, set[str]] = {}
+    sample = {}
+    for method, path, _ in routes_of(app):
+        shape = re.sub(r"[0-9a-f-]{36}", "{}", path)
+        there.setdefault(shape, {"OPTIONS"}).add(method)
+        sample[shape] = path
+    told = {shape: [await client.request(how, sample[shape]) for how in ("OPTIONS", "PUT")] for shape in there}
+
+    assert sum(len(methods) > 2 for methods in there.values()) > 10
+    assert {204, 405} == {answer.status_code for answers in told.values() for answer in answers}
+    for which in (0, 1):
+        assert there == {shape: set(told[shape][which].headers["allow"].split(", ")) for shape in there}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +240,18 @@ async def test_a_bad_proposal_names_its_field(register: Register, change: dict[s
 
     assert (422, [pointer]) == (answer.status_code, [flaw["pointer"] for flaw in answer.json()["errors"]])
     assert [] == (await client.get("/v1/grants")).json()["items"]
+
+
+@pytest.mark.parametrize("account", ["", "12", "1111-1111-1111", "111111111111\n", "\uff11" * 12])
+async def test_revoking_for_what_is_no_account_is_refused(register: Register, account: str) -> None:
+    """In an emergency nobody must be told 202 for a slip of the pen."""
+    client = await register()
+
+    asked = await client.post("/v1/grants/revoke", json={"account_id": account})
+    script = await client.get("/v1/grants/revoke-script", params={"account_id": account})
+
+    assert (422, 422) == (asked.status_code, script.status_code)
+    assert ["/account_id"] == [flaw["pointer"] for flaw in asked.json()["errors"]]
 
 
 @pytest.mark.parametrize("query", ["page_size=0", "page_size=101", "page_size=many", "page_token=%00", "page_token=x"])

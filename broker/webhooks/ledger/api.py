@@ -14,7 +14,7 @@ from broker.clock import now
 from broker.db import Database
 from broker.errors import BadRequest, Unauthenticated
 from broker.settings import Settings
-from broker.tenants.auth import PUBLIC, bearer
+from broker.tenants.auth import KEYLESS, bearer
 from broker.web import needs
 from broker.webhooks.ledger import service
 from broker.webhooks.ledger.metrics import Metrics
@@ -90,7 +90,7 @@ class MetricsController(Controller):
 
     path = "/metrics"
     tags = ("Health",)
-    opt = PUBLIC
+    opt = KEYLESS
     security = ({},)
 
     @get(summary="Read metrics", operation_id="metrics", media_type=MediaType.TEXT)
