@@ -26,6 +26,7 @@ from broker.grants.telling import tell, why_suspended
 from broker.grants.wanted import Wanted, Work, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
+from broker.points import reach
 from broker.policies.deny import touched
 from broker.policies.shares import holds, is_alone, shows
 
@@ -228,6 +229,7 @@ async def _seal(session: AsyncSession, work: Work, wanted: Wanted, grant: Grant,
         return [next_look(work, grant, reading, since_gone=now - grant.removed_at)]
     grant.sealed_at = now
     await tell(session, work, grant, "grant.sealed", protected_by=grant.protected_by, sealed_at=now)
+    reach("denies.sealed")
     return []
 
 

@@ -8,6 +8,7 @@ from broker.errors import Unavailable
 from broker.grants.calls import Calls
 from broker.grants.wanted import Work, tenancies
 from broker.grants.writing import Reserve
+from broker.points import reach
 from broker.policies.deny import touched
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, MAX_POLICIES, parse_name
@@ -89,6 +90,7 @@ class Shutting:
 
     async def _create(self, name: str) -> None:
         self._tried = True
+        reach("denies.creating")
         try:
             refusal = await self._calls.create(name, self._work.deny.document or "")
         except Unavailable:
@@ -98,3 +100,4 @@ class Shutting:
             self._tried = refusal.code != FULL  # the removal may have made room
         else:
             self.refused = None
+            reach("denies.created")
