@@ -79,7 +79,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "foreign.forwarding": "SES sends by e-mail again, a delegate's topics are still there",
         "foreign.put_back": "one of the topics is as it was before the delegate's",
         "foreign.quieted": "SES no longer sends by e-mail, as it was before the delegate's topics",
-        "legacy.mended": "SES has an old notification again that it had dropped",
+        "legacy.tried": "SES was asked for an old notification that it had dropped, others may follow",
         "legacy.edited": "SES has one changed old notification, others may follow",
         "legacy.begun": "the route that old notifications move to is made and not committed",
         "legacy.tested": "SES has a test mail of ours, the paper does not know",

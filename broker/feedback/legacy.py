@@ -92,10 +92,10 @@ class Legacy:
         for account, kind, slot in todo:
             try:
                 await change(self._ses, accounts[account], work.identity_arn, kind, before=Slot(), wanted=slot)
-                reach("legacy.mended")
             except Refused as error:
                 if error.code != _CODE:
                     raise
+            reach("legacy.tried")
         return bool(todo)
 
     async def _edit(self, work: RouteWork, there: Held, accounts: Mapping[str, RoleAccess]) -> Checked:
