@@ -142,6 +142,13 @@ class Machine(RuleBasedStateMachine):
             deal.is_open = False
             deal.paper = paper if deal.paper is Paper.OPEN else deal.paper
 
+    def ends(self, deal: Deal, paper: Paper) -> None:
+        """One that was suspended was read to be gone already, and is not read again."""
+        clean = list(deal.clean) if deal.paper is Paper.PAUSED else []
+        deal.paper, deal.is_open = paper, False
+        self.world.unsettle([deal])
+        deal.clean = clean
+
     async def revoke_now(self, deal: Deal) -> None:
         """The owner may at any moment."""
         live = deal.is_live(self.still.now)
@@ -151,8 +158,7 @@ class Machine(RuleBasedStateMachine):
             assert not live
         else:
             assert live
-            deal.paper, deal.is_open = Paper.REVOKED, False
-            self.world.unsettle([deal])
+            self.ends(deal, Paper.REVOKED)
 
     async def suspend_now(self, deal: Deal) -> None:
         """By the owner."""
@@ -163,8 +169,7 @@ class Machine(RuleBasedStateMachine):
     async def relinquish_now(self, deal: Deal) -> None:
         """By the delegate."""
         await end.relinquish(self.world.db, self.world.caller(deal, as_owner=False), deal.id, Reason())
-        deal.paper, deal.is_open = Paper.RELINQUISHED, False
-        self.world.unsettle([deal])
+        self.ends(deal, Paper.RELINQUISHED)
 
     async def resume_now(self, deal: Deal) -> None:
         """By the owner."""
@@ -205,8 +210,7 @@ class Machine(RuleBasedStateMachine):
         self.run(revoke_matching(self.world.db, caller, wanted, last_used=_never_used, gap=GAP))
         for deal in self.world.deals:
             if (deal.owner, deal.delegate) == (owner, delegate) and deal.is_live(self.still.now):
-                deal.paper, deal.is_open = Paper.REVOKED, False
-                self.world.unsettle([deal])
+                self.ends(deal, Paper.REVOKED)
 
     @rule(owner=owners, delegate=delegates, number=st.integers(0, 1), address=st.sampled_from(["hand@*", "*"]))
     def somebody_writes_a_policy(self, owner: int, delegate: int, number: int, address: str) -> None:
