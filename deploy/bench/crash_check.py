@@ -75,12 +75,13 @@ class Checker:
 
     def _stuck(self, why: list[str]) -> int:
         found: list[str] = []
-        for what, look in (
+        looks = (
             ("due rows", self._overdue),
-            ("deliveries", self._pending),
             ("grants", self._ungranted),
             ("Denies", self._denies),
-        ):
+            ("deliveries", self._pending),  # last: what came to rest before has told somebody of it
+        )
+        for what, look in looks:
             last: list[Any] = []
 
             def at_rest(look: Any = look, last: list[Any] = last) -> bool:
