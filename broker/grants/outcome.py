@@ -1,6 +1,5 @@
 """The last transaction of a sync: what the read-back means for each grant, and who is told."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -158,7 +157,7 @@ async def _write(
             await _still_there(session, work, grant, reading.refused.get(grant.id))
             return [SOON]
         case Seen.GONE:
-            return await _remove(session, work, grant, reading.observed, gap)
+            return await _remove(session, work, grant, reading, gap)
         case Seen.WAITING:
             if not grant.drifted:
                 grant.effect = Effect.NONE  # what was there under earlier terms is gone
@@ -189,21 +188,19 @@ async def _fail(session: AsyncSession, work: Work, grant: Grant, detail: str) ->
         await tell(session, work, grant, "grant.activation_failed", error=detail)
 
 
-async def _remove(
-    session: AsyncSession, work: Work, grant: Grant, observed: Mapping[str, str], gap: timedelta
-) -> list[timedelta]:
-    """The first clean read is noted; a second one, at least `gap` later, proves it."""
+async def _remove(session: AsyncSession, work: Work, grant: Grant, reading: Reading, gap: timedelta) -> list[timedelta]:
+    """The first clean read is noted; a second one, at least `gap` later and none that shows it between them, proves it."""
     now = await database_time(session)
     if grant.effect is Effect.REMOVED:
         return []
-    if grant.removed_at is None:
+    if grant.removed_at is None or grant.id in reading.returned:
         grant.effect, grant.removed_at, grant.error = Effect.REMOVING, now, None
         return [gap]
     if now - grant.removed_at < gap:
         return [gap - (now - grant.removed_at)]
     grant.effect, grant.verified_at, grant.stuck_at, grant.error = Effect.REMOVED, now, None, None
     wanted = next(item for item in work.grants if item.id == grant.id)
-    grant.residual = await residual(session, work, wanted, observed=observed, now=now)
+    grant.residual = await residual(session, work, wanted, observed=reading.observed, now=now)
     if grant.paper in TAKEN_BACK:
         suspended = grant.paper is Paper.PAUSED
         await tell(

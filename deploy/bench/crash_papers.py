@@ -9,6 +9,13 @@ from bench.crash_world import DELEGATE_ACCOUNT, OWNER_ACCOUNT, World, until
 from broker.local.aws import REGION
 
 _BY_HAND = "AgencyMayWrite"
+_YOUNGER = "UPDATE grants SET removed_at = now() + interval '1 minute' WHERE id = $1::uuid RETURNING id"
+_OLDER = """
+    WITH grown AS (
+      UPDATE grants SET removed_at = now() - interval '1 minute' WHERE id = $1::uuid RETURNING identity_id
+    )
+    UPDATE identities i SET due_at = now() FROM grown WHERE i.id = grown.identity_id RETURNING i.id
+"""
 
 
 def protection(run: Run) -> None:
@@ -24,10 +31,12 @@ def protection(run: Run) -> None:
     run.done()
     owner.ask("POST", f"/v1/grants/{first}/revoke", {"note": "It has ended"})
     owner.wait(f"/v1/grants/{first}", "revoked")
+    world.place.rows(_YOUNGER, first)  # so that its Deny is still wanted when the other is agreed
     world.approve(second)
     run.done()
     owner.wait(f"/v1/grants/{second}", "active")
     run.done()
+    world.place.rows(_OLDER, first)
     sealed = "SELECT FROM grants WHERE id = $1::uuid AND sealed_at IS NOT NULL"
     until("the first is sealed", lambda: world.place.rows(sealed, first))
     run.done()

@@ -5,12 +5,11 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,14 +30,11 @@ from broker.grants.adopting.views import Adopting
 from broker.grants.lifecycle import Paper
 from broker.grants.revoking import revoke_matching
 from broker.grants.views import Counter, GrantView, Matching, OfferView, Reason
-from broker.ids import new_id
 from broker.policies.plan import is_ours
-from tests.grants.model import clock
 from tests.grants.model.clock import StillDatabase
 from tests.grants.model.deals import Deal
 from tests.grants.model.ses import Trouble
 from tests.grants.model.world import CHECK_EVERY, GAP, LIFETIME, TICK, World
-from tests.servers import Postgres
 
 EXAMPLES = int(os.environ.get("TEST_MODEL_EXAMPLES", "12"))
 STEPS = 25
@@ -318,21 +314,6 @@ async def _never_used(_session: AsyncSession, _ids: Sequence[UUID]) -> Mapping[U
 
 async def _offers(world: World, caller: Caller, grant_id: UUID) -> Sequence[OfferView]:
     return await service.list_offers(world.db, caller, grant_id)
-
-
-@pytest.fixture
-def still(postgres: Postgres) -> Iterator[tuple[asyncio.AbstractEventLoop, StillDatabase]]:
-    """A database of its own, and a loop that nothing else uses."""
-    name = f"still_{new_id().hex}"
-    url = postgres.create_database(name)
-    loop = asyncio.new_event_loop()
-    database = StillDatabase(loop.run_until_complete(clock.make(postgres, url)))
-    try:
-        yield loop, database
-    finally:
-        loop.run_until_complete(database.close())
-        loop.close()
-        postgres.drop_database(name)
 
 
 def test_what_is_said_is_what_ses_holds(still: tuple[asyncio.AbstractEventLoop, StillDatabase]) -> None:
