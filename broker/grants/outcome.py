@@ -189,7 +189,7 @@ async def _fail(session: AsyncSession, work: Work, grant: Grant, detail: str) ->
 
 
 async def _remove(session: AsyncSession, work: Work, grant: Grant, reading: Reading, gap: timedelta) -> list[timedelta]:
-    """The first clean read is noted; a second one, at least `gap` later and none that shows it between them, proves it."""
+    """The first clean read is noted; a second one, at least `gap` later and with no other between, proves it."""
     now = await database_time(session)
     if grant.effect is Effect.REMOVED:
         return []
