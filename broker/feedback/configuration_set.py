@@ -12,6 +12,7 @@ from broker.feedback.set_answers import Here
 from broker.feedback.set_gateways import Sets, Subscriber, Topics
 from broker.feedback.set_rules import DESTINATION, MARK, Seen
 from broker.feedback.views import RouteState
+from broker.points import reach
 
 
 class _Foreign(Exception):  # an outcome: something of our name does not carry our mark
@@ -68,7 +69,9 @@ class ConfigurationSets:
         except _Foreign as error:
             reason, choices = rules.not_ours(error.kind, here.names.name)
             return Checked(state=RouteState.broken, reason=reason, choices=choices)
-        return answers.told(here, held, await self._subscriber.subscribe(here.names.topic_arn))
+        subscription = await self._subscriber.subscribe(here.names.topic_arn)
+        reach("sets.subscribed")
+        return answers.told(here, held, subscription)
 
     async def remove(self, work: RouteWork) -> Checked:
         """Deletes our destination, the set where it holds no others, and the topic; nothing without our mark."""
@@ -78,6 +81,7 @@ class ConfigurationSets:
         kept = await self._remove_set(here)
         if await self._topic(here) is not None and await self._is_marked(here):
             await self._topics.delete(here.access, here.names.topic_arn)
+            reach("sets.topic_deleted")
         reason = rules.STAYS.format(name=here.names.name) if kept else None
         return Checked(state=RouteState.removed, reason=reason)
 
@@ -103,6 +107,7 @@ class ConfigurationSets:
             return seen.destinations
         write = self._sets.create_destination if ours is None else self._sets.update_destination
         await write(access, name, DESTINATION, wanted)
+        reach("sets.told")
         # An answer of 200 is not taken as proof: what counts is what SES says afterwards.
         after = await self._sets.destinations(access, name)
         ours = rules.named(after, DESTINATION)
@@ -114,22 +119,26 @@ class ConfigurationSets:
         access, name, tls_policy = here.access, here.names.name, _upper(here.tls_policy)
         if held is None:
             await self._sets.create(access, name, tags=here.mark, tls_policy=tls_policy)
+            reach("sets.made")
             return
         if not _marked(held, here):
             raise _Foreign("a configuration set")
         if tls_policy is not None and held.get("DeliveryOptions", {}).get("TlsPolicy", "OPTIONAL") != tls_policy:
             await self._sets.set_tls_policy(access, name, tls_policy)
+            reach("sets.hardened")
 
     async def _ensure_topic(self, here: Here, held: Mapping[str, str] | None) -> None:
         access, arn = here.access, here.names.topic_arn
         if held is None:
             attributes = {"Policy": here.policy, "SignatureVersion": "2"}
             await self._topics.create(access, arn, attributes=attributes, tags=here.mark)
+            reach("sets.topic_made")
             return
         if not await self._is_marked(here):
             raise _Foreign("an SNS topic")
         for name, value in rules.topic_changes(held, here.policy).items():
             await self._topics.set_attribute(access, arn, name, value)
+            reach("sets.topic_mended")
 
     async def _topic(self, here: Here) -> dict[str, str] | None:
         return await self._topics.attributes(here.access, here.names.topic_arn)
@@ -146,8 +155,10 @@ class ConfigurationSets:
             return False
         if all(each.get("Name") == DESTINATION for each in await self._sets.destinations(access, name)):
             await self._sets.delete(access, name)
+            reach("sets.deleted")
             return False
         await self._sets.delete_destination(access, name, DESTINATION)
+        reach("sets.silenced")
         return True
 
 

@@ -37,6 +37,7 @@ from broker.feedback.notification_settings import (
 )
 from broker.feedback.slots import BY_HAND, beneath
 from broker.feedback.views import RouteState
+from broker.points import reach
 
 _CODE = "InvalidParameterValue"
 
@@ -119,12 +120,14 @@ class ForeignTopic:
                         return refused
                     break
                 done += slot != wanted
+                reach("foreign.set")
         return refused
 
     async def _silence(self, case: Case, after: Look, access: RoleAccess) -> None:
         for done, name in enumerate(name for name, now in after.items() if case.to_silence(now)):
             with going_on(after=done):
                 await self._ses.set_forwarding(access, name, enabled=False)
+            reach("foreign.silenced")
 
     async def _give_back(self, case: Case, names: tuple[str, ...], access: RoleAccess) -> list[str]:
         """Sentences on the former topics that are gone: their slots are empty then."""
@@ -151,6 +154,7 @@ class ForeignTopic:
                 with going_on(after=done):
                     await self._ses.set_forwarding(access, name, enabled=False)
                 done += 1
+                reach("foreign.quieted")
         return lost
 
     async def _put_back(
@@ -160,6 +164,7 @@ class ForeignTopic:
         if not before[name].forwarding:
             # First: SES may have nobody left to tell once a topic is gone.
             await self._ses.set_forwarding(access, name, enabled=True)
+            reach("foreign.forwarding")
         return tuple(
             [
                 kind
@@ -172,6 +177,7 @@ class ForeignTopic:
         """False when the former topic is gone: the slot is empty then."""
         try:
             await change(self._ses, access, name, kind, before=before, wanted=wanted)
+            reach("foreign.put_back")
         except Refused as error:
             if wanted.topic is None or error.code != _CODE:
                 raise
@@ -204,6 +210,8 @@ class ForeignTopic:
                     counterpart_id=work.delegate_id,
                     identities=replaced,
                 )
+            reach("foreign.noted")
+        reach("foreign.remembered")
         return previous
 
     async def _look(self, case: Case, names: tuple[str, ...], access: RoleAccess) -> Look:

@@ -17,6 +17,7 @@ from broker.feedback.legacy_migration import Sends, Successor
 from broker.feedback.legacy_terms import NO_NEW, Migration, edited_in, existing, stored, would_be_new
 from broker.feedback.notification_settings import IdentityNotifications, Slot, change, notifications_of
 from broker.feedback.views import RouteState
+from broker.points import reach
 
 NO_ROLE = (
     "Old cross-account notifications can be seen and changed only from the delegate's account, which is not connected "
@@ -80,8 +81,10 @@ class Legacy:
         for done, (access, kind) in enumerate(todo):
             with going_on(after=done):
                 await self._ses.set_topic(access, work.identity_arn, kind, None)
+            reach("legacy.cleared")
         if todo and any((await self._read(work, {each: accounts[each] for each in there})).values()):
             raise Unavailable("SES still shows the cross-account notifications that were just removed.")
+        reach("legacy.gone")
 
     async def _repair(self, work: RouteWork, there: Held, accounts: Mapping[str, RoleAccess]) -> bool:
         """Whether something that SES dropped was to be put back; it may not take it."""
@@ -92,6 +95,7 @@ class Legacy:
             except Refused as error:
                 if error.code != _CODE:
                     raise
+            reach("legacy.tried")
         return bool(todo)
 
     async def _edit(self, work: RouteWork, there: Held, accounts: Mapping[str, RoleAccess]) -> Checked:
@@ -109,6 +113,7 @@ class Legacy:
                 found = _listed(await self._read(work, accounts))
                 reason = NOT_TAKEN.format(kind=kind)
                 return Checked(state=RouteState.broken, reason=reason, found=found, refused=error.detail)
+            reach("legacy.edited")
         shown = await self._read(work, accounts) if todo else there
         if shown != wanted:
             raise Unavailable("SES does not show the cross-account notifications as they were just set.")

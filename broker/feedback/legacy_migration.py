@@ -16,6 +16,7 @@ from broker.feedback.handling import RouteWork
 from broker.feedback.legacy_terms import BOUNCE, Migration, Progress, command, planned_set, sender_for
 from broker.feedback.models import Route, Topic
 from broker.feedback.views import RouteState
+from broker.points import reach
 from broker.webhooks.models import EventRow
 
 _READY = frozenset({RouteState.configured.value, RouteState.live.value, RouteState.quiet.value})
@@ -92,6 +93,7 @@ async def send(ses: Sends, work: RouteWork, migration: Migration, to: Successor,
         )
     except Refused as error:
         return {"test": None, "refused": None if error.code in _DENIED else error.detail}
+    reach("legacy.tested")
     return {"test": message_id}
 
 

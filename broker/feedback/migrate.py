@@ -30,6 +30,7 @@ from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.idempotency import remember
 from broker.ids import new_id
+from broker.points import reach
 from broker.policies.arns import parse_identity_arn
 
 EXPLANATION = (
@@ -145,6 +146,7 @@ async def _successor(session: AsyncSession, old: Route, to: Target) -> tuple[Rou
     session.add(made)
     await session.flush()
     wake(session, made)
+    reach("legacy.begun")
     return made, planned
 
 

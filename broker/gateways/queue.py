@@ -33,6 +33,10 @@ QUEUE_OF = {
     "lanes": DELIVERIES,
 }
 CONNECT_TIMEOUT = 1.0  # seconds
+ANSWER_TIMEOUT = 2.0
+"""Seconds for Redis to answer a command. None that arq gives waits for something to happen, so what takes longer is a
+connection that nobody holds at its other end, which TCP alone gives up after a quarter of an hour."""
+
 RING_TIMEOUT = 1.0  # seconds; a black hole in the network must not hold a request
 COALESCE = 0.02  # seconds in which rings of one queue become one
 MOST_NAMED = 1000  # ids in one ring; of more, the worker is told to look everywhere
@@ -57,7 +61,9 @@ def connect(url: str, queue: str) -> ArqRedis:
     Not arq's own `create_pool`: cancelled while it connects, that one leaves its connections open.
     """
     return ArqRedis(
-        pool_or_conn=ConnectionPool.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT),
+        pool_or_conn=ConnectionPool.from_url(
+            url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT, socket_keepalive=True
+        ),
         job_serializer=encode,
         job_deserializer=decode,
         default_queue_name=queue,

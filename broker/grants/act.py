@@ -25,7 +25,7 @@ class Reading(msgspec.Struct, frozen=True):
     `goals`: what each grant was to hold in the end, without the `Null` guard where SES does not take that. `lingering`:
     grants that have ended and may still be in a policy that could not go yet, whether or not a read shows it.
     `deny_refused`: SES's own words about the Deny. `unclean`: something of a grant that was taken back was there, or
-    may have been, when the run began.
+    may have been, when the run began. `returned`: grants that want nothing and were there at the first read.
     """
 
     observed: Mapping[str, str]
@@ -35,6 +35,7 @@ class Reading(msgspec.Struct, frozen=True):
     deny_refused: str | None = None
     unclean: bool = False
     lingering: frozenset[UUID] = frozenset()
+    returned: frozenset[UUID] = frozenset()
 
 
 class Acting:
@@ -65,7 +66,7 @@ class Acting:
         """
         observed = await self._begin()
         self._shutting.look(observed)
-        drifted = self._drifted(observed)
+        drifted, returned = self._drifted(observed), self._returned(observed)
         wanted = [grant for grant in self._work.grants if grant.statements and grant.id not in drifted]
         writing = Writing(wanted, observed, self._calls, reserve)
         for grant in wanted:
@@ -85,6 +86,7 @@ class Acting:
             drifted=drifted,
             goals=writing.goals(),
             lingering=lingering,
+            returned=returned,
             deny_refused=self._shutting.refused,
             unclean=self._shutting.unclean,
         )
@@ -104,6 +106,14 @@ class Acting:
             if grant.statements
             and (grant.effect is Effect.APPLIED or (grant.id in self._work.held and grant.effect is not Effect.NONE))
             and not shows(observed, grant.id, grant.slot, alone=is_alone(self._housed, grant.id, grant.slot))
+        )
+
+    def _returned(self, observed: Mapping[str, str]) -> frozenset[UUID]:
+        return frozenset(
+            grant.id
+            for grant in self._work.grants
+            if not grant.statements
+            and shows(observed, grant.id, grant.slot, alone=is_alone(self._housed, grant.id, grant.slot))
         )
 
     def _did_without_guard(self, grant: Wanted, observed: Mapping[str, str]) -> bool:

@@ -9,6 +9,7 @@ from broker.aws_access import RoleAccess
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants.calls import Calls, IdentityPolicies
+from broker.points import reach
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -45,8 +46,11 @@ async def send(ses: IdentityPolicies, claim: Claim, *, lease: timedelta) -> Sent
     if claim.brought is None:
         return None
     named = msgspec.json.decode(claim.brought, type=_Named)
+    reach("denies.creating")
     try:
         refusal = await Calls(ses, named.access, named.identity, lease=lease).create(named.name, named.document)
     except BrokerError:
         return Sent(named.name, failed=True)
+    if refusal is None:
+        reach("denies.created")
     return Sent(named.name, refusal)

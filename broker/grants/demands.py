@@ -68,6 +68,13 @@ def check_terms(terms: Terms, identity_arn: str, now: datetime) -> None:
         raise Invalid("The terms are not valid: " + " ".join(flaw.detail for flaw in flaws), flaws=flaws)
 
 
+async def lean_on_accounts(session: AsyncSession, grant_id: UUID, offer_id: UUID) -> None:
+    """Holds the accounts of an offer before its grant is locked: who unbinds an account locks it before the grants."""
+    terms = await session.scalar(select(Offer.terms).where(Offer.id == offer_id, Offer.grant_id == grant_id))
+    if terms is not None:
+        await lean_on(session, {principal_account(principal) for principal in terms["principals"]})
+
+
 async def require_proof(session: AsyncSession, grant: Grant, terms: Terms) -> None:
     """Every principal lives in an account that the delegate has proven."""
     accounts = {principal_account(principal) for principal in terms.principals}

@@ -26,6 +26,7 @@ from broker.grants.refusals import refused_before
 from broker.grants.written import written
 from broker.identities.models import Identity, PolicyDocument
 from broker.ids import new_id
+from broker.points import reach
 from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, decide, still_named
 from broker.policies.narrow import narrows
 from broker.policies.plan import DENY, policy_name
@@ -148,6 +149,7 @@ async def claim(session: AsyncSession, identity: Identity, grant: Grant, found: 
         await record(
             session, caller, "grant.protection_changed", subject=subject, counterpart_id=grant.delegate_id, **told
         )
+        reach("denies.claimed")
 
 
 async def rename(session: AsyncSession, identity_id: UUID, document: str) -> str:
@@ -247,4 +249,5 @@ async def _new_name(session: AsyncSession, identity: Identity, document: str) ->
     )
     name = str((await session.execute(named, execution_options={"synchronize_session": False})).scalar_one())
     set_committed_value(identity, "deny_name", name)
+    reach("denies.named")
     return name

@@ -65,12 +65,13 @@ async def put_forward_first(
 async def approve(db: Database, caller: Caller, grant_id: UUID, *, expected: UUID) -> GrantView:
     """Agrees to the offer that was looked at, and to no other; `PreconditionFailed` when another came meanwhile."""
     async with db.begin(caller) as session:
+        await demands.lean_on_accounts(session, grant_id, expected)
         found = await find_for(session, caller, grant_id, Verb.APPROVE, expected=expected)
         grant, terms = found.grant, terms_of(found.offer.terms)
         demands.check_terms(terms, grant.identity_arn, found.now)
         await demands.require_proof(session, grant, terms)
-        await demands.require_identity(session, grant)
         await lock(session, grant.identity_id)  # the last place goes to one of two that agree at once
+        await demands.require_identity(session, grant)
         grant.slot = await _slot(session, found, terms)
         grant.size = size_of(terms, identity_arn=grant.identity_arn)
         amended = grant.paper is not Paper.OPEN

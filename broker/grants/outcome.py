@@ -1,6 +1,5 @@
 """The last transaction of a sync: what the read-back means for each grant, and who is told."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -26,6 +25,7 @@ from broker.grants.telling import tell, why_suspended
 from broker.grants.wanted import Wanted, Work, tenancies
 from broker.identities.models import Identity
 from broker.identities.service import record_policies
+from broker.points import reach
 from broker.policies.deny import touched
 from broker.policies.shares import holds, is_alone, shows
 
@@ -158,7 +158,7 @@ async def _write(
             await _still_there(session, work, grant, reading.refused.get(grant.id))
             return [SOON]
         case Seen.GONE:
-            return await _remove(session, work, grant, reading.observed, gap)
+            return await _remove(session, work, grant, reading, gap)
         case Seen.WAITING:
             if not grant.drifted:
                 grant.effect = Effect.NONE  # what was there under earlier terms is gone
@@ -191,21 +191,19 @@ async def _fail(session: AsyncSession, work: Work, grant: Grant, detail: str) ->
         await tell(session, work, grant, "grant.activation_failed", error=detail)
 
 
-async def _remove(
-    session: AsyncSession, work: Work, grant: Grant, observed: Mapping[str, str], gap: timedelta
-) -> list[timedelta]:
-    """The first clean read is noted; a second one, at least `gap` later, proves it."""
+async def _remove(session: AsyncSession, work: Work, grant: Grant, reading: Reading, gap: timedelta) -> list[timedelta]:
+    """The first clean read is noted; a second one, at least `gap` later and with no other between, proves it."""
     now = await database_time(session)
     if grant.effect is Effect.REMOVED:
         return []
-    if grant.removed_at is None:
+    if grant.removed_at is None or grant.id in reading.returned:
         grant.effect, grant.removed_at, grant.error = Effect.REMOVING, now, None
         return [gap]
     if now - grant.removed_at < gap:
         return [gap - (now - grant.removed_at)]
     grant.effect, grant.verified_at, grant.stuck_at, grant.error = Effect.REMOVED, now, None, None
     wanted = next(item for item in work.grants if item.id == grant.id)
-    grant.residual = await residual(session, work, wanted, observed=observed, now=now)
+    grant.residual = await residual(session, work, wanted, observed=reading.observed, now=now)
     if grant.paper in TAKEN_BACK:
         suspended = grant.paper is Paper.PAUSED
         await tell(
@@ -231,6 +229,7 @@ async def _seal(session: AsyncSession, work: Work, wanted: Wanted, grant: Grant,
         return [next_look(work, grant, reading, since_gone=now - grant.removed_at)]
     grant.sealed_at = now
     await tell(session, work, grant, "grant.sealed", protected_by=grant.protected_by, sealed_at=now)
+    reach("denies.sealed")
     return []
 
 

@@ -1,8 +1,10 @@
 """Removing a connection: what stands in the way, and what goes with it."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, Row, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.service import record
@@ -26,12 +28,15 @@ async def release(session: AsyncSession, connection_id: UUID) -> None:
     would send under that grant. Open offers hold nobody, since anybody can make one: they are closed.
     """
     connection = await session.get_one(Connection, connection_id)
+    # Before it is looked whether a grant is live: whoever is about to agree to one has it locked, and is waited for.
+    offers = await _lock_offers(session, connection)
+    await _lock_identities(session, connection)
     held = await _grants_on(session, connection_id) + await _grants_to(session, connection)
     if held:
         grants = "1 grant needs" if held == 1 else f"{held} grants need"
         raise Conflict(f"{grants} this connection; end them first, and wait until their removal is verified.")
-    await _close_offers(session, connection)
     await retire(session, connection_id)
+    await _close_offers(session, connection, offers)
 
 
 def _in_effect() -> ColumnElement[bool]:
@@ -58,8 +63,8 @@ async def _grants_to(session: AsyncSession, connection: Connection) -> int:
     return sum(connection.account_id in map(principal_account, terms.principals) for terms in found)
 
 
-async def _close_offers(session: AsyncSession, connection: Connection) -> None:
-    """Open proposals about the connection's identities end, as if the owner had decided each of them."""
+async def _lock_offers(session: AsyncSession, connection: Connection) -> Sequence[Row[Grant, Offer, datetime]]:
+    """Open proposals about the connection's identities, none of which anybody decides meanwhile."""
     query = (
         select(Grant, Offer, func.now())
         .join(Identity, Identity.id == Grant.identity_id)
@@ -68,8 +73,21 @@ async def _close_offers(session: AsyncSession, connection: Connection) -> None:
         .order_by(Grant.id)
         .with_for_update(of=Grant)
     )
+    return (await session.execute(query)).all()
+
+
+async def _lock_identities(session: AsyncSession, connection: Connection) -> None:
+    """After the grants, as everybody: who agrees to a grant that is newer than this looks for its identity again."""
+    query = select(Identity.id).where(Identity.connection_id == connection.id).order_by(Identity.id)
+    await session.execute(query.with_for_update(key_share=True))
+
+
+async def _close_offers(
+    session: AsyncSession, connection: Connection, offers: Sequence[Row[Grant, Offer, datetime]]
+) -> None:
+    """They end as if the owner had decided each of them."""
     caller = Caller.system(connection.tenant_id, job="release")
-    for grant, offer, now in (await session.execute(query)).all():
+    for grant, offer, now in offers:
         own = offer.made_by == Party.OWNER.value
         offer.outcome, offer.decided_at = Outcome.VOIDED, now
         grant.paper = Paper.WITHDRAWN if own else Paper.DECLINED

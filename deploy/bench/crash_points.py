@@ -5,6 +5,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from bench import crash_papers as papers
+from bench import crash_routes as routes
 from bench import crash_scenarios as usual
 from bench import crash_upkeep as upkeep
 
@@ -43,6 +45,17 @@ AIMS: Mapping[str, Aim] = MappingProxyType(
         "policies.settling": Aim("contract", EITHER, 3),
         "policies.settled": Aim("contract", EITHER, 3),
         "policies.failing": Aim("contract_while_ses_fails", EITHER),
+        "denies.named": Aim("contract", EITHER),
+        "denies.claimed": Aim("protection", EITHER),
+        "denies.creating": Aim("contract", EITHER),
+        "denies.created": Aim("contract", EITHER),
+        "denies.sealed": Aim("contract", WORKER),
+        "adoptions.proposed": Aim("adoption", API),
+        "adoptions.decided": Aim("adoption", EITHER),
+        "adoptions.deleting": Aim("adoption", EITHER),
+        "adoptions.deleted": Aim("adoption", EITHER),
+        "adoptions.settling": Aim("adoption", EITHER),
+        "adoptions.settled": Aim("adoption", EITHER),
         "connections.claimed": Aim("connection", WORKER),
         "connections.assumed": Aim("connection", WORKER),
         "connections.examined": Aim("connection", WORKER),
@@ -61,6 +74,28 @@ AIMS: Mapping[str, Aim] = MappingProxyType(
         "routes.looked": Aim("route", WORKER, 2),
         "routes.written": Aim("route", WORKER, 2),
         "routes.settled": Aim("route", WORKER, 2),
+        "sets.made": Aim("configuration_set", WORKER),
+        "sets.hardened": Aim("configuration_set", WORKER),
+        "sets.topic_made": Aim("configuration_set", WORKER),
+        "sets.topic_mended": Aim("configuration_set", WORKER, 2),
+        "sets.told": Aim("configuration_set", WORKER, 2),
+        "sets.subscribed": Aim("configuration_set", WORKER, 2),
+        "sets.deleted": Aim("configuration_set", WORKER),
+        "sets.silenced": Aim("shared_set", WORKER),
+        "sets.topic_deleted": Aim("shared_set", WORKER),
+        "foreign.noted": Aim("foreign_topic", WORKER),
+        "foreign.remembered": Aim("foreign_topic", WORKER),
+        "foreign.set": Aim("foreign_topic", WORKER, 3),
+        "foreign.silenced": Aim("foreign_topic", WORKER),
+        "foreign.forwarding": Aim("foreign_topic", WORKER),
+        "foreign.put_back": Aim("foreign_topic", WORKER, 3),
+        "foreign.quieted": Aim("quiet_owner", WORKER),
+        "legacy.tried": Aim("legacy", WORKER),
+        "legacy.edited": Aim("legacy", WORKER, 2),
+        "legacy.begun": Aim("migrated", API),
+        "legacy.tested": Aim("migrated", WORKER),
+        "legacy.cleared": Aim("legacy", WORKER, 2),
+        "legacy.gone": Aim("legacy", WORKER),
         "feedback.parsed": Aim("events", API, 2),
         "feedback.stored": Aim("events", API, 2),
         "feedback.rung": Aim("events", API, 2),
@@ -114,6 +149,14 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             upkeep.erasure,
             upkeep.retention,
             upkeep.push,
+            papers.protection,
+            papers.adoption,
+            routes.configuration_set,
+            routes.shared_set,
+            routes.foreign_topic,
+            routes.quiet_owner,
+            routes.legacy,
+            routes.migrated,
         )
     }
 )

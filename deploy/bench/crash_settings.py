@@ -23,6 +23,7 @@ QUEUE_REGION = "eu-central-1"
 QUEUE = "feedback"
 SETTINGS = {
     "BROKER_READBACK_GAP": "0.2",
+    "BROKER_DENY_KEPT": "1",
     "BROKER_RECKON_EVERY": "0.2",
     "BROKER_LOG_FORMAT": "json",
 }

@@ -53,6 +53,11 @@ async def _silence(place: Place) -> None:
     place.way.stall()
 
 
+async def _black_hole(place: Place) -> None:
+    """What a firewall does that forgets connections, or a host that is gone: no reset, and no answer for ever."""
+    place.way.forget()
+
+
 async def _refuse(place: Place) -> None:
     place.way.refuse()
 
@@ -66,7 +71,8 @@ async def _mend(place: Place) -> None:
     await place.command("REPLICAOF", "NO", "ONE")
 
 
-HURTS = [_wipe, _silence, _refuse, _write_nothing]
+HURTS = [_wipe, _silence, _black_hole, _refuse, _write_nothing]
+SOON = 6.0  # seconds; TCP itself would take a quarter of an hour
 
 
 @pytest.mark.parametrize("hurt", HURTS)
@@ -85,6 +91,32 @@ async def test_the_bell_is_heard_again_whatever_happened_to_redis(
         rung.clear()
         await ring_until(bell, rung)
     await bell.close()
+
+
+async def test_a_worker_notices_that_nobody_is_at_the_other_end(place: Place) -> None:
+    """Nothing is said on the old connections any more; the bell is heard within seconds, by new ones."""
+    bell = ArqBell(place.url)
+    async with listening(place.url, POLICIES) as rung, asyncio.timeout(DEADLINE):
+        await bell.ring("identities", [new_id()])
+        await rung.wait()
+        await at_rest(place)
+        await _black_hole(place)
+        before, began = place.way.connections, time.monotonic()
+        rung.clear()
+        await ring_until(bell, rung)
+        spent = time.monotonic() - began
+    await bell.close()
+
+    assert place.way.connections > before
+    assert queue.ANSWER_TIMEOUT < SOON
+    assert spent < SOON
+
+
+async def at_rest(place: Place) -> None:
+    """Waits until no job is left: what a worker asks then, it asks on a connection that it had before."""
+    async with Redis.from_url(place.server.url) as client:
+        while await client.keys("arq:job:*") or await client.keys("arq:in-progress:*"):  # noqa: ASYNC110 - Redis's doing
+            await asyncio.sleep(0.01)
 
 
 async def ring_until(bell: ArqBell, rung: asyncio.Event) -> None:

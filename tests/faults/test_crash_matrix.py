@@ -25,13 +25,18 @@ FEW = (
     "db.committed",
     "policies.created",
     "policies.deleted",
+    "denies.created",
+    "adoptions.deleted",
+    "sets.told",
+    "foreign.remembered",
+    "legacy.tested",
     "feedback.stored",
     "queues.stored",
     "deliveries.sent",
     "deliveries.finishing",
     "digests.sent",
 )
-LEFT_BEHIND = "delegation-broker-0-1"
+LEFT_BEHIND, DENY_LEFT = "delegation-broker-0-1", "delegation-broker-deny-1"
 SLOWEST_S = 30.0
 """The machine may be busy with other tests; the bench shows what it takes on a quiet one."""
 
@@ -57,7 +62,7 @@ def test_a_process_killed_at_a_point_loses_nothing_and_leaves_nothing_behind(
 
 
 def test_the_matrix_sees_what_is_lost_and_what_nobody_wants(stack: tuple[Place, Matrix]) -> None:
-    """A mail that SES has news of and nobody heard of, and a policy that was left on an identity."""
+    """A mail that SES has news of and nobody heard of, and a policy and a Deny that were left on an identity."""
     place, made = stack
     checker = crash_check.Checker(made.world, patience_s=0.1)
     run = Run(made.world, random.Random(SEED))  # noqa: S311 — nothing is drawn
@@ -68,11 +73,12 @@ def test_the_matrix_sees_what_is_lost_and_what_nobody_wants(stack: tuple[Place, 
     assert identity is not None
     held = identity.history[-1].policies
     held[LEFT_BEHIND] = document([{**statement, "Action": "ses:SendEmail", "Resource": arn}])
+    held[DENY_LEFT] = document([{"Effect": "Deny", "Principal": "*", "Action": "ses:*", "Resource": arn}])
 
     verdict = checker.judge(run, kills=0)
 
-    del held[LEFT_BEHIND]
-    assert (1, 1) == (verdict.lost, verdict.stuck)
+    del held[LEFT_BEHIND], held[DENY_LEFT]
+    assert (1, 2) == (verdict.lost, verdict.stuck)
 
 
 def test_every_point_has_a_scenario_that_passes_it() -> None:

@@ -1,6 +1,7 @@
 """Two parties, a verified identity, proven accounts, and terms to negotiate about."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,9 @@ from broker.grants.views import GrantView, Proposal
 from broker.ids import new_id
 from broker.policies.terms import Action, Terms
 from tests.conftest import MakeTenant
+from tests.grants.model import clock
+from tests.grants.model.clock import StillDatabase
+from tests.servers import Postgres
 
 LIFETIME = timedelta(days=7)
 Propose = Callable[..., Awaitable[GrantView]]
@@ -112,3 +116,18 @@ def propose(db: Database, parties: Parties) -> Propose:
         return await negotiate.propose(db, parties.delegate, wanted, lifetime=LIFETIME)
 
     return make
+
+
+@pytest.fixture
+def still(postgres: Postgres) -> Iterator[tuple[asyncio.AbstractEventLoop, StillDatabase]]:
+    """A database of its own, and a loop that nothing else uses."""
+    name = f"still_{new_id().hex}"
+    url = postgres.create_database(name)
+    loop = asyncio.new_event_loop()
+    database = StillDatabase(loop.run_until_complete(clock.make(postgres, url)))
+    try:
+        yield loop, database
+    finally:
+        loop.run_until_complete(database.close())
+        loop.close()
+        postgres.drop_database(name)

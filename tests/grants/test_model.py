@@ -5,12 +5,11 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,14 +30,11 @@ from broker.grants.adopting.views import Adopting
 from broker.grants.lifecycle import Paper
 from broker.grants.revoking import revoke_matching
 from broker.grants.views import Counter, GrantView, Matching, OfferView, Reason
-from broker.ids import new_id
 from broker.policies.plan import is_ours
-from tests.grants.model import clock
 from tests.grants.model.clock import StillDatabase
 from tests.grants.model.deals import Deal
 from tests.grants.model.ses import Trouble
 from tests.grants.model.world import CHECK_EVERY, GAP, LIFETIME, TICK, World
-from tests.servers import Postgres
 
 EXAMPLES = int(os.environ.get("TEST_MODEL_EXAMPLES", "12"))
 STEPS = 25
@@ -142,6 +138,13 @@ class Machine(RuleBasedStateMachine):
             deal.is_open = False
             deal.paper = paper if deal.paper is Paper.OPEN else deal.paper
 
+    def ends(self, deal: Deal, paper: Paper) -> None:
+        """One that was suspended was read to be gone already, and is not read again."""
+        clean = list(deal.clean) if deal.paper is Paper.PAUSED else []
+        deal.paper, deal.is_open = paper, False
+        self.world.unsettle([deal])
+        deal.clean = clean
+
     async def revoke_now(self, deal: Deal) -> None:
         """The owner may at any moment."""
         live = deal.is_live(self.still.now)
@@ -151,8 +154,7 @@ class Machine(RuleBasedStateMachine):
             assert not live
         else:
             assert live
-            deal.paper, deal.is_open = Paper.REVOKED, False
-            self.world.unsettle([deal])
+            self.ends(deal, Paper.REVOKED)
 
     async def suspend_now(self, deal: Deal) -> None:
         """By the owner."""
@@ -163,8 +165,7 @@ class Machine(RuleBasedStateMachine):
     async def relinquish_now(self, deal: Deal) -> None:
         """By the delegate."""
         await end.relinquish(self.world.db, self.world.caller(deal, as_owner=False), deal.id, Reason())
-        deal.paper, deal.is_open = Paper.RELINQUISHED, False
-        self.world.unsettle([deal])
+        self.ends(deal, Paper.RELINQUISHED)
 
     async def resume_now(self, deal: Deal) -> None:
         """By the owner."""
@@ -205,8 +206,7 @@ class Machine(RuleBasedStateMachine):
         self.run(revoke_matching(self.world.db, caller, wanted, last_used=_never_used, gap=GAP))
         for deal in self.world.deals:
             if (deal.owner, deal.delegate) == (owner, delegate) and deal.is_live(self.still.now):
-                deal.paper, deal.is_open = Paper.REVOKED, False
-                self.world.unsettle([deal])
+                self.ends(deal, Paper.REVOKED)
 
     @rule(owner=owners, delegate=delegates, number=st.integers(0, 1), address=st.sampled_from(["hand@*", "*"]))
     def somebody_writes_a_policy(self, owner: int, delegate: int, number: int, address: str) -> None:
@@ -314,21 +314,6 @@ async def _never_used(_session: AsyncSession, _ids: Sequence[UUID]) -> Mapping[U
 
 async def _offers(world: World, caller: Caller, grant_id: UUID) -> Sequence[OfferView]:
     return await service.list_offers(world.db, caller, grant_id)
-
-
-@pytest.fixture
-def still(postgres: Postgres) -> Iterator[tuple[asyncio.AbstractEventLoop, StillDatabase]]:
-    """A database of its own, and a loop that nothing else uses."""
-    name = f"still_{new_id().hex}"
-    url = postgres.create_database(name)
-    loop = asyncio.new_event_loop()
-    database = StillDatabase(loop.run_until_complete(clock.make(postgres, url)))
-    try:
-        yield loop, database
-    finally:
-        loop.run_until_complete(database.close())
-        loop.close()
-        postgres.drop_database(name)
 
 
 def test_what_is_said_is_what_ses_holds(still: tuple[asyncio.AbstractEventLoop, StillDatabase]) -> None:

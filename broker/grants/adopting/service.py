@@ -21,6 +21,7 @@ from broker.grants.views import GrantView, Proposal
 from broker.identities.models import Identity
 from broker.identities.service import find, keep_documents
 from broker.ids import new_id
+from broker.points import reach
 from broker.policies.adopt import NO_END, adopt
 from broker.policies.arns import principal_account
 from broker.policies.plan import is_ours, room
@@ -55,7 +56,9 @@ async def adopt_policy(
             created_at=now,
             replaces=dict(stored(Replaces(name, digest_of(document), tuple(narrows)))),
         )
-        return await put_forward_first(session, caller, grant, proposal, lifetime=lifetime)
+        view = await put_forward_first(session, caller, grant, proposal, lifetime=lifetime)
+        reach("adoptions.proposed")
+        return view
 
 
 async def _require_place(session: AsyncSession, identity: Identity, name: str) -> None:

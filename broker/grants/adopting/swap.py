@@ -29,6 +29,7 @@ from broker.grants.outcome import Seen, seen
 from broker.grants.wanted import Wanted, Work
 from broker.identities.models import Identity, PolicyDocument
 from broker.identities.service import keep_documents
+from broker.points import reach
 from broker.policies.plan import is_ours
 
 _WHY = {
@@ -56,8 +57,11 @@ async def replace_policies(
     doomed = await _decide(db, work, waiting, reading, gap)
     if not doomed:
         return reading
+    reach("adoptions.deleting")
     refused, observed = await _delete(ses, work, work.access, doomed, until=until)
+    reach("adoptions.settling")
     await _settle(db, work, doomed, refused, observed)
+    reach("adoptions.settled")
     return reading if observed is None else msgspec.structs.replace(reading, observed=observed)
 
 
@@ -73,6 +77,8 @@ async def _delete(
                 await ses.delete_policy(access, work.name, name)
             except Refused as error:
                 refused[grant_id] = error.detail
+            else:
+                reach("adoptions.deleted")
         _check(until)
         return refused, await ses.read_policies(access, work.name)
     except (Refused, Unavailable):
@@ -107,6 +113,7 @@ async def _decide(
             tried_again = state is Swap.REMOVING and replaces.state is Swap.REFUSED
             if state is not None and state is not replaces.state and not tried_again:
                 await _write(session, work, grant, replaces, state=state, detail=_WHY.get(state), at=now)
+                reach("adoptions.decided")
     return doomed
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from broker.grants.lifecycle import Paper, State
@@ -59,6 +59,10 @@ class Deal:
     agreed: Terms | None = None
     ever: list[Terms] = field(default_factory=list)
     replaces: str | None = None
+    clean: list[datetime] = field(default_factory=list)
+    """When the broker has read that nothing is left, since its end was asked for or it was last seen."""
+    proven: bool = False
+    """It was found to be called gone, and that was so."""
 
     def at(self, now: datetime) -> Paper:
         """The paper by the clock."""
@@ -101,6 +105,20 @@ class Deal:
     def may_send(self, held: Mapping[str, str], now: datetime) -> bool:
         """Whether what is agreed now is allowed."""
         return bool(self.ever) and self.allowed(held, now)[-1]
+
+    def read(self, found: Mapping[str, str], at: datetime) -> None:
+        """The broker has read this."""
+        if self.is_there(found):
+            self.clean.clear()
+        else:
+            self.clean.append(at)
+
+    def prove(self, state: State, gap: timedelta) -> Sequence[str]:
+        """Nothing is called gone before two reads, so far apart, showed it; what came back late is another matter."""
+        gone = state in GONE
+        hasty = gone and not self.proven and not (self.clean and self.clean[-1] - self.clean[0] >= gap)
+        self.proven = gone
+        return [f"{state}, and was not read to be gone twice"] if hasty else []
 
     def beyond(self, held: Mapping[str, str]) -> list[str]:
         """Names of our policies that say something of this grant that the agreed terms do not."""

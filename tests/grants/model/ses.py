@@ -1,7 +1,7 @@
 """SES as a sync may meet it: throttled, refusing, silent about what it did, late, or the last thing that it sees."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -28,7 +28,8 @@ class UnreliableSes:
     """Identity policies with a list of what becomes of the next calls.
 
     `denied` are (account, operation) that its owner does not let us do. `late` are writes that are still on their way.
-    `meanwhile` is done just before the call of that number. `watch` is called whenever something has changed.
+    `meanwhile` is done just before the call of that number. `watch` is called whenever something has changed,
+    `heard` with what a read told the broker: by account and identity, and when.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class UnreliableSes:
         self.late: list[tuple[datetime, Callable[[], None]]] = []
         self.meanwhile: dict[int, Callable[[], Awaitable[object]]] = {}
         self.watch: Callable[[], None] = lambda: None
+        self.heard: Callable[[str, Mapping[str, str], datetime], None] = lambda _key, _found, _at: None
         self.died = asyncio.Event()
         self._troubles: list[Trouble] = []
         self._calls = 0
@@ -60,6 +62,7 @@ class UnreliableSes:
         trouble = await self._begin(access, "read")
         found = await self.fake.read_policies(access, identity)
         await self._end(trouble)
+        self.heard(f"{access.account_id}/{identity}", found, self._at)
         return found
 
     async def create_policy(self, access: RoleAccess, identity: str, name: str, document: str) -> None:

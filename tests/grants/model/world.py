@@ -76,6 +76,7 @@ class World:
         self.unsealed: set[UUID] = set()
         self.steady: list[Deal] = []
         self.away: list[UUID] = []
+        self.ses.heard = self._heard
 
     async def begin(self, *, foreign: int) -> None:
         """The parties, proven and connected; so many foreign policies on each identity."""
@@ -199,6 +200,11 @@ class World:
             if not self.ses.late:
                 self.landed.discard(owner)
 
+    def _heard(self, key: str, found: Mapping[str, str], at: datetime) -> None:
+        for deal in self.deals:
+            if key == f"{self.owners[deal.owner].account}/example.com":
+                deal.read(found, at)
+
     async def _was_read(self, owner: int) -> bool:
         async with self.db.read(self.owners[owner].caller) as session:
             read_at: datetime | None = await session.scalar(text("SELECT read_at FROM identities"))
@@ -227,7 +233,9 @@ class World:
         self.ses.watch = lambda: None
 
     def unsettle(self, deals: Sequence[Deal]) -> None:
-        """Somebody decided something about these: they may lose what they had."""
+        """Somebody decided something about these: they may lose what they had, and it counts from now what was read."""
+        for deal in deals:
+            deal.clean.clear()
         self.steady = [deal for deal in self.steady if deal not in deals]
 
     async def check(self) -> None:
@@ -248,6 +256,8 @@ class World:
                     denied=self.protected[deal.id] == "deny",
                 )
             ]
+            for deal in [each for each in self.deals if each.owner == owner]:
+                found += [f"{deal.id}: {lie}" for lie in deal.prove(views[deal.id].state, GAP)]
             assert [] == found, found
             self._check_foreign(owner, views)
         assert [] == self.away, "a neighbour was locked out"

@@ -1,0 +1,142 @@
+"""The model's checks with every trouble at every call of a grant's life, where chance would rarely put it.
+
+What a broker says that does not read back what it did is found here in every run, not in one of a thousand.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from tests.grants.model.clock import StillDatabase
+from tests.grants.model.ses import Trouble
+from tests.grants.model.world import GAP
+from tests.grants.test_model import Machine
+
+WISHED: Mapping[str, Any] = {"addresses": 0, "hours": 500, "later": False, "guarded": False}
+CALLS = 4  # of one run over one identity, at most; what comes after is in the next run
+REFUSED = ("create", "delete", "read create delete")
+Life = Callable[[Machine, Sequence[Trouble]], None]
+
+
+def _steps(machine: Machine, times: int = 3) -> None:
+    """The worker's next turns, and a look after each."""
+    for _ in range(times):
+        machine.time_passes(GAP, 0, [])
+        machine.nothing_lies()
+
+
+def _agreed(machine: Machine, store: Sequence[Trouble] = ()) -> None:
+    machine.propose(0, 0, WISHED, True, True)
+    machine.sync(0, False, list(store))
+    machine.nothing_lies()
+
+
+def _activated(machine: Machine, store: Sequence[Trouble]) -> None:
+    _agreed(machine, store)
+    _steps(machine)
+
+
+def _revoked(machine: Machine, store: Sequence[Trouble]) -> None:
+    _agreed(machine)
+    machine.revoke(0)
+    machine.sync(0, False, list(store))
+    machine.nothing_lies()
+    _steps(machine)
+
+
+def _suspended_and_resumed(machine: Machine, store: Sequence[Trouble]) -> None:
+    _agreed(machine)
+    machine.suspend(0)
+    machine.sync(0, False, list(store))
+    machine.nothing_lies()
+    _steps(machine)
+    machine.resume(0)
+    machine.sync(0, False, list(store))
+    machine.nothing_lies()
+    _steps(machine)
+
+
+def _revoked_while_it_is_written(machine: Machine, store: Sequence[Trouble]) -> None:
+    machine.propose(0, 0, WISHED, True, True)
+    machine.sync_while_somebody_decides(0, 2, "revoke_now", list(store))
+    machine.nothing_lies()
+    _steps(machine)
+
+
+def _agreed_anew_behind_a_deny(machine: Machine, store: Sequence[Trouble]) -> None:
+    """The Deny of the first grant shuts the second one's sender out until it is gone."""
+    _agreed(machine)
+    machine.revoke(0)
+    machine.sync(0, False, [])
+    _steps(machine, 2)
+    machine.propose(0, 0, WISHED, True, True)
+    machine.sync(0, False, list(store))
+    machine.nothing_lies()
+    _steps(machine)
+
+
+def _landed_after_a_clean_read(machine: Machine, store: Sequence[Trouble]) -> None:
+    """What was asked for before the end comes after the first read without it."""
+    machine.propose(0, 0, WISHED, True, True)
+    machine.sync(0, False, list(store))
+    machine.revoke(0)
+    machine.sync(0, False, [])
+    machine.nothing_lies()
+    machine.run(machine.land())
+    machine.nothing_lies()
+    machine.sync(0, True, list(store))
+    machine.nothing_lies()
+    _steps(machine)
+
+
+LIVES: Sequence[Life] = (
+    _activated,
+    _revoked,
+    _suspended_and_resumed,
+    _revoked_while_it_is_written,
+    _agreed_anew_behind_a_deny,
+    _landed_after_a_clean_read,
+)
+
+
+def _lived(still: tuple[asyncio.AbstractEventLoop, StillDatabase], life: Life, store: Sequence[Trouble]) -> None:
+    Machine.loop, Machine.still = still
+    machine = Machine()
+    machine.begin(0, [])
+    life(machine, store)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_no_trouble_at_any_call_makes_it_lie(
+    still: tuple[asyncio.AbstractEventLoop, StillDatabase], life: Life
+) -> None:
+    """Once, and all the time until the run is over."""
+    for trouble in [each for each in Trouble if each is not Trouble.NONE]:
+        for before in range(CALLS):
+            _lived(still, life, [*[Trouble.NONE] * before, trouble])
+        _lived(still, life, [trouble] * CALLS)
+
+
+@pytest.mark.parametrize("operations", REFUSED)
+def test_no_right_that_is_taken_away_makes_it_lie(
+    still: tuple[asyncio.AbstractEventLoop, StillDatabase], operations: str
+) -> None:
+    """Before a grant is written, and before it is removed."""
+    for moment in (0, 1):
+        Machine.loop, Machine.still = still
+        machine = Machine()
+        machine.begin(0, [])
+        for step in (0, 1):
+            if step == moment:
+                machine.rights(0, operations)
+            if step:
+                machine.revoke(0)
+            else:
+                machine.propose(0, 0, WISHED, True, True)
+            machine.sync(0, False, [])
+            machine.nothing_lies()
+            _steps(machine)
+        machine.teardown()
