@@ -222,6 +222,7 @@ async def add_grant(
             made_by="delegate",
             terms=terms or {},
             outcome=Outcome.APPROVED,
+            decided_at=sns.NOW - timedelta(days=1),
             lapses_at=sns.NOW,
         )
     )
