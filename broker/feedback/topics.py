@@ -24,7 +24,7 @@ from broker.settings import Settings
 KIND = "topics"
 LEASE = timedelta(seconds=60)
 AT_ONCE = 10
-FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=5), timedelta(minutes=30)
+FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=1), timedelta(minutes=30)
 FEEDBACK_PATH = "/v1/feedback/sns"
 
 logger = log.get(__name__)

@@ -149,7 +149,7 @@ async def claim(session: AsyncSession, identity: Identity, grant: Grant, found: 
         await record(
             session, caller, "grant.protection_changed", subject=subject, counterpart_id=grant.delegate_id, **told
         )
-        reach("denies.claimed")
+    reach("denies.claimed")
 
 
 async def rename(session: AsyncSession, identity_id: UUID, document: str) -> str:

@@ -10,6 +10,7 @@ from broker.local.aws import REGION
 
 _BY_HAND = "AgencyMayWrite"
 _YOUNGER = "UPDATE grants SET removed_at = now() + interval '1 minute' WHERE id = $1::uuid RETURNING id"
+_BEHIND_DENY = "SELECT FROM grants WHERE id = $1::uuid AND protected_by = 'deny'"
 _OLDER = """
     WITH grown AS (
       UPDATE grants SET removed_at = now() - interval '1 minute' WHERE id = $1::uuid RETURNING identity_id
@@ -32,6 +33,7 @@ def protection(run: Run) -> None:
     owner.ask("POST", f"/v1/grants/{first}/revoke", {"note": "It has ended"})
     owner.wait(f"/v1/grants/{first}", "revoked")
     world.place.rows(_YOUNGER, first)  # so that its Deny is still wanted when the other is agreed
+    until("a Deny protects it", lambda: world.place.rows(_BEHIND_DENY, first))
     world.approve(second)
     run.done()
     owner.wait(f"/v1/grants/{second}", "active")

@@ -46,7 +46,7 @@ AIMS: Mapping[str, Aim] = MappingProxyType(
         "policies.settled": Aim("contract", EITHER, 3),
         "policies.failing": Aim("contract_while_ses_fails", EITHER),
         "denies.named": Aim("contract", EITHER),
-        "denies.claimed": Aim("protection", EITHER),
+        "denies.claimed": Aim("protection", EITHER, 2),
         "denies.creating": Aim("contract", EITHER),
         "denies.created": Aim("contract", EITHER),
         "denies.sealed": Aim("contract", WORKER),

@@ -148,7 +148,7 @@ async def test_a_waiting_topic_is_looked_at_again_with_growing_pauses(world: Wor
         assert due is not None
         pauses.append(due - await database_time(world.db, world.owner))
 
-    assert [timedelta(seconds=5), timedelta(seconds=10), timedelta(seconds=20)] == pauses
+    assert [timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=4)] == pauses
 
 
 async def test_a_confirmed_topic_wakes_its_routes(world: World, reachable: Settings) -> None:
