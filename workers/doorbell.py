@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisSlow
 
 from broker import log
+from broker.gateways.ending import end
 from broker.gateways.queue import POLICIES, connect, decode, disconnect, encode
 from workers.jobs import Ring, look
 
@@ -46,9 +47,12 @@ async def answer(url: str, queue: str, bells: Bells) -> None:
 
 async def _hear(pool: ArqRedis, queue: str, bells: Bells) -> None:
     worker = _worker(pool, queue, bells)
+    hearing = asyncio.create_task(worker.async_run())
     try:
-        await worker.async_run()
+        await asyncio.wait({hearing})
+        hearing.result()
     finally:
+        await end(hearing)
         await _end(worker)
 
 

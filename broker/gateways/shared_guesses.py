@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from broker import log
+from broker.gateways.ending import end
 
 EVERY = 0.2  # seconds
 AGAIN = 1.0  # seconds, while Redis is away
@@ -60,8 +61,7 @@ class SharedGuesses:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             await self.close()
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from broker import log
+from broker.gateways.ending import end
 from broker.rates import WINDOW, Rates, Who
 
 EVERY = 1.0  # seconds
@@ -33,8 +34,7 @@ class SharedRates:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             with suppress(RedisError, OSError):
                 await self._redis.aclose()
 

@@ -147,4 +147,4 @@ async def test_a_feedback_worker_without_a_queue_says_so(settings: Settings) -> 
     process = await asyncio.create_subprocess_exec(*words, env=environment, stderr=asyncio.subprocess.PIPE)
     _, said = await process.communicate()
 
-    assert (1, True) == (process.returncode, b"BROKER_FEEDBACK_QUEUES is not set" in said)
+    assert (1, True) == (process.returncode, b"Neither BROKER_FEEDBACK_QUEUES nor BROKER_EVENT_QUEUES is set" in said)
