@@ -194,6 +194,7 @@ async def add_grant(
     """An active grant with default terms between the owner of an identity (owner, identity, ARN) and a delegate."""
     owner_id, identity_id, identity_arn = parties
     grant_id, offer_id = new_id(), new_id()
+    agreed = terms or {"principals": [account], "actions": ["send"], "expires_at": "2100-01-01T00:00:00Z"}
     session.add(
         Grant(
             id=grant_id,
@@ -205,7 +206,7 @@ async def add_grant(
             effect=Effect.APPLIED,
             latest_offer_id=offer_id,
             agreed_offer_id=offer_id,
-            terms=terms or {},
+            terms=agreed,
             accounts=[account],
             feedback=msgspec.to_builtins(FeedbackTerms()),
             activated_at=sns.NOW - timedelta(days=1),
@@ -220,7 +221,7 @@ async def add_grant(
             delegate_id=delegate_id,
             number=1,
             made_by="delegate",
-            terms=terms or {},
+            terms=agreed,
             outcome=Outcome.APPROVED,
             decided_at=sns.NOW - timedelta(days=1),
             lapses_at=sns.NOW,
