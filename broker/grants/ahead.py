@@ -46,11 +46,17 @@ async def send(ses: IdentityPolicies, claim: Claim, *, lease: timedelta) -> Sent
     if claim.brought is None:
         return None
     named = msgspec.json.decode(claim.brought, type=_Named)
-    reach("denies.creating")
+    calls = Calls(ses, named.access, named.identity, lease=lease)
     try:
-        refusal = await Calls(ses, named.access, named.identity, lease=lease).create(named.name, named.document)
+        return Sent(named.name, await give(calls, named.name, named.document))
     except BrokerError:
         return Sent(named.name, failed=True)
+
+
+async def give(calls: Calls, name: str, document: str) -> Refused | None:
+    """Gives SES a Deny; its refusal."""
+    reach("denies.creating")
+    refusal = await calls.create(name, document)
     if refusal is None:
         reach("denies.created")
-    return Sent(named.name, refusal)
+    return refusal

@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
 from broker.errors import Refused, Unavailable
-from broker.grants.ahead import Sent
+from broker.grants.ahead import Sent, give
 from broker.grants.calls import Calls
 from broker.grants.wanted import Work, tenancies
 from broker.grants.writing import Reserve
-from broker.points import reach
 from broker.policies.deny import touched
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, MAX_POLICIES, parse_name
@@ -98,14 +97,10 @@ class Shutting:
 
     async def _create(self, name: str) -> None:
         self._tried = True
-        reach("denies.creating")
         try:
-            refusal = await self._calls.create(name, self._work.deny.document or "")
+            self._note(await give(self._calls, name, self._work.deny.document or ""))
         except Unavailable:
             return  # the next run tries again; until then nobody is told that there is a Deny
-        self._note(refusal)
-        if refusal is None:
-            reach("denies.created")
 
     def _note(self, refusal: Refused | None) -> None:
         self._tried = refusal is None or refusal.code != FULL  # the removal may have made room
