@@ -1,7 +1,5 @@
 """What other processes have seen of guessed keys, by Redis; while that is away each process counts for itself."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -9,8 +7,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from broker import log
-from broker.gateways.ending import end
+from broker.gateways.exchanging import exchanging
 
 EVERY = 0.2  # seconds
 AGAIN = 1.0  # seconds, while Redis is away
@@ -31,8 +28,6 @@ redis.call('HSET', KEYS[1], 'level', string.format('%.6f', level), 'at', string.
 redis.call('EXPIRE', KEYS[1], math.ceil(level / tonumber(ARGV[2])) + 1)
 return string.format('%.6f', level)
 """
-
-logger = log.get(__name__)
 
 
 class Noted(Protocol):
@@ -57,11 +52,10 @@ class SharedGuesses:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Exchanges until left, and closes the connection."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with exchanging(self.exchange, what="guesses", every=EVERY, again=AGAIN):
+                yield
         finally:
-            await end(task)
             await self.close()
 
     async def close(self) -> None:
@@ -80,16 +74,3 @@ class SharedGuesses:
                 pipe.eval(_FILL, 1, f"broker:guesses:{kind}:{name}", str(count), str(self._per_second))
             levels = await pipe.execute()
         self._guesses.learn({source: float(level) for source, level in zip(told, levels, strict=True)}, now)
-
-    async def _run(self) -> None:
-        reached = True
-        while True:
-            await asyncio.sleep(EVERY if reached else AGAIN)
-            try:
-                await self.exchange(time.monotonic())
-            except (RedisError, OSError) as error:
-                if reached:
-                    logger.warning("guesses are counted by each process for itself", error=type(error).__name__)
-                reached = False
-            else:
-                reached = True

@@ -1,22 +1,17 @@
 """What other processes have let pass, by Redis, once a second; while that is away each process counts for itself."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from broker import log
-from broker.gateways.ending import end
+from broker.gateways.exchanging import exchanging
 from broker.rates import WINDOW, Rates, Who
 
 EVERY = 1.0  # seconds
 TIMEOUT = 1.0  # seconds
 KEPT = 60  # seconds
-
-logger = log.get(__name__)
 
 
 class SharedRates:
@@ -30,11 +25,10 @@ class SharedRates:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Exchanges until left, and closes the connection."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with exchanging(self.exchange, what="rates", every=EVERY, again=EVERY):
+                yield
         finally:
-            await end(task)
             with suppress(RedisError, OSError):
                 await self._redis.aclose()
 
@@ -54,16 +48,3 @@ class SharedRates:
             before = self._seen.get(who, (total - count, now))[0]
             self._rates.spend(who, max(0, total - count - before), now)
             self._seen[who] = total, now
-
-    async def _run(self) -> None:
-        reached = True
-        while True:
-            await asyncio.sleep(EVERY)
-            try:
-                await self.exchange(time.monotonic())
-            except (RedisError, OSError) as error:
-                if reached:
-                    logger.warning("rates are counted by each process for itself", error=type(error).__name__)
-                reached = False
-            else:
-                reached = True
