@@ -11,7 +11,7 @@ from broker.audit import seal
 from broker.audit.signing import Signer
 from broker.bell import Bells
 from broker.caller import NOBODY
-from broker.connections import permissions, verify
+from broker.connections import role_documents, verify
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.direct import Direct
@@ -88,8 +88,8 @@ class Parts:
         self.sender = HttpSender(allow_loopback=settings.webhook_allow_loopback, own_url=settings.public_url)
         self.fetcher = HttpFetcher(trusted_url=settings.aws_endpoint_url)
         self.sts = StsGateway(self.aws, self.fetcher, settings)
-        self.ses = SesGateway(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
-        self.notifications = NotificationsGateway(self.aws, self.sts, permissions.session_policy)
+        self.ses = SesGateway(self.aws, self.sts, role_documents.session_policy, partition=settings.aws_partition)
+        self.notifications = NotificationsGateway(self.aws, self.sts, role_documents.session_policy)
         self.sns = SnsGateway(self.aws, self.fetcher, settings)
         self.sqs = SqsGateway(self.aws, settings)
         self.mailer = SmtpMailer(settings.smtp_url, sender=settings.mail_from) if settings.smtp_url else None
@@ -106,7 +106,7 @@ class Parts:
         self.worker = database.as_role(Role.WORKER, line=self._worker_line)
         self.pump = database.as_role(Role.PUMP)
         self.ingest = database.as_role(Role.INGEST)
-        self.sets = SesSets(self.aws, self.sts, permissions.session_policy, partition=settings.aws_partition)
+        self.sets = SesSets(self.aws, self.sts, role_documents.session_policy, partition=settings.aws_partition)
         self.route_handlers = self._route_handlers()
         self.rates = Rates(
             tenant=settings.tenant_request_rate, key=settings.key_request_rate, acts=settings.allowed.a_minute()
@@ -219,7 +219,7 @@ class Parts:
             RouteKind.legacy: Legacy(self.worker, self.notifications),
             RouteKind.configuration_set: ConfigurationSets(
                 self.sets,
-                TenantTopics(self.aws, self.sts, permissions.session_policy),
+                TenantTopics(self.aws, self.sts, role_documents.session_policy),
                 subscribing,
                 partition=settings.aws_partition,
                 broker_account=settings.aws_account_id,

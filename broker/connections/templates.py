@@ -8,7 +8,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from broker.connections.permissions import Role, rights, role_policy, trust_policy, unscoped
+from broker.connections.permissions import Role, rights, unscoped
+from broker.connections.role_documents import role_policy, trust_policy
 
 STACK = "ses-delegation-broker"
 _CONSOLES = {

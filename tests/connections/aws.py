@@ -10,9 +10,10 @@ import pytest_asyncio
 
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
-from broker.connections import challenge, permissions, service
+from broker.connections import challenge, role_documents, service
 from broker.connections.models import Kind
-from broker.connections.permissions import Role, role_policy, trust_policy
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.connections.views import ConnectionView, Installation, NewConnection
 from broker.db import Database
 from broker.gateways.aws import Aws, Credentials
@@ -59,7 +60,7 @@ async def gateways(cloud: LocalAws, settings: Settings) -> AsyncIterator[Gateway
     aws = Aws(here, own=Credentials(made["access_key_id"], made["secret_access_key"]))
     fetcher = HttpFetcher(trusted_url=cloud.url)
     sts = StsGateway(aws, fetcher, here)
-    ses = SesGateway(aws, sts, permissions.session_policy, partition="aws")
+    ses = SesGateway(aws, sts, role_documents.session_policy, partition="aws")
     yield Gateways(here, aws, fetcher, sts, ses, SnsGateway(aws, fetcher, here))
     await fetcher.close()
     await aws.close()

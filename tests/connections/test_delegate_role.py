@@ -10,7 +10,8 @@ from broker.aws_access import RoleAccess
 from broker.caller import Caller
 from broker.connections import service, verify
 from broker.connections.models import Kind, State
-from broker.connections.permissions import Role, role_policy, session_policy
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, session_policy
 from broker.connections.templates import Format, RolePlan, render
 from broker.connections.views import ConnectionView, NewConnection
 from broker.db import Database

@@ -4,15 +4,8 @@ import json
 
 import pytest
 
-from broker.connections.permissions import (
-    TABLE,
-    Form,
-    Role,
-    role_policy,
-    session_policy,
-    trust_policy,
-    unscoped,
-)
+from broker.connections.permissions import TABLE, Form, Role, unscoped
+from broker.connections.role_documents import role_policy, session_policy, trust_policy
 from broker.gateways import ses, ses_sets
 
 ACCOUNT = "111111111111"

@@ -2,7 +2,8 @@
 
 import json
 
-from broker.connections.permissions import SIMULATOR, TABLE, Role, role_policy, session_policy
+from broker.connections.permissions import SIMULATOR, TABLE, Role
+from broker.connections.role_documents import role_policy, session_policy
 
 ACCOUNT = "222222222222"
 IDENTITY = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"

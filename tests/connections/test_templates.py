@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from broker.aws_access import RoleAccess
-from broker.connections.permissions import Role, role_policy, trust_policy
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.connections.templates import Format, RolePlan, quick_create_url, render
 from broker.ids import new_id
 from tests.connections.aws import EXTERNAL_ID, Gateways

@@ -13,7 +13,8 @@ from broker.caller import Caller
 from broker.connections import service, verify
 from broker.connections.binding import bind
 from broker.connections.models import Account, Kind, State
-from broker.connections.permissions import Role, role_policy, trust_policy
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.connections.views import ConnectionView
 from broker.db import Database
 from broker.db import Role as DatabaseRole

@@ -13,10 +13,11 @@ from sqlalchemy import select, update
 
 from broker.aws_access import RoleAccess
 from broker.caller import Caller
-from broker.connections import permissions
+from broker.connections import role_documents
 from broker.connections.models import Account as BoundAccount
 from broker.connections.models import Connection
-from broker.connections.permissions import Role, role_policy, trust_policy
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.db import Database
 from broker.feedback.beneath import children_of, from_addresses_of
 from broker.feedback.handling import Beside, Checked, Handler, RouteWork
@@ -50,7 +51,7 @@ async def notifications_of(local: LocalAws, settings: Settings) -> AsyncIterator
     made = local.control("POST", "accounts", {"account_id": here.aws_account_id})
     aws = Aws(here, own=Credentials(made["access_key_id"], made["secret_access_key"]))
     fetcher = HttpFetcher(trusted_url=local.url)
-    yield NotificationsGateway(aws, StsGateway(aws, fetcher, here), permissions.session_policy)
+    yield NotificationsGateway(aws, StsGateway(aws, fetcher, here), role_documents.session_policy)
     await fetcher.close()
     await aws.close()
 

@@ -7,8 +7,9 @@ import msgspec
 from sqlalchemy import select
 
 from broker.aws_access import RoleAccess
-from broker.connections import permissions
-from broker.connections.permissions import Role, role_policy, trust_policy
+from broker.connections import role_documents
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.feedback.configuration_set import ConfigurationSets
 from broker.feedback.handling import Checked, RouteWork
 from broker.feedback.models import Topic
@@ -42,8 +43,8 @@ def handler(
 ) -> ConfigurationSets:
     """As it is built in production, with one endpoint and one queue of dead letters for every Region."""
     return ConfigurationSets(
-        SesSets(aws, sts, permissions.session_policy, partition="aws"),
-        TenantTopics(aws, sts, permissions.session_policy),
+        SesSets(aws, sts, role_documents.session_policy, partition="aws"),
+        TenantTopics(aws, sts, role_documents.session_policy),
         Subscribing(sns, lambda _region: endpoint, lambda _region: dead_letters),
         partition="aws",
         broker_account=BROKER,

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from broker import problems, web
 from broker.caller import Caller
-from broker.connections import permissions
+from broker.connections import permissions, role_documents
 from broker.connections.models import Connection
 from broker.crypto import Keyring
 from broker.db import Database
@@ -78,7 +78,7 @@ async def here(
     work = after(work, await sets.check(work))  # on paper
     work = after(work, await sets.check(work))  # in SES
     await write_down(world, account, work)
-    gateway = SesSets(gateways.aws, gateways.sts, permissions.session_policy, partition="aws")
+    gateway = SesSets(gateways.aws, gateways.sts, role_documents.session_policy, partition="aws")
     app: Any = Litestar(
         route_handlers=[DestinationController],
         middleware=[ByHeader],
@@ -295,7 +295,7 @@ async def test_a_role_of_another_name_cannot_be_passed(here: Here) -> None:
 
 async def test_without_the_right_to_pass_a_role_only_firehose_is_refused(here: Here) -> None:
     target = firehose(here.account)
-    policy = permissions.role_policy(permissions.Role.DELEGATE, here.account.id, "aws")
+    policy = role_documents.role_policy(permissions.Role.DELEGATE, here.account.id, "aws")
     policy["Statement"] = [each for each in policy["Statement"] if "iam:PassRole" not in each["Action"]]
     iam = here.account.client("iam")
     iam.put_role_policy(RoleName="SesDelegationBroker", PolicyName="inline", PolicyDocument=json.dumps(policy))

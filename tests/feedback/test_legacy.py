@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 
 from broker.aws_access import RoleAccess
 from broker.connections.permissions import Role as PartyRole
-from broker.connections.permissions import role_policy, trust_policy
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.db import Database, Role
 from broker.errors import Conflict
 from broker.feedback import migrate

@@ -13,7 +13,7 @@ import pytest_asyncio
 from sqlalchemy import select, text, update
 
 from broker import clock
-from broker.connections import permissions
+from broker.connections import role_documents
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.feedback import routes, topics
@@ -95,7 +95,7 @@ async def here(
     broker = Account(local, mine.aws_account_id)
     aws = Aws(mine, own=Credentials(broker.keys.access_key_id, broker.keys.secret_access_key))
     fetcher = HttpFetcher(trusted_url=local.url)
-    ses = SesGateway(aws, StsGateway(aws, fetcher, mine), permissions.session_policy, partition="aws")
+    ses = SesGateway(aws, StsGateway(aws, fetcher, mine), role_documents.session_policy, partition="aws")
     sns = SnsGateway(aws, fetcher, mine)
     tallies: list[Tally] = []
 

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from broker.aws_access import RoleAccess
-from broker.connections.permissions import session_policy
+from broker.connections.role_documents import session_policy
 from broker.errors import Refused, Unavailable
 from broker.gateways import ses as ses_gateway
 from broker.gateways.aws import Aws, Credentials, SessionEnded, translated

@@ -3,7 +3,8 @@
 import pytest
 
 from broker.aws_access import RoleAccess
-from broker.connections.permissions import Role, role_policy, trust_policy
+from broker.connections.permissions import Role
+from broker.connections.role_documents import role_policy, trust_policy
 from broker.errors import Refused
 from broker.ids import new_id
 from tests.connections.aws import EXTERNAL_ID, Gateways, cloud, gateways

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from broker.connections import permissions
+from broker.connections import role_documents
 from broker.errors import Unavailable
 from broker.gateways.aws import Aws, Credentials
 from broker.gateways.ses import SesGateway
@@ -31,7 +31,7 @@ async def turning(gateways: Gateways, cloud: LocalAws) -> AsyncIterator[SesGatew
     aws = Aws(msgspec.structs.replace(gateways.settings, ses_call_rate=RATE), own=own)
     sts = StsGateway(aws, gateways.fetcher, gateways.settings)
     cloud.control("PATCH", "dialect", {"rate_limit_per_second": LIMIT})
-    yield SesGateway(aws, sts, permissions.session_policy, partition="aws")
+    yield SesGateway(aws, sts, role_documents.session_policy, partition="aws")
     cloud.control("PATCH", "dialect", {"rate_limit_per_second": None})
     await aws.close()
 
