@@ -18,6 +18,7 @@ from broker.local.policy_lint import diff, explain, lint
 from broker.local.processes import ended_by_signals
 from broker.local.proofs import audit, receipt
 from broker.local.release import release_account
+from broker.precedence import MOST, give_way
 
 # Each command imports what it needs: `broker --help` has to answer at once.
 
@@ -132,7 +133,9 @@ def migrate() -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8000, show_default=True)
-def api(*, host: str, port: int) -> None:
+@click.option("--nice", type=click.IntRange(0, MOST), default=0, show_default=True,
+              help="Give way to other processes by so much (nice(2)): for an API that only takes feedback.")  # fmt: skip
+def api(*, host: str, port: int, nice: int) -> None:
     """Serve the HTTP API."""
     import uvicorn
 
@@ -143,6 +146,7 @@ def api(*, host: str, port: int) -> None:
         refusal = asyncio.run(_refusal_of_login(load(os.environ).database_url))
     if refusal:
         fail(refusal)
+    give_way(nice)
     uvicorn.run(
         "broker.app:create",
         factory=True,

@@ -21,6 +21,7 @@ from broker.db import check_role
 from broker.errors import BrokerError
 from broker.gateways.queue import CONTROL, DELIVERIES, POLICIES, QUEUE_OF
 from broker.parts import Parts, open_parts
+from broker.precedence import give_way
 from broker.roundtrips import ROUND_TRIPS
 from broker.settings import SettingsError
 from workers import doorbell
@@ -38,7 +39,7 @@ QUEUES = {
 }
 # In no hurry, and a lot where there are many tenants.
 GENTLE = frozenset({"reckonings", "retentions", "digests", "audit_chains"})
-GIVES_WAY = 10  # nice(2): on the cores that they share, those who revoke and deliver go first
+GIVES_WAY = {"delivery": 5, "feedback": 5, "control": 10}  # nice(2); who revokes goes first
 DATABASE_AGAIN = 1.0  # seconds
 HOUSEKEEPING = 3600.0  # seconds
 
@@ -57,8 +58,7 @@ async def main(name: str) -> bool:
             "Neither BROKER_FEEDBACK_QUEUES nor BROKER_EVENT_QUEUES is set: there is no queue to take feedback from."
         )
     log.configure(log_format=settings.log_format, level=settings.log_level, secrets=settings.secrets)
-    if name == "control":
-        os.nice(GIVES_WAY)
+    give_way(GIVES_WAY.get(name, 0))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

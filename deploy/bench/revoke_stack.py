@@ -16,6 +16,7 @@ from broker.local.crew import Crew, Server
 from broker.local.environment import BROKER_ACCOUNT, local_aws_settings, without_cloud
 from broker.local.stack import WORKER_READY
 from broker.local.telling import wait_for
+from workers.main import GIVES_WAY
 
 PATIENCE_S = 60.0
 
@@ -24,7 +25,7 @@ PATIENCE_S = 60.0
 def running(directory: Path, stock: Stock, say: Say) -> Iterator[tuple[Stack, LocalAws]]:
     """The bench's stack, with the local AWS instead of the sink as its AWS endpoint, and a policy worker.
 
-    Owners ask an API of their own: what takes feedback in is another process, as where it comes by SQS.
+    Owners ask an API of their own: what takes feedback in is another process, as where it comes by SQS, and gives way.
     """
     with Crew(directory / "logs-aws") as crew:
         aws = LocalAws(_start_aws(crew, directory, stock).url)
@@ -33,7 +34,7 @@ def running(directory: Path, stock: Stock, say: Say) -> Iterator[tuple[Stack, Lo
             asyncio.run(_keep_commit_times(servers))
             servers.postgres.stop()
             servers.start_postgres()
-            servers.start_api()
+            servers.start_api("--nice", str(GIVES_WAY["feedback"]))
             servers.start_workers(1)
             words = (sys.executable, "-m", "workers.main", "policy")
             policy.serve("policy-worker", words, env=servers.environment, marker=WORKER_READY).result()

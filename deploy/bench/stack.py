@@ -105,11 +105,11 @@ class Stack:
         urls = [self.endpoint_url(n, manners.get(n, "ok")) for n in range(len(world.endpoint_ids))]
         asyncio.run(database.fill(self.postgres, self.keyring, world, urls, events=events, pending=pending))
 
-    def start_api(self) -> None:
+    def start_api(self, *options: str) -> None:
         """Start the API, at the same port each time."""
         port = int(self.environment["BROKER_PUBLIC_URL"].rpartition(":")[2])
         programs = self._programs
-        words = [word.replace("{port}", str(port)) for word in programs.api]
+        words = [*(word.replace("{port}", str(port)) for word in programs.api), *options]
         self.api = self._serve("api", words, programs.api_ready, port, programs.api_path).result()
 
     def start_owners_api(self, port: int) -> None:
