@@ -134,7 +134,7 @@ def migrate() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8000, show_default=True)
 @click.option("--nice", type=click.IntRange(0, MOST), default=0, show_default=True,
-              help="Give way to other processes by so much (nice(2)): for an API that only takes feedback.")  # fmt: skip
+              help="Give way to other processes (nice(2)); for an API that only takes feedback.")  # fmt: skip
 def api(*, host: str, port: int, nice: int) -> None:
     """Serve the HTTP API."""
     import uvicorn

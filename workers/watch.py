@@ -13,7 +13,7 @@ from broker.errors import BrokerError
 from broker.ids import new_id
 
 SWEEP = 1.0  # seconds, ± 30 %, so that several workers do not look in step
-REST = 2  # times as long as a gentle run took
+REST = 1  # times as long as a gentle run took
 AT_ONCE = 8  # runs side by side: one slow account must not hold the others up
 
 logger = log.get(__name__)
