@@ -109,7 +109,8 @@ def mutate(*, names: tuple[str, ...], seconds: float, processes: int, as_json: b
     """Change the policy engine in a thousand small ways, and print the changes that no test notices.
 
     NAMES, such as broker.policies.wildcards.*, choose a part of them; default all: the evaluator (evaluate, operators,
-    conditions, wildcards), the compiler (compile), and who is denied and what goes at a revoke (deny, narrow, withdraw).
+    conditions, wildcards), the compiler (compile), and who is denied and what goes at a revoke (deny, narrow,
+    withdraw).
     """
     if find_spec("mutmut") is None:
         fail("this needs mutmut: pip install 'ses-delegation-broker[dev]'")
