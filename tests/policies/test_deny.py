@@ -80,6 +80,11 @@ def test_one_statement_denies_every_way_of_sending_to_all_of_them() -> None:
     } == json.loads(text or "")
 
 
+def test_one_principal_stands_without_a_list() -> None:
+    """The shorter of two spellings of the same (IAM User Guide, reference_policies_elements_principal)."""
+    assert {"AWS": USER} == json.loads(denied(USER)[0] or "")["Statement"][0]["Principal"]
+
+
 @pytest.mark.parametrize("action", SENDING)
 @pytest.mark.parametrize("caller", [USER, SESSION, f"arn:aws:iam::{DELEGATE}:root"])
 def test_an_allow_that_comes_back_does_not_let_anybody_in(action: str, caller: str) -> None:
