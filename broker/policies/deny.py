@@ -109,15 +109,20 @@ def spared(
 
 def documents(principals: Iterable[str], *, identity_arn: str) -> tuple[str, ...]:
     """As few documents as hold a Deny of every way of sending for these principals, each as long as SES takes it."""
-    shares: list[list[str]] = []
-    left, room = 0, _room(identity_arn)
+    return tuple(_document(share, identity_arn) for share in shares(principals, identity_arn=identity_arn))
+
+
+def shares(principals: Iterable[str], *, identity_arn: str) -> Sequence[Sequence[str]]:
+    """Whom each of these documents names."""
+    found: list[list[str]] = []
+    left = room = _room(identity_arn)
     for principal in sorted(_fewest(plain(each) for each in principals)):
-        if _length(principal) > left:
-            shares.append([])
+        if not found or _length(principal) > left:
+            found.append([])
             left = room
-        shares[-1].append(principal)
+        found[-1].append(principal)
         left -= _length(principal)
-    return tuple(_document(share, identity_arn) for share in shares)
+    return found
 
 
 def protects(observed: Mapping[str, str], principals: Iterable[str], identity_arn: str) -> bool:
@@ -161,8 +166,8 @@ def _fewest(principals: Iterable[str]) -> frozenset[str]:
 
 
 def _room(identity_arn: str) -> int:
-    """Bytes that all principals of one document may take."""
-    return MAX_DOCUMENT_BYTES - len(_document(("", ""), identity_arn)) + _length("") + _length("") - len(",")
+    """Bytes that all principals of one document may take, each with a comma: the last one's is not written."""
+    return MAX_DOCUMENT_BYTES - len(_document(("", ""), identity_arn)) + len('"","",')
 
 
 def _length(principal: str) -> int:

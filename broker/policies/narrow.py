@@ -129,5 +129,7 @@ def _blames(principal: str, words: str) -> str:
 
 def _parts(reason: str | None) -> list[str]:
     """The sentences about a refusal that is about a principal: no other becomes less by leaving somebody out."""
-    parts = [part for part in _SENTENCES.split(reason or "") if part.startswith(_BEGINS)]
+    if reason is None:
+        return []
+    parts = [part for part in _SENTENCES.split(reason) if part.startswith(_BEGINS)]
     return [part for part in parts if not part.startswith(_REFUSED) or "principal" in part.lower()]

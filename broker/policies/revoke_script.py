@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from broker.policies.arns import IdentityArn
-from broker.policies.deny import documents
+from broker.policies.deny import documents, shares
 from broker.policies.withdraw import Withdrawal
 
 
@@ -91,12 +91,45 @@ def _account(targets: Sequence[Target]) -> Iterator[str]:
 
 def _denies(target: Target) -> Iterator[str]:
     yield f"# {_of(target)}"
-    denies = documents(target.denied, identity_arn=str(target.identity))
-    if not denies:
+    if not target.denied:
         yield "#   No Deny: it would shut out somebody who is to go on sending. The removal below does it alone."
-    for document in denies:
+    for share in _shares(target):
+        yield from _deny(target, share)
+
+
+def _deny(target: Target, share: Sequence[str], indent: str = "") -> Iterator[str]:
+    """One Deny of them all; where SES refuses it for a principal, one of each half.
+
+    SES takes no policy that names a principal which does not exist (IAM User Guide,
+    reference_policies_elements_principal), and a role may be deleted at any time: it is to spare nobody else.
+    """
+    document = _document(target, share)
+    create = _aws(target, "create-email-identity-policy", deny_name(document), document)
+    if len(share) == 1:
         # Refused when it is there already, or when the identity has 20 policies: the look below decides.
-        yield _aws(target, "create-email-identity-policy", deny_name(document), document) + " || :"
+        yield f"{indent}{create} || :"
+        return
+    yield f"{indent}refused=$({create} 2>&1) || case $refused in"
+    yield f"{indent}*rincipal*) # SES does not know one of these: each half of them by itself."
+    for half in _halves(share):
+        yield from _deny(target, half, indent + "    ")
+    yield f"{indent}    ;;"
+    yield f'{indent}*) echo "$refused" >&2 ;;'
+    yield f"{indent}esac"
+
+
+def _shares(target: Target) -> Iterable[Sequence[str]]:
+    return shares(target.denied, identity_arn=str(target.identity))
+
+
+def _halves(share: Sequence[str]) -> Iterable[Sequence[str]]:
+    middle = len(share) // 2
+    return share[:middle], share[middle:]
+
+
+def _document(target: Target, share: Sequence[str]) -> str:
+    (document,) = documents(share, identity_arn=str(target.identity))
+    return document
 
 
 def _removals(target: Target) -> Iterator[str]:
@@ -125,8 +158,21 @@ def _look(target: Target) -> Iterator[str]:
 
 
 def _ends_of_denies(target: Target) -> Iterable[str]:
-    for document in documents(target.denied, identity_arn=str(target.identity)):
-        yield f"#   {_aws(target, 'delete-email-identity-policy', deny_name(document))}"
+    for share in _shares(target):
+        first, *more = (deny_name(_document(target, each)) for each in _parts(share))
+        lift = _aws(target, "delete-email-identity-policy", first)
+        yield f"#   {lift}"
+        if more:
+            yield "#   and those of halves, where they were needed (SES says of the others that they are not there):"
+            yield f'#   for name in {" ".join(more)}; do {lift.removesuffix(first)}"$name"; done'
+
+
+def _parts(share: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Whom each Deny may name that `_deny` makes of them: all, and halves of halves."""
+    yield share
+    if len(share) > 1:
+        for half in _halves(share):
+            yield from _parts(half)
 
 
 def _of(target: Target) -> str:

@@ -37,7 +37,7 @@ def withdrawal(observed: Mapping[str, str], ended: Collection[UUID]) -> Withdraw
             unreadable.append(name)
             continue
         raw, whole = _taken_apart(text)
-        rest = [each for each in whole if grant_of(str(each.get("Sid", ""))) not in ended]
+        rest = [each for each in whole if grant_of(str(each.get("Sid"))) not in ended]
         if not rest:
             delete.append(name)
         elif len(rest) < len(whole):

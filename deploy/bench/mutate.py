@@ -1,4 +1,4 @@
-"""`broker bench mutate`: changes evaluator and compiler in a thousand small ways, and says which no test notices.
+"""`broker bench mutate`: changes the policy engine in a thousand small ways, and says which no test notices.
 
 The tool is mutmut. It works on a copy of `broker/policies` and `tests/policies`, so that nothing here is touched. A
 change that makes no difference to anybody (an equivalent mutant) is explained in mutants.toml beside this file; what
@@ -27,7 +27,7 @@ from broker.local.options import data_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("mutants.toml")
-MODULES = ("evaluate", "operators", "conditions", "wildcards", "compile")
+MODULES = ("evaluate", "operators", "conditions", "wildcards", "compile", "deny", "narrow", "withdraw")
 _COPIED = ("broker/__init__.py", "broker/policies", "tests/__init__.py", "tests/policies")
 _TIMED = "test_hostile.py"  # would fail under mutmut, which makes everything slow
 
@@ -108,8 +108,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 def mutate(*, names: tuple[str, ...], seconds: float, processes: int, as_json: bool, out: Path) -> None:
     """Change the policy engine in a thousand small ways, and print the changes that no test notices.
 
-    NAMES, such as broker.policies.wildcards.*, choose a part of them; default all (evaluate, operators, conditions,
-    wildcards, compile).
+    NAMES, such as broker.policies.wildcards.*, choose a part of them; default all: the evaluator (evaluate, operators,
+    conditions, wildcards), the compiler (compile), and who is denied and what goes at a revoke (deny, narrow,
+    withdraw).
     """
     if find_spec("mutmut") is None:
         fail("this needs mutmut: pip install 'ses-delegation-broker[dev]'")

@@ -5,15 +5,18 @@ import pytest
 from broker.ids import new_id
 from broker.policies.arns import parse_identity_arn
 from broker.policies.compile import document, statements
-from broker.policies.plan import policy_name
+from broker.policies.deny import shut_out
+from broker.policies.plan import DENY, policy_name
 from broker.policies.revoke_script import Target, revoke_script
 from broker.policies.withdraw import withdrawal
 from tests.journeys import tools
-from tests.journeys.conftest import MakeWorld
+from tests.journeys.conftest import MakeWorld, Speak
 from tests.journeys.party import AGREED, BILL, BILLING, DOMAIN, NEWSLETTER
 from tests.journeys.world import FOREIGN, World
 from tests.policies.examples import END, terms
-from tests.sandbox.aws import Account
+from tests.sandbox.aws import Account, allow
+
+REFUSED = "AccessDeniedException"
 
 
 async def run(world: World, text: str, account: Account) -> tuple[int, str]:
@@ -51,6 +54,42 @@ async def test_the_delegate_is_out_and_its_neighbour_goes_on(make_world: MakeWor
     lift = next(line for line in answer.text.splitlines() if line.startswith("#   aws") and deny in line)
     assert (0, "") == await run(world, lift.removeprefix("#   "), world.owner.aws)
     assert {*held} - {deny} == set(await world.policies())
+
+
+@pytest.mark.parametrize("named", [pytest.param(True, id="named"), pytest.param(False, id="not_named")])
+async def test_a_deleted_role_keeps_nobody_else_from_being_denied(
+    make_world: MakeWorld, speak: Speak, *, named: bool
+) -> None:
+    """SES refuses the one Deny of all three: they are shut out by those of the halves, until these are lifted."""
+    speak(refused_principal_named=named)
+    world = await make_world()
+    role = world.first.aws.make_role("mailer", allow("sts:AssumeRole", principal={"AWS": world.first.aws.id}))
+    user, _ = world.first.aws.make_user("ann")
+    await world.activate(principals=[role])
+    await world.activate(address="ann@" + DOMAIN, principals=[user])
+    await world.activate(world.second, BILLING)
+    before = await world.policies()
+    await world.first.call("iam", "delete_role", RoleName="mailer")
+    answer = await world.owner.http.get("/v1/grants/revoke-script", params={"identity_arn": world.arn})
+
+    for _ in range(2):
+        code, said = await run(world, answer.text, world.owner.aws)
+        assert 0 == code, said
+    held = await world.policies()
+
+    denies = {name: text for name, text in held.items() if name.startswith("ses-revoke-")}
+    assert {FOREIGN, *denies} == {*held}
+    shut = shut_out({policy_name(DENY, number): text for number, text in enumerate(denies.values())}, world.arn)
+    assert {user, world.second.aws.id} == shut
+    for name, text in before.items():  # as if SES executed an older request late
+        if world.second.aws.id in text:
+            given = {"EmailIdentity": DOMAIN, "PolicyName": name, "Policy": text}
+            await world.owner.call("sesv2", "create_email_identity_policy", **given)
+    assert REFUSED == await world.second.refusal(world.arn, BILL)
+    lifts = [line.removeprefix("#   ") for line in answer.text.splitlines() if line.startswith(("#   aws", "#   for"))]
+    await run(world, "\n".join(lifts), world.owner.aws)
+    assert not [name for name in await world.policies() if name.startswith("ses-revoke-")]
+    assert "" == await world.second.refusal(world.arn, BILL)
 
 
 async def test_what_others_hold_in_a_shared_document_stays(make_world: MakeWorld) -> None:

@@ -4,10 +4,22 @@ import json
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.policies.compile import MAX_DOCUMENT_BYTES
 from broker.policies.context import Send
-from broker.policies.deny import SENDING, ProtectedBy, TakenBack, decide, documents, protects, still_named, touched
+from broker.policies.deny import (
+    SENDING,
+    ProtectedBy,
+    TakenBack,
+    decide,
+    documents,
+    protects,
+    shut_out,
+    still_named,
+    touched,
+)
 from broker.policies.document import read
 from broker.policies.evaluate import Decision, evaluate
 from broker.policies.plan import DENY, policy_name
@@ -66,6 +78,11 @@ def test_one_statement_denies_every_way_of_sending_to_all_of_them() -> None:
             }
         ],
     } == json.loads(text or "")
+
+
+def test_one_principal_stands_without_a_list() -> None:
+    """The shorter of two spellings of the same (IAM User Guide, reference_policies_elements_principal)."""
+    assert {"AWS": USER} == json.loads(denied(USER)[0] or "")["Statement"][0]["Principal"]
 
 
 @pytest.mark.parametrize("action", SENDING)
@@ -190,6 +207,36 @@ def test_one_document_takes_many_grants_and_the_first_come_first() -> None:
     }
 
 
+def filling(length: int) -> tuple[str, ...]:
+    """Principals of whom one Deny is of exactly this many bytes."""
+    spare = length - len(documents([STRANGER, USER], identity_arn=IDENTITY)[0])
+    accounts, rest = divmod(spare, len('"000000000000",'))
+    return (STRANGER, *(f"{number:012d}" for number in range(accounts)), USER + "x" * rest)
+
+
+def test_a_document_takes_the_last_byte_that_ses_takes_and_none_more() -> None:
+    full, over = filling(MAX_DOCUMENT_BYTES), filling(MAX_DOCUMENT_BYTES + 1)
+
+    (text,) = documents(full, identity_arn=IDENTITY)
+    assert (MAX_DOCUMENT_BYTES, (text, None)) == (len(text), denied(*full))
+    assert 2 == len(documents(over, identity_arn=IDENTITY))
+    assert (None, "No room is left in the Deny document.") == denied(*over)
+
+
+@given(st.sets(st.integers(1, 50), max_size=30))
+def test_documents_are_filled_one_after_the_other(users: set[int]) -> None:
+    """None begins before the one in front of it is full: SES takes 20 policies for one identity."""
+    everybody = sorted(f"arn:aws:iam::{STRANGER}:user/{'p' * 450}/{'x' * number}" for number in users)
+
+    texts = documents(everybody, identity_arn=IDENTITY)
+
+    named = [sorted(shut_out({NAME: text}, IDENTITY)) for text in texts]
+    assert everybody == [who for each in named for who in each]
+    assert all(len(text) <= MAX_DOCUMENT_BYTES for text in texts)
+    for text, (begins, *_) in zip(texts, named[1:], strict=False):
+        assert len(text) + len(f',"{begins}"') > MAX_DOCUMENT_BYTES
+
+
 def test_a_smaller_grant_still_fits_after_one_that_does_not() -> None:
     large = tuple(f"arn:aws:iam::{DELEGATE}:user/{'x' * 50}{number:04d}" for number in range(60))
 
@@ -246,6 +293,10 @@ def test_a_deny_of_an_account_protects_from_its_users(principal: str) -> None:
         policy(Effect="Deny", Action=list(SENDING), Resource=IDENTITY.replace("example.com", "example.org")),
         policy(Effect="Deny", Action=list(SENDING), Condition={"Bool": {"aws:SecureTransport": "false"}}),
         policy(Effect="Deny", Action=list(SENDING), Principal=None, NotPrincipal={"AWS": DELEGATE}),
+        policy(Effect="Deny", Action=None, NotAction=list(SENDING)),
+        policy(Effect="Deny", Action=list(SENDING), Resource=None, NotResource=IDENTITY),
+        policy(Effect="Deny", Action=list(SENDING), Principal={"Service": DELEGATE}),
+        policy(Action=list(SENDING)),
         "?",
     ],
 )
@@ -260,6 +311,37 @@ def test_only_a_deny_of_ours_counts() -> None:
     assert not protects({}, [DELEGATE], IDENTITY)
 
 
+def test_a_deny_stands_only_under_the_name_of_one() -> None:
+    """Under the name of a grant's document it is not looked for, and goes with that document."""
+    held = {policy_name(1, 1): denied(DELEGATE)[0] or ""}
+
+    assert not protects(held, [DELEGATE], IDENTITY)
+    assert not touched(held, [DELEGATE])
+
+
+def test_denies_protect_together_whatever_else_has_their_name() -> None:
+    first, second, broken = (policy_name(DENY, number) for number in (2, 3, 1))
+    held = {broken: "?", first: denied(ROLE)[0] or "", second: denied(STRANGER)[0] or ""}
+
+    assert {ROLE, STRANGER} == shut_out(held, IDENTITY)
+    assert protects(held, [ROLE, STRANGER], IDENTITY)
+    assert touched(held, [ROLE])
+    assert not protects(held, [ROLE, USER], IDENTITY)
+
+
+@pytest.mark.parametrize("actions", [[*SENDING, "ses:GetEmailIdentity"], [action.upper() for action in SENDING]])
+def test_a_deny_of_more_protects_and_names_compare_without_case(actions: list[Json]) -> None:
+    """Action names are not case sensitive (IAM User Guide, reference_policies_elements_action)."""
+    text = policy(Effect="Deny", Action=actions, Principal={"AWS": f"arn:aws:iam::{DELEGATE}:root"})
+
+    assert {DELEGATE} == shut_out({NAME: text}, IDENTITY)
+
+
+def test_an_allow_or_a_service_under_the_name_of_a_deny_touches_nobody() -> None:
+    assert not touched({NAME: policy()}, [DELEGATE])
+    assert not touched({NAME: policy(Effect="Deny", Principal={"Service": DELEGATE})}, [DELEGATE])
+
+
 @pytest.mark.parametrize(("principal", "hit"), [(DELEGATE, True), (USER, True), (STRANGER, False)])
 def test_a_deny_touches_whom_it_covers_and_who_covers_it(principal: str, hit: bool) -> None:
     account, user = denied(DELEGATE)[0], denied(USER)[0]
@@ -272,7 +354,9 @@ def test_a_name_goes_on_only_with_the_same_content() -> None:
     assert still_named(NAME, "a", "a")
     assert not still_named(NAME, "a", "b")
     assert not still_named(None, None, "a")
+    assert not still_named(None, "a", "a")
     assert not still_named(NAME, "a", None)
+    assert not still_named(NAME, None, None)
 
 
 def test_the_sid_is_no_grants() -> None:

@@ -1,19 +1,22 @@
 """One principal that SES does not know keeps nobody else from being behind a Deny."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.policies.deny import UNSEEN, ProtectedBy, Protection, TakenBack, decide, protects, shut_out
+from broker.policies.deny import UNSEEN, ProtectedBy, Protection, TakenBack, decide, documents, protects, shut_out
 from broker.policies.narrow import left_out, narrows, refused, with_refusal
 from broker.policies.plan import DENY, policy_name
 from tests.policies.examples import DELEGATE, GRANT, IDENTITY, NOW, ROLE, STRANGER, USER
 
 OTHER = UUID(int=2)
 UNNAMED = "Invalid principal in policy"
+SUSPECT = "SES refuses a Deny with some principal, perhaps one of this grant, which is looked for: "
+WAITS = "SES refuses a Deny with some principal of another grant, which is looked for first: "
+A, B, C, D = (f"{number:012d}" for number in range(1, 5))
 CALLS = 60  # many more than any search below may take
 
 Words = Callable[[str], str]
@@ -124,6 +127,85 @@ def test_without_a_name_one_of_a_hundred_is_found_in_as_many_refusals_as_it_can_
     assert ses.refusals <= 8  # all of them, and 50, 25, 13, 7, 4, 2, 1 at the most
 
 
+def next_one(said: Mapping[str, str], *, tried: Sequence[str] = (), held: Sequence[str] = ()) -> Mapping[str, str]:
+    """Whom the next Deny leaves out, where each principal has a grant of its own (`said`: principal → reason)."""
+    (old, *_), (new, *_) = ([*documents(each, identity_arn=IDENTITY), ""] for each in (held, tried))
+    return left_out(
+        [TakenBack(UUID(int=number), (each,)) for number, each in enumerate(said)],
+        reasons={UUID(int=number): reason for number, reason in enumerate(said.values())},
+        tried={policy_name(DENY, 2): new},
+        observed={policy_name(DENY, 1): old, "theirs": new},
+        identity_arn=IDENTITY,
+    )
+
+
+def blamed(principal: str) -> str:
+    return f"SES refuses a Deny of {principal}: {UNNAMED}"
+
+
+REFUSED, LOOKED_FOR, LATER = refused(UNNAMED), SUSPECT + UNNAMED, WAITS + UNNAMED
+
+
+def test_a_refused_deny_is_halved() -> None:
+    assert {C: LOOKED_FOR, D: LOOKED_FOR} == next_one(dict.fromkeys([A, B, C, D], REFUSED), tried=[A, B, C, D])
+    assert {C: LOOKED_FOR} == next_one(dict.fromkeys([A, B, C], REFUSED), tried=[A, B, C])
+    assert {B: LOOKED_FOR} == next_one(dict.fromkeys([A, B], REFUSED), tried=[A, B])
+
+
+def test_while_a_half_of_a_half_is_tried_the_other_half_waits() -> None:
+    said = {A: REFUSED, B: REFUSED, C: LOOKED_FOR, D: LOOKED_FOR}
+
+    assert {B: LOOKED_FOR, C: LATER, D: LATER} == next_one(said, tried=[A, B])
+
+
+def test_the_last_one_is_to_blame_and_all_the_others_are_denied() -> None:
+    assert {A: blamed(A)} == next_one({A: REFUSED}, tried=[A])
+    assert {C: blamed(C)} == next_one({C: REFUSED, D: LOOKED_FOR}, tried=[A, B, C], held=[A, B])
+    assert {B: blamed(B)} == next_one({A: "", B: REFUSED, C: LATER}, tried=[A, B], held=[A])
+
+
+def test_after_a_half_that_ses_took_the_other_half_is_halved() -> None:
+    said = {C: LOOKED_FOR, D: LOOKED_FOR}
+
+    assert {D: LOOKED_FOR} == next_one({A: "", B: "", **said}, tried=[A, B], held=[A, B])
+
+
+def test_a_half_that_is_not_seen_yet_is_tried_again() -> None:
+    said = {A: UNSEEN, B: UNSEEN, C: LOOKED_FOR, D: LOOKED_FOR}
+
+    assert {C: LOOKED_FOR, D: LOOKED_FOR} == next_one(said, tried=[A, B])
+    assert {C: LOOKED_FOR, D: LOOKED_FOR} == next_one(said, tried=[A, B], held=[A])
+
+
+def test_nobody_waits_for_a_search_that_has_ended() -> None:
+    assert {} == next_one({A: LATER, B: LATER})
+    assert {A: blamed(A)} == next_one({A: blamed(A), B: LATER, C: LATER})
+    assert {} == next_one({A: LOOKED_FOR, B: LATER}, tried=[A], held=[A])
+
+
+def test_who_was_blamed_before_is_no_suspect_again() -> None:
+    """Also where one grant says both: what is known of one of its principals, and that another is looked for."""
+    both = f"{blamed(A)} {REFUSED}"
+
+    assert {A: blamed(A), C: LOOKED_FOR} == next_one({A: both, B: REFUSED, C: REFUSED}, tried=[A, B, C])
+    assert {A: blamed(A), B: blamed(B)} == next_one({A: both, B: REFUSED}, tried=[A, B])
+    assert {A: blamed(A), C: LOOKED_FOR} == next_one({A: f"{blamed(A)} {LOOKED_FOR}", B: LOOKED_FOR, C: LOOKED_FOR})
+
+
+def test_a_user_whose_account_is_denied_does_not_wait() -> None:
+    said = {DELEGATE: REFUSED, STRANGER: REFUSED, USER: REFUSED}
+
+    assert {STRANGER: LOOKED_FOR} == next_one(said, tried=[DELEGATE, STRANGER])
+
+
+def test_what_is_known_of_a_grant_stays_before_what_ses_says_now() -> None:
+    known = Protection(ProtectedBy.reads, f"{UNSEEN} {blamed(A)}")
+
+    assert Protection(ProtectedBy.reads, f"{blamed(A)} {REFUSED}") == with_refusal(known, UNNAMED)
+    assert [True, True, True, False] == [narrows(each) for each in (REFUSED, LOOKED_FOR, LATER, blamed(A))]
+    assert narrows(f"{blamed(A)} {LATER}")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -141,6 +223,12 @@ def test_a_principal_is_read_from_the_words_of_ses(words: str) -> None:
     found = left_out(taken, reasons=reasons, tried={}, observed={}, identity_arn=IDENTITY)
 
     assert {USER: f"SES refuses a Deny of {USER}: {words}"} == found
+
+
+def test_marks_around_a_principal_are_taken_off_and_letters_are_not() -> None:
+    user = f"arn:aws:iam::{DELEGATE}:user/X"
+
+    assert [user] == list(next_one({user: refused(f"Invalid principal in policy: ,{user}.")}))
 
 
 def test_an_account_is_meant_by_either_spelling() -> None:

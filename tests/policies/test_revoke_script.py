@@ -1,13 +1,16 @@
 """The owner's own script: in order, for each account, and quoted so that nothing in it can act."""
 
+import os
 import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from broker.policies.arns import parse_identity_arn
-from broker.policies.deny import documents
-from broker.policies.plan import policy_name
+from broker.policies.deny import documents, shut_out
+from broker.policies.plan import DENY, policy_name
 from broker.policies.revoke_script import Target, deny_name, revoke_script
 from broker.policies.validate import refusals
 from broker.policies.withdraw import Withdrawal
@@ -80,3 +83,59 @@ def test_the_deny_has_a_name_that_ses_takes() -> None:
     (deny,) = documents([DELEGATE], identity_arn=IDENTITY)
 
     assert [] == refusals(deny, identity_arn=IDENTITY, name=deny_name(deny))
+
+
+# SES as far as Denies need it: it keeps each policy as a file, and refuses one that is there or names one of "unknown".
+AWS = """#!/bin/sh
+[ "$1" = sts ] && exec echo 111111111111
+name=held/$8 policy=${10}
+case $2 in
+create-email-identity-policy)
+    if [ -e "$name" ]; then
+        echo "An error occurred (AlreadyExistsException): Policy $8 already exists" >&2
+        exit 254
+    fi
+    for one in $(cat unknown); do
+        case $policy in *$one*)
+            echo "An error occurred (BadRequestException): Invalid principal in policy" >&2
+            exit 254 ;;
+        esac
+    done
+    echo "$policy" >"$name" ;;
+delete-email-identity-policy)
+    rm "$name" ;;
+esac
+"""
+
+
+def run(script: str, place: Path) -> set[str]:
+    """Runs it as a shell does, and answers with all whom SES's Denies shut out then."""
+    path = os.pathsep.join([str(place), os.environ["PATH"]])
+    subprocess.run(["/bin/sh"], input=script, cwd=place, env={"PATH": path}, text=True, check=True, timeout=60)
+    held = [each.read_text() for each in (place / "held").iterdir()]
+    return {who for number, text in enumerate(held) for who in shut_out({policy_name(DENY, number): text}, IDENTITY)}
+
+
+@pytest.mark.parametrize(
+    ("many", "unknown", "most"), [(1, 0, 1), (1, 1, 0), (2, 1, 1), (3, 0, 1), (3, 2, 1), (9, 2, 2), (100, 1, 6)]
+)
+def test_whom_ses_does_not_know_keeps_nobody_else_from_being_denied(
+    tmp_path: Path, many: int, unknown: int, most: int
+) -> None:
+    """In few policies, as SES takes 20 for one identity; and run again it adds none."""
+    accounts = [f"{number:012d}" for number in range(2, many + 2)]
+    (tmp_path / "held").mkdir()
+    (tmp_path / "aws").write_text(AWS)
+    (tmp_path / "aws").chmod(0o755)
+    (tmp_path / "unknown").write_text("\n".join(accounts[:unknown]))
+    script = revoke_script([target(denied=tuple(accounts))])
+
+    denied = run(script, tmp_path)
+    names = {each.name for each in (tmp_path / "held").iterdir()}
+    again = run(script, tmp_path)
+
+    assert set(accounts[unknown:]) == denied == again
+    assert len(names) <= most
+    assert names == {each.name for each in (tmp_path / "held").iterdir()}
+    lifts = [line.removeprefix("#   ") for line in script.splitlines() if line.startswith(("#   aws", "#   for"))]
+    assert set() == run("\n".join([*lifts, ":"]), tmp_path)
