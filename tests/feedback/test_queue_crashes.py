@@ -91,7 +91,7 @@ async def test_a_crash_between_commit_and_delete_loses_nothing_and_makes_no_seco
     fault(place, "DeleteMessageBatch", after=after)
     async with worker(place, tmp_path / "log") as process:
         await until_told(lambda: stored(world, 3), seconds=STARTED)
-        await until(lambda: place.depth() == ((0, 0) if after else (0, 3)))
+        await until(lambda: place.depth() == ((0, 0) if after else (0, 3)), seconds=STARTED)
         process.kill()
         await process.wait()
     place.show_again()
