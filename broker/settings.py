@@ -1,6 +1,5 @@
 """Configuration from `BROKER_*` environment variables: one frozen Struct, checked at start."""
 
-import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, get_type_hints
@@ -8,13 +7,13 @@ from urllib.parse import unquote
 
 import msgspec
 
+from broker.feedback_queues import FeedbackQueue
+from broker.feedback_queues import parse as parse_queues
 from broker.quotas import Quotas
 from broker.quotas import parse as parse_quotas
 
 PREFIX = "BROKER_"
 PUBLIC_KEY = "public:"  # before a key that only checks signatures
-_QUEUE_URL = re.compile(r"https?://[^/?#]+/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,75})")
-_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 DNS_PORT = 53
 LEAST_DENY = timedelta(minutes=15)
 LEAST_RETENTION = timedelta(days=25)  # SNS delivers to SQS for 23 days (SNS Developer Guide, retries)
@@ -41,33 +40,6 @@ class LogFormat(StrEnum):
 
 def _about(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
-
-
-class FeedbackQueue(msgspec.Struct, frozen=True):
-    """A queue of ours in one Region; what cannot be dealt with goes into its dead-letter queue.
-
-    `events`: only EventBridge may send to it; else SNS alone is believed, and by its signature.
-    """
-
-    region: str
-    url: str
-    arn: str
-    events: bool = False
-
-    @property
-    def label(self) -> str:
-        """What it is called in metrics."""
-        return f"{self.region} events" if self.events else self.region
-
-    @property
-    def dead_url(self) -> str:
-        """Of its dead-letter queue."""
-        return f"{self.url}-dead"
-
-    @property
-    def dead_arn(self) -> str:
-        """Of its dead-letter queue."""
-        return f"{self.arn}-dead"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,12 +196,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def queues(self) -> dict[str, FeedbackQueue]:
         """The queues for feedback by Region; ValueError for what names none."""
-        return _queues(self.feedback_queues, self.aws_partition, events=False)
+        return parse_queues(self.feedback_queues, self.aws_partition, events=False)
 
     @property
     def queues_of_events(self) -> dict[str, FeedbackQueue]:
         """The queues for events of EventBridge by Region; ValueError for what names none."""
-        return _queues(self.event_queues, self.aws_partition, events=True)
+        return parse_queues(self.event_queues, self.aws_partition, events=True)
 
     @property
     def polled(self) -> tuple[FeedbackQueue, ...]:
@@ -250,22 +222,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def owner_database_url(self) -> str:
         """The login that migrations run under."""
         return self.migration_database_url or self.database_url
-
-
-def _queues(text: str, partition: str, *, events: bool) -> dict[str, FeedbackQueue]:
-    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
-    found = [_queue(region.strip(), url.strip(), partition, events=events) for region, _, url in pairs]
-    if len({queue.region for queue in found}) < len(found):
-        raise ValueError("a Region has one queue")
-    return {queue.region: queue for queue in found}
-
-
-def _queue(region: str, url: str, partition: str, *, events: bool) -> FeedbackQueue:
-    """A queue's URL ends in its account and name (SQS Developer Guide, sqs-queue-message-identifiers)."""
-    found = _QUEUE_URL.fullmatch(url)
-    if found is None or _REGION.fullmatch(region) is None:
-        raise ValueError(f"{region}={url} is not Region=queue URL")
-    return FeedbackQueue(region, url, f"arn:{partition}:sqs:{region}:{found['account']}:{found['name']}", events)
 
 
 def describe(name: str) -> str:

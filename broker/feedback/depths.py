@@ -7,7 +7,7 @@ from typing import Protocol
 from broker import log
 from broker.db import Database
 from broker.errors import BrokerError
-from broker.settings import FeedbackQueue
+from broker.feedback_queues import FeedbackQueue
 from broker.webhooks.ledger import levels
 from broker.webhooks.ledger.levels import Level
 

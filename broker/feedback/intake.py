@@ -8,7 +8,7 @@ from broker.feedback import queued
 from broker.feedback.envelope import Envelope, MessageType
 from broker.feedback.reasons import Reason
 from broker.feedback.receive import Receiver
-from broker.settings import FeedbackQueue
+from broker.feedback_queues import FeedbackQueue
 from broker.webhooks.ledger.ledger import Count, Ledger
 
 logger = log.get(__name__)

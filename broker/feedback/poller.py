@@ -15,8 +15,8 @@ from broker.errors import BrokerError, Unavailable
 from broker.feedback.flusher import Flusher, Unstorable
 from broker.feedback.intake import Held, Intake
 from broker.feedback.receive import Receiver
+from broker.feedback_queues import FeedbackQueue
 from broker.points import reach
-from broker.settings import FeedbackQueue
 from broker.webhooks.ledger.ledger import Count, Ledger
 
 WAIT = timedelta(seconds=20)  # the longest that SQS waits for a message

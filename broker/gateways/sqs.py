@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from broker.feedback_queues import FeedbackQueue
 from broker.gateways.aws import Aws
-from broker.settings import FeedbackQueue, Settings
+from broker.settings import Settings
 
 MOST = 10  # messages in one call (SQS API Reference, ReceiveMessage and DeleteMessageBatch)
 

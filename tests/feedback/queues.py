@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from broker.feedback_queues import FeedbackQueue
 from broker.ids import new_id
 from broker.parts import Parts
 from broker.sandbox import queues
-from broker.settings import FeedbackQueue, Settings
+from broker.settings import Settings
 from tests.deploy.template import Stack
 from tests.sandbox.aws import REGION, Account
 from tests.sandbox.aws import Aws as LocalAws
