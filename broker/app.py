@@ -159,7 +159,7 @@ def build(parts: Parts) -> Litestar:
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
-        state=_state(parts),
+        state=State({"settings": parts.settings}),
     )
     openapi.complete(app)
     return app
@@ -206,10 +206,6 @@ async def _name_all_methods(message: Message, scope: Scope) -> None:
     message["headers"] = [*others, (b"allow", ", ".join(sorted(there)).encode())]
 
 
-def _state(parts: Parts) -> State:
-    return State({"settings": parts.settings})
-
-
 def _given(value: object) -> Provide:
     def provide() -> Any:
         return value
@@ -231,7 +227,8 @@ def _openapi() -> OpenAPIConfig:
         title="SES delegation broker",
         version="1",
         summary="Let an agency send from your verified Amazon SES domain, under negotiated terms.",
-        description="Errors are problem details (RFC 9457). Every POST takes an `Idempotency-Key`.",
+        description="Errors are problem details (RFC 9457). Every POST takes an `Idempotency-Key`."
+        " A query parameter that an operation does not have is refused with 400.",
         contact=Contact(name="SES delegation broker"),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         tags=list(TAGS),
