@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,7 @@ from broker.parts import Parts
 from broker.tenants.api import ApiKeyController, TenantController
 from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
 from broker.tenants.porch import Porch
+from broker.tenants.together import Together, find
 from broker.webhooks.api import EndpointController
 from broker.webhooks.deliveries_api import DeliveryController, EventController
 from broker.webhooks.digests.api import DigestController
@@ -127,6 +129,7 @@ def build(parts: Parts) -> Litestar:
                 keyring=parts.keyring,
                 rates=parts.rates,
                 guesses=parts.guesses,
+                together=Together(partial(find, parts.api)),
                 visits=parts.visits,
             ),
         ],
