@@ -46,7 +46,7 @@ from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
 from broker.parts import Parts
 from broker.tenants.api import ApiKeyController, TenantController
-from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
+from broker.tenants.auth import STANDING, KeyAuthentication
 from broker.tenants.porch import Porch
 from broker.tenants.together import Together, find
 from broker.webhooks.api import EndpointController
@@ -222,7 +222,7 @@ def _assets() -> Router:
     if package is None or package.origin is None:
         raise RuntimeError("The package swagger-ui-py is not installed.")
     static = Path(package.origin).parent / "static"
-    return create_static_files_router(path=ASSETS, directories=[static], include_in_schema=False, opt=PUBLIC)
+    return create_static_files_router(path=ASSETS, directories=[static], include_in_schema=False, opt=web.PUBLIC)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -35,6 +35,8 @@ IfMatch = Annotated[
     HeaderParameter(name="If-Match", description="The ETag of the offer that you looked at; one strong tag"),
 ]
 
+PUBLIC = {"public": True}  # `opt` of a route that needs no key
+KEYLESS = {**PUBLIC, "keyless": True}  # and of one that does not even look at it, so that no guess is slowed there
 # `opt` of a route by which access is taken away: nothing limits how often. And of one that is counted by the minute.
 ENDS_ACCESS = {"ends_access": True}
 COUNTED = "act"

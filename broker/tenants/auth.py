@@ -26,8 +26,6 @@ from broker.tenants.together import Together
 from broker.tenants.visits import Visits
 from broker.web import COUNTED
 
-PUBLIC = {"public": True}  # `opt` of a route that needs no key
-KEYLESS = {**PUBLIC, "keyless": True}  # and of one that does not even look at it, so that no guess is slowed there
 STANDING = "standing"  # where the scope's state holds how the caller stands with its rates
 
 
