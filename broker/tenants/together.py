@@ -5,13 +5,13 @@ has not seen yet. Which key is right, only the database knows; so whoever is ref
 reserve of single look-ups is used up by the one who asks most. Hence none is refused unasked: each waits for the next
 look-up, which is one statement for all who wait, of all addresses.
 
-- The database: `1 / EVERY` statements a second in each process, with at most `PLACES` keys each, one at a time,
+- The database: `1 / EVERY` statements a second in each process, with at most `PLACES` keys each (2 ms), one at a time,
   whatever comes. Where more wait, each address gets as many places as the others, and chance decides between its keys,
-  so that it helps nobody to be early, or to ask for the same one often.
+  so that it helps nobody to be early, or to ask for the same one often. Who had no place waits for the next look-up.
 - Guessing: it is slowed from hundreds of keys a second on one connection to one every `EVERY`, and to `PLACES / EVERY`
   on any number of them. That is no defence of the keys, which have 256 random bits; it is one of the database.
-- No oracle: a wrong key is answered as one that had no place, with 429 and at the same moment, since all of them wait
-  for the same statement, and what it compares are digests under a secret pepper. A right key is let in, as everywhere.
+- No oracle: a wrong key is answered as one that never had a place, with 429, and when depends on chance alone: all keys
+  wait for one statement, which compares digests under a secret pepper. A right key is let in, as everywhere.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from broker.tenants.guesses import network
 
 EVERY = 0.25  # seconds
 PLACES = 256  # keys in one look-up
+LOOKS = 3  # for which one waits at most; who guesses waits as long, so that more get their turn
 
 T = TypeVar("T")
 Find = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, Caller]]]
@@ -47,21 +48,30 @@ class Together:
         self._find = find
         self._one_at_a_time = asyncio.Lock()
         self._waiting: dict[str, set[bytes]] = {}
-        self._next: asyncio.Task[Mapping[bytes, Caller]] | None = None
+        self._next: asyncio.Task[Mapping[bytes, Caller | None]] | None = None
 
     async def caller_of(self, client: str, digest: bytes) -> Caller | None:
-        """After at most `EVERY` and a look-up; None for a wrong key, and for one that had no place."""
-        self._waiting.setdefault(network(client), set()).add(digest)
+        """After `EVERY` and a look-up, `LOOKS` times at most; None for a wrong key, and for one that had no place."""
+        host = network(client)
+        for _ in range(LOOKS):
+            looked_up = await self._join(host, digest)
+            if digest in looked_up:
+                return looked_up[digest]
+        return None
+
+    async def _join(self, host: str, digest: bytes) -> Mapping[bytes, Caller | None]:
+        self._waiting.setdefault(host, set()).add(digest)
         if self._next is None:
             self._next = asyncio.create_task(self._look_up())
-        found = await asyncio.shield(self._next)  # others wait for it, too
-        return found.get(digest)
+        return await asyncio.shield(self._next)  # others wait for it, too
 
-    async def _look_up(self) -> Mapping[bytes, Caller]:
+    async def _look_up(self) -> Mapping[bytes, Caller | None]:
+        """Those that had a place, right or wrong."""
         await asyncio.sleep(EVERY)
         async with self._one_at_a_time:
             waiting, self._waiting, self._next = self._waiting, {}, None
-            return await self._find(placed(waiting.values()))
+            asked = placed(waiting.values())
+            return dict.fromkeys(asked) | await self._find(asked)
 
 
 def placed(waiting: Iterable[Iterable[bytes]]) -> list[bytes]:

@@ -9,7 +9,7 @@ import pytest
 from broker.caller import Caller
 from broker.errors import Unavailable
 from broker.ids import new_id
-from broker.tenants.together import EVERY, PLACES, Together, placed
+from broker.tenants.together import EVERY, LOOKS, PLACES, Together, placed
 
 GUESSER, OWNER = "192.0.2.1", "198.51.100.9"
 
@@ -70,8 +70,22 @@ async def test_a_flood_is_one_bounded_statement_every_now_and_then() -> None:
     took = time.monotonic() - began
 
     assert 4 <= len(keys.asked) <= 1 + took / EVERY
-    assert {PLACES} == {len(asked) for asked in keys.asked}
+    assert PLACES == max(len(asked) for asked in keys.asked)
     assert 1 == keys.most_at_once
+
+
+async def test_who_had_no_place_waits_for_the_next_look_up_and_not_for_ever() -> None:
+    """More than have places in all: each key is asked for once at most, and the rest is told no after the last."""
+    many = digests_of(LOOKS * PLACES + 50)
+    keys = Keys(*many)
+    together = Together(keys.find)
+
+    found = await asyncio.gather(*(together.caller_of(GUESSER, digest) for digest in many))
+
+    asked = [digest for digests in keys.asked for digest in digests]
+    assert [PLACES] * LOOKS == [len(each) for each in keys.asked]
+    assert len(asked) == len(set(asked))
+    assert set(asked) == {digest for digest, caller in zip(many, found, strict=True) if caller is not None}
 
 
 async def test_who_gives_up_takes_nobody_along() -> None:
