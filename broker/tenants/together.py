@@ -5,7 +5,7 @@ has not seen yet. Which key is right, only the database knows; so whoever is ref
 reserve of single look-ups is used up by the one who asks most. Hence none is refused unasked: each waits for the next
 look-up, which is one statement for all who wait, of all addresses.
 
-- The database: `1 / EVERY` statements a second in each process, with at most `PLACES` keys each (2 ms), one at a time,
+- The database: `1 / EVERY` statements a second in each process, with at most `PLACES` keys each (1 ms), one at a time,
   whatever comes. Where more wait, each address gets as many places as the others, and chance decides between its keys,
   so that it helps nobody to be early, or to ask for the same one often. Who had no place waits for the next look-up.
 - Guessing: it is slowed from hundreds of keys a second on one connection to one every `EVERY`, and to `PLACES / EVERY`
@@ -27,9 +27,9 @@ from broker.caller import NOBODY, Caller, Scope
 from broker.db import Database
 from broker.tenants.guesses import network
 
-EVERY = 0.25  # seconds
-PLACES = 256  # keys in one look-up
-LOOKS = 3  # for which one waits at most; who guesses waits as long, so that more get their turn
+EVERY = 0.1  # seconds
+PLACES = 128  # keys in one look-up
+LOOKS = 5  # for which one waits at most; who guesses waits as long, so that more get their turn
 
 T = TypeVar("T")
 Find = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, Caller]]]
