@@ -71,7 +71,8 @@ class Together:
         async with self._one_at_a_time:
             waiting, self._waiting, self._next = self._waiting, {}, None
             asked = placed(waiting.values())
-            return dict.fromkeys(asked) | await self._find(asked)
+            found = await self._find(asked)
+            return {digest: found.get(digest) for digest in asked}
 
 
 def placed(waiting: Iterable[Iterable[bytes]]) -> list[bytes]:
