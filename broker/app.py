@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,8 +46,9 @@ from broker.idempotency import Replayed
 from broker.identities.api import IdentityController
 from broker.parts import Parts
 from broker.tenants.api import ApiKeyController, TenantController
-from broker.tenants.auth import PUBLIC, STANDING, KeyAuthentication
+from broker.tenants.auth import STANDING, KeyAuthentication
 from broker.tenants.porch import Porch
+from broker.tenants.together import Together, find
 from broker.webhooks.api import EndpointController
 from broker.webhooks.deliveries_api import DeliveryController, EventController
 from broker.webhooks.digests.api import DigestController
@@ -127,6 +129,7 @@ def build(parts: Parts) -> Litestar:
                 keyring=parts.keyring,
                 rates=parts.rates,
                 guesses=parts.guesses,
+                together=Together(partial(find, parts.api)),
                 visits=parts.visits,
             ),
         ],
@@ -159,7 +162,7 @@ def build(parts: Parts) -> Litestar:
         request_max_body_size=parts.settings.body_limit,
         openapi_config=_openapi(),
         logging_config=None,
-        state=_state(parts),
+        state=State({"settings": parts.settings}),
     )
     openapi.complete(app)
     return app
@@ -206,10 +209,6 @@ async def _name_all_methods(message: Message, scope: Scope) -> None:
     message["headers"] = [*others, (b"allow", ", ".join(sorted(there)).encode())]
 
 
-def _state(parts: Parts) -> State:
-    return State({"settings": parts.settings})
-
-
 def _given(value: object) -> Provide:
     def provide() -> Any:
         return value
@@ -223,7 +222,7 @@ def _assets() -> Router:
     if package is None or package.origin is None:
         raise RuntimeError("The package swagger-ui-py is not installed.")
     static = Path(package.origin).parent / "static"
-    return create_static_files_router(path=ASSETS, directories=[static], include_in_schema=False, opt=PUBLIC)
+    return create_static_files_router(path=ASSETS, directories=[static], include_in_schema=False, opt=web.PUBLIC)
 
 
 def _openapi() -> OpenAPIConfig:
@@ -231,7 +230,8 @@ def _openapi() -> OpenAPIConfig:
         title="SES delegation broker",
         version="1",
         summary="Let an agency send from your verified Amazon SES domain, under negotiated terms.",
-        description="Errors are problem details (RFC 9457). Every POST takes an `Idempotency-Key`.",
+        description="Errors are problem details (RFC 9457). Every POST takes an `Idempotency-Key`."
+        " A query parameter that an operation does not have is refused with 400.",
         contact=Contact(name="SES delegation broker"),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         tags=list(TAGS),

@@ -148,10 +148,6 @@ class Database:
         """The same connections under another role; `line` has that one."""
         return Database(self._sessions, role=role, bell=self._bell, line=line, quotas=self._quotas)
 
-    def with_bell(self, bell: Bell) -> "Database":
-        """The same connections with another bell."""
-        return Database(self._sessions, role=self._role, bell=bell, line=self.line, quotas=self._quotas)
-
     @asynccontextmanager
     async def begin(self, caller: Caller) -> AsyncIterator[AsyncSession]:
         """A transaction of `caller`: committed at the end, rolled back on error; the bell rings after the commit."""

@@ -14,9 +14,8 @@ from broker import clock, log
 from broker.caller import NOBODY
 from broker.db import Database
 from broker.errors import BrokerError
+from broker.web import KEYLESS
 
-# Whoever sends a key all the same must not be told that we are dead because the key cannot be looked up.
-PUBLIC = {"public": True, "keyless": True}
 WITHIN = 2.0  # seconds; what does not answer within them does not answer
 
 logger = log.get(__name__)
@@ -96,7 +95,7 @@ class HealthController(Controller):
 
     path = "/health"
     tags = ("Health",)
-    opt = PUBLIC
+    opt = KEYLESS  # who sends a key all the same must not be told that we are dead because it cannot be looked up
     security = ({},)
 
     @get("/live", summary="Is the process alive", operation_id="live")

@@ -1,7 +1,7 @@
 """Errors as answers: problem details (RFC 9457), with pointers to the fields; and stored answers, given again."""
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +10,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from broker import log
+from broker import log, queries
 from broker.crypto import Keyring
 from broker.errors import (
     BadRequest,
@@ -98,7 +98,8 @@ def answer_broker_error(request: Request[Any, Any, Any], error: BrokerError) -> 
 def answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Litestar's own errors in our form; a body that can be read but is not valid is 422 with its fields."""
     if isinstance(error, ValidationException):
-        return problem(request, _from_validation(error))
+        written = queries.taken(request.route_handler).written if "route_handler" in request.scope else {}
+        return problem(request, _from_validation(error, written))
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(request, NotFound("There is nothing at this path."))
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -149,8 +150,15 @@ def answer_replay(keyring: Keyring) -> Callable[[Request[Any, Any, Any], Replaye
     return answer
 
 
-def _from_validation(error: ValidationException) -> BrokerError:
-    extra = error.extra if isinstance(error.extra, list) else []
+def _from_validation(error: ValidationException, written: Mapping[str, str]) -> BrokerError:
+    """`written`: the route's arguments by the names that callers write, where the framework tells its own."""
+    found = error.extra if isinstance(error.extra, list) else []
+    extra = [
+        {**item, "key": written.get(item["key"], item["key"])}
+        if item.get("source") != "body" and "key" in item
+        else item
+        for item in found
+    ]
     if not extra:
         return BadRequest(_sentence(error.detail))
     sources = {str(item.get("source", "body")) for item in extra}

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -18,7 +16,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter
 from litestar.types import Guard
 
-from broker import bodies, log
+from broker import bodies, log, queries
 from broker.caller import Caller, IdempotencyRequest, Scope
 from broker.errors import (
     BadRequest,
@@ -37,6 +35,8 @@ IfMatch = Annotated[
     HeaderParameter(name="If-Match", description="The ETag of the offer that you looked at; one strong tag"),
 ]
 
+PUBLIC = {"public": True}  # `opt` of a route that needs no key
+KEYLESS = {**PUBLIC, "keyless": True}  # and of one that does not even look at it, so that no guess is slowed there
 # `opt` of a route by which access is taken away: nothing limits how often. And of one that is counted by the minute.
 ENDS_ACCESS = {"ends_access": True}
 COUNTED = "act"
@@ -106,11 +106,10 @@ async def refuse_nul(request: BrokerRequest) -> None:
 
 
 async def refuse_loose(request: BrokerRequest) -> None:
-    """Before a route is called: values of another type than the document says, which the framework would convert."""
+    """Before a route is called: what it does not take, and values of other types, which the framework converts."""
+    refuse_query(request.scope["query_string"], queries.taken(request.route_handler))
     taken = request.route_handler.parsed_fn_signature.parameters
     if "data" not in taken:
-        times = _times_of(request.route_handler)
-        bodies.refuse_numbers(request.scope["query_string"], times)
         return
     body = await request.body()
     if not body:
@@ -122,13 +121,13 @@ async def refuse_loose(request: BrokerRequest) -> None:
         raise Invalid(f"The body is not valid: {flaw.detail}", flaws=(flaw,)) from error
 
 
-@cache
-def _times_of(handler: BaseRouteHandler) -> frozenset[str]:
-    """The parameters of a route that are times."""
-    taken = handler.parsed_fn_signature.parameters
-    return frozenset(
-        name for name, field in taken.items() if field.has_inner_subclass_of(datetime) or field.is_subclass_of(datetime)
-    )
+def refuse_query(query: bytes, taken: queries.Taken) -> None:
+    """`BadRequest` for parameters that a route does not have, and for numbers in place of times."""
+    if not query:
+        return
+    if taken.strict:
+        queries.refuse_unknown(query, taken.query)
+    bodies.refuse_numbers(query, taken.times)
 
 
 async def provide_caller(request: BrokerRequest) -> Caller:

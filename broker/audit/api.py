@@ -16,9 +16,8 @@ from broker.audit.signing import Jwks, Signer
 from broker.caller import Caller, Scope
 from broker.db import Database
 from broker.errors import BadRequest
-from broker.web import Page, after, checked_size, needs, page_of
+from broker.web import PUBLIC, Page, after, checked_size, needs, page_of
 
-PUBLIC = {"public": True}
 LINES = "application/x-ndjson"
 
 

@@ -19,8 +19,7 @@ from broker.feedback.receive import Receiver
 from broker.feedback.views import NewRoute, QuarantinedView, RouteView
 from broker.problems import Problem
 from broker.quotas import Act
-from broker.tenants.auth import KEYLESS
-from broker.web import COUNTED, Page, after, checked_size, needs, page_of
+from broker.web import COUNTED, KEYLESS, Page, after, checked_size, needs, page_of
 
 
 class RouteController(Controller):

@@ -11,7 +11,7 @@ from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
 from broker.tenants import service
-from broker.tenants.auth import PUBLIC, may_register
+from broker.tenants.auth import may_register
 from broker.tenants.views import (
     ApiKeyMade,
     ApiKeyView,
@@ -21,7 +21,7 @@ from broker.tenants.views import (
     TenantChange,
     TenantView,
 )
-from broker.web import ENDS_ACCESS, NO_STORE, Page, after, checked_size, needs, page_of
+from broker.web import ENDS_ACCESS, NO_STORE, PUBLIC, Page, after, checked_size, needs, page_of
 
 
 class TenantController(Controller):

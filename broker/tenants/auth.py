@@ -5,6 +5,7 @@ import time
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -21,11 +22,10 @@ from broker.rates import Rates, Standing
 from broker.settings import Registration, Settings
 from broker.tenants.guesses import Guesses
 from broker.tenants.keys import looks_like_one
+from broker.tenants.together import Together
 from broker.tenants.visits import Visits
 from broker.web import COUNTED
 
-PUBLIC = {"public": True}  # `opt` of a route that needs no key
-KEYLESS = {**PUBLIC, "keyless": True}  # and of one that does not even look at it, so that no guess is slowed there
 STANDING = "standing"  # where the scope's state holds how the caller stands with its rates
 
 
@@ -37,12 +37,21 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
     """
 
     def __init__(
-        self, app: ASGIApp, *, db: Database, keyring: Keyring, rates: Rates, guesses: Guesses, visits: Visits
+        self,
+        app: ASGIApp,
+        *,
+        db: Database,
+        keyring: Keyring,
+        rates: Rates,
+        guesses: Guesses,
+        together: Together,
+        visits: Visits,
     ) -> None:
         super().__init__(app, exclude="^/schema", exclude_from_auth_key="no_key_at_all", exclude_http_methods=())
         self._db = db
         self._keyring = keyring
         self._guesses = guesses
+        self._together = together
         self._rates = rates
         self._visits = visits
 
@@ -80,8 +89,13 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
     ) -> Caller | None:
         client = connection.client.host if connection.client else ""
         if wait := self._guesses.wait(client, token, digest, at=time.monotonic()):
-            raise TooManyRequests("Too many API keys from here were wrong; try again in a moment.", retry_after=wait)
-        found = await self._find(digest, request_id)
+            found = await self._together.caller_of(client, digest)
+            if found is None:
+                sentence = "Too many API keys from here were wrong; try again in a moment."
+                raise TooManyRequests(sentence, retry_after=wait)
+            found = msgspec.structs.replace(found, request_id=request_id)
+        else:
+            found = await self._find(digest, request_id)
         self._guesses.note(client, token, digest, right=found is not None, at=time.monotonic())
         if found is None and (refusal := self._visits.take(client, now=time.monotonic())):
             raise refusal

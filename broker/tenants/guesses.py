@@ -1,7 +1,7 @@
 """Slows whoever guesses API keys: by source address, and by the prefix that is guessed at, over all routes.
 
 A key that has worked here is not held up by what others try, from wherever they try it; nor is one that comes from an
-address from which nothing wrong has come.
+address from which nothing wrong has come. Any other right key from such an address waits a moment (`together.py`).
 """
 
 from collections import OrderedDict
@@ -38,7 +38,7 @@ class Guesses:
         self.noted: dict[Source, int] = {}
 
     def wait(self, client: str, token: str, digest: bytes, *, at: float) -> timedelta | None:
-        """How long to wait before this is even looked up, or None; `at` in seconds, of a clock that never goes back."""
+        """How long until this is looked up for itself, or None; `at` in seconds, of a clock that never goes back."""
         if digest in self._worked:
             return None
         here = self._level(("address", network(client)), at)

@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 from sqlalchemy import text, update
 
-from broker import log
+from broker import log, queries
 from broker.caller import Caller
 from broker.clock import now
 from broker.crypto import Keyring
@@ -235,8 +235,10 @@ async def everything_read(app: Litestar, sight: Sight) -> dict[str, str]:
             ids.get(part.strip("{}"), str(new_id())) if part.startswith("{") else part
             for part in route.path_format.split("/")
         )
-        for query in ({}, {"state": "dead"}, {"format": "csv"}):
-            await read_all(sight.client, path, {"page_size": "100", **query}, found)
+        taken = queries.taken(route.route_handler_map["GET"][0]).query
+        for more in ({}, {"state": "dead"}, {"format": "csv"}):
+            query = {name: value for name, value in {"page_size": "100", **more}.items() if name in taken}
+            await read_all(sight.client, path, query, found)
     return found
 
 

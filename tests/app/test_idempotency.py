@@ -173,16 +173,15 @@ async def test_the_longest_key_works_and_is_told_from_its_neighbour(register: Re
 
 
 async def test_a_key_used_on_another_route_is_refused(register: Register) -> None:
-    """The same body to another path, or with another query, is another request."""
+    """The same body to another path is another request."""
     client = await register()
     endpoint = (await client.post("/v1/endpoints", json={"url": "http://127.0.0.1:1/"})).json()
     headers = {"idempotency-key": str(new_id())}
 
     first = await client.post(f"/v1/endpoints/{endpoint['id']}/pause", headers=headers)
     other = await client.post(f"/v1/endpoints/{endpoint['id']}/resume", headers=headers)
-    asked = await client.post(f"/v1/endpoints/{endpoint['id']}/pause?x=1", headers=headers)
 
-    assert (202, 422, 422) == (first.status_code, other.status_code, asked.status_code)
+    assert (202, 422) == (first.status_code, other.status_code)
     assert "paused" == (await client.get(f"/v1/endpoints/{endpoint['id']}")).json()["state"]
 
 

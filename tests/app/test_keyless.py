@@ -1,6 +1,7 @@
 """Who comes without a valid key is counted by address, in front of everything; who has one never waits for others."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from broker.parts import Parts
 from broker.roundtrips import ROUND_TRIPS
 from broker.settings import Settings
 from broker.tenants import visits
-from broker.tenants.guesses import BURST
+from broker.tenants.guesses import BURST, PER_SECOND
 from broker.tenants.keys import mint
 from broker.tenants.visits import Visits
 from tests.app.conftest import transport_to
@@ -190,14 +191,17 @@ async def test_guesses_are_counted_over_all_routes(settings: Settings) -> None:
     """Not for each route anew."""
     paths = ("/v1/tenant", "/v1/grants", "/v1/audit", "/v1/endpoints", "/v1/events")
     async with serving(settings, keyless_request_rate=0.0) as served, served.at("192.0.2.11") as client:
+        began = time.monotonic()
         seen = [
             (await client.get(path, headers={"authorization": f"Bearer {mint().secret}"})).status_code
             for _ in range(10)
             for path in paths
         ]
+        drained = (time.monotonic() - began) * PER_SECOND
 
     assert [401] * int(BURST) == seen[: int(BURST)]
-    assert {429} == set(seen[int(BURST) + 1 :])
+    assert {401, 429} == set(seen)
+    assert seen.count(401) <= BURST + 1 + drained
 
 
 async def test_guesses_are_counted_over_all_processes(settings: Settings, redis_url: str) -> None:

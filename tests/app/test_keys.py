@@ -1,7 +1,9 @@
 """API keys over their whole life: scopes by a table, end, rotation, revocation everywhere, and guessing."""
 
+import asyncio
 import hashlib
 import hmac
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -20,6 +22,7 @@ from broker.settings import Settings
 from broker.tenants import guesses
 from broker.tenants.guesses import BURST, PER_SECOND, Guesses
 from broker.tenants.keys import mint
+from broker.tenants.together import EVERY
 from tests.app.conftest import Register, transport_to
 from tests.walls.strangers import routes_of
 
@@ -131,18 +134,19 @@ async def test_a_key_ends_when_it_was_said_to(register: Register, committed_db: 
 
 
 async def test_guessing_is_slowed_and_a_good_key_is_not(settings: Settings) -> None:
-    """429 with the time to wait; a key that has worked here works on, and so does any that comes from elsewhere."""
+    """429 with the time to wait; a key that has worked here works on, and so does any other that is right."""
     parts = Parts(settings)
     app = build(parts)
     async with _from(app, "192.0.2.1") as client, _from(app, "198.51.100.9") as elsewhere:
-        made = [(await client.post("/v1/tenants", json={"name": "A", "roles": ["owner"]})).json() for _ in range(2)]
-        known, unknown = [{"authorization": f"Bearer {each['secret']}"} for each in made]
+        made = [await _tenant(client) for _ in range(3)]
+        known, unknown, new = [_with(each) for each in made]
         before = await client.get("/v1/tenant", headers=known)
         guesses = [await client.get("/v1/tenant", headers=_guess(made[1])) for _ in range(int(BURST) + 5)]
         good = [
             await client.get("/v1/tenant", headers=known),
             await elsewhere.get("/v1/tenant", headers=unknown),
             await client.get("/v1/tenant", headers=unknown),
+            await client.get("/v1/tenant", headers=new),
         ]
     await parts.close()
 
@@ -150,7 +154,73 @@ async def test_guessing_is_slowed_and_a_good_key_is_not(settings: Settings) -> N
     assert [401] * int(BURST) == codes[: int(BURST)]
     assert {429} == set(codes[int(BURST) + 1 :])
     assert 1 <= int(guesses[-1].headers["retry-after"]) <= 2 / PER_SECOND
-    assert [200, 200, 200, 200] == [before.status_code, *(answer.status_code for answer in good)]
+    assert [200] * 5 == [before.status_code, *(answer.status_code for answer in good)]
+
+
+async def test_an_owner_revokes_with_a_new_key_from_the_address_of_a_guesser(settings: Settings) -> None:
+    """While 40 connections from there guess as fast as they can, also at this key: in under a second, every time."""
+    parts = Parts(settings)
+    app = build(parts)
+    async with _from(app, "192.0.2.1") as guesser, _from(app, "192.0.2.1") as owner, _from(app, "192.0.2.7") as first:
+        made = [await _tenant(first) for _ in range(3)]
+        stop = asyncio.Event()
+        guessing = [asyncio.create_task(_guess_until(stop, guesser, made[number % 3])) for number in range(40)]
+        while (await guesser.get("/v1/tenant", headers=_guess(made[0]))).status_code == 401:
+            pass
+        took, codes = [], []
+        for each in made:
+            began = time.monotonic()
+            answer = await owner.post("/v1/grants/revoke", json={"account_id": "222222222222"}, headers=_with(each))
+            took.append(time.monotonic() - began)
+            codes.append(answer.status_code)
+        stop.set()
+        seen = [code for codes in await asyncio.gather(*guessing) for code in codes]
+    await parts.close()
+
+    assert [202, 202, 202] == codes
+    assert max(took) < 1, took
+    assert seen.count(401) <= BURST + 40 + sum(took) * PER_SECOND  # those that were on their way when it was full
+    assert {401, 429} == set(seen)
+
+
+async def test_a_guesser_waits_for_each_guess_and_learns_nothing_from_it(settings: Settings) -> None:
+    """Whether a key was ended, or never was: the same answer after the same wait, and the next one no sooner."""
+    parts = Parts(settings)
+    app = build(parts)
+    async with _from(app, "192.0.2.1") as guesser, _from(app, "198.51.100.9") as elsewhere:
+        made = await _tenant(elsewhere)
+        body = {"name": "ended", "scopes": ["read"]}
+        ended = (await elsewhere.post("/v1/api-keys", json=body, headers=_with(made))).json()
+        await elsewhere.delete(f"/v1/api-keys/{ended['key']['id']}", headers=_with(made))
+        while (await guesser.get("/v1/tenant", headers=_guess(made))).status_code == 401:
+            pass
+        answers, took = [], []
+        for headers in (_with(ended), _guess(made), _guess({"secret": mint().secret})):
+            began = time.monotonic()
+            answers.append(await guesser.get("/v1/tenant", headers=headers))
+            took.append(time.monotonic() - began)
+    await parts.close()
+
+    assert [429, 429, 429] == [answer.status_code for answer in answers]
+    assert 1 == len({answer.json()["detail"] for answer in answers})
+    assert min(took) >= EVERY * 0.95
+    assert max(took) < EVERY + 0.5
+
+
+async def _tenant(client: httpx.AsyncClient) -> dict[str, str]:
+    made: dict[str, str] = (await client.post("/v1/tenants", json={"name": "A", "roles": ["owner"]})).json()
+    return made
+
+
+async def _guess_until(stop: asyncio.Event, client: httpx.AsyncClient, made: Mapping[str, str]) -> list[int]:
+    codes = []
+    while not stop.is_set():
+        codes.append((await client.get("/v1/tenant", headers=_guess(made))).status_code)
+    return codes
+
+
+def _with(made: Mapping[str, str]) -> dict[str, str]:
+    return {"authorization": f"Bearer {made['secret']}"}
 
 
 def _from(app: Litestar, address: str) -> httpx.AsyncClient:

@@ -19,10 +19,12 @@ from broker.connections.models import Connection
 from broker.connections.permissions import Role
 from broker.connections.role_documents import role_policy, trust_policy
 from broker.db import Database
+from broker.db import Role as DbRole
 from broker.feedback.beneath import children_of, from_addresses_of
+from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.handling import Beside, Checked, Handler, RouteWork
 from broker.feedback.models import Route
-from broker.feedback.views import RouteKind
+from broker.feedback.views import NewRoute, RouteKind
 from broker.gateways.aws import Aws, Credentials
 from broker.gateways.http import HttpFetcher
 from broker.gateways.ses_notifications import NotificationsGateway
@@ -97,6 +99,14 @@ class Scene(msgspec.Struct, frozen=True):
         given = {"TopicArn": arn, "AttributeName": "Policy", "AttributeValue": json.dumps(document)}
         account.client("sns").set_topic_attributes(**given)
         return arn
+
+    def handlers(self, ses: NotificationsGateway) -> dict[RouteKind, Handler]:
+        """Of the delegate's own topic alone."""
+        return {RouteKind.foreign_topic: ForeignTopic(self.world.db.as_role(DbRole.WORKER), ses)}
+
+    def asked(self, **settings: Any) -> NewRoute:
+        """What the delegate asks for."""
+        return NewRoute(grant_id=self.world.grant_id, kind=RouteKind.foreign_topic, settings=settings)
 
     def settings_in_ses(self, name: str | None = None) -> dict[str, Any]:
         """An identity's notifications as its owner sees them, the grant's own unless another is named."""

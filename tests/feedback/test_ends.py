@@ -10,10 +10,8 @@ from broker.caller import Caller
 from broker.db import Database, Role
 from broker.feedback import decide, moves, routes
 from broker.feedback.decide import Approval
-from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.models import Route
 from broker.feedback.usage.last import last_used
-from broker.feedback.views import NewRoute, RouteKind
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.grants import end, revoking
 from broker.grants.dates import expire
@@ -80,10 +78,8 @@ async def test_a_delegates_own_topic_goes_without_waiting_for_the_read_back(
     """It hears all mail of the identity, also what the owner sends itself; the policy may still be there."""
     scene = await make_scene(db, local)
     world = scene.world
-    handlers = {RouteKind.foreign_topic: ForeignTopic(db.as_role(Role.WORKER), ses)}
-    topic = scene.topic("mine")
-    asked = NewRoute(grant_id=world.grant_id, kind=RouteKind.foreign_topic, settings={"bounce": {"topic_arn": topic}})
-    route_id = (await moves.make(db, world.delegate, asked)).id
+    handlers, topic = scene.handlers(ses), scene.topic("mine")
+    route_id = (await moves.make(db, world.delegate, scene.asked(bounce={"topic_arn": topic}))).id
     await decide.approve(db, world.owner, route_id, Approval())
     await routes.run(db.as_role(Role.WORKER), handlers, settings, only=[route_id])
     held = scene.settings_in_ses()["BounceTopic"]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-import msgspec
 import pytest
 from sqlalchemy import func, update
 
@@ -12,10 +11,9 @@ from broker.errors import Forbidden, Invalid
 from broker.feedback import decide, moves, routes
 from broker.feedback.decide import Approval
 from broker.feedback.foreign_rules import BYPASSES
-from broker.feedback.foreign_topic import ForeignTopic
 from broker.feedback.handling import Handler
 from broker.feedback.models import Route
-from broker.feedback.views import NewRoute, RouteKind
+from broker.feedback.views import RouteKind
 from broker.gateways.ses_notifications import NotificationsGateway
 from broker.settings import Settings
 from tests.feedback.foreign import Scene, local, make_scene, ses  # noqa: F401 — fixtures
@@ -41,16 +39,12 @@ async def test_asked_approved_set_and_taken_away_by_the_loop(
 ) -> None:
     scene = await make_scene(db, local)
     world = scene.world
-    handlers = {RouteKind.foreign_topic: ForeignTopic(db.as_role(Role.WORKER), ses)}
-
-    topic = scene.topic("mine")
-    asked = NewRoute(grant_id=world.grant_id, kind=RouteKind.foreign_topic, settings={"bounce": {"topic_arn": topic}})
+    handlers, topic = scene.handlers(ses), scene.topic("mine")
+    asked = scene.asked(bounce={"topic_arn": topic})
     with pytest.raises(Forbidden):
         await moves.make(db, world.owner, asked)
     with pytest.raises(Invalid):
-        await moves.make(
-            db, world.delegate, msgspec.structs.replace(asked, settings={"bounce": {"topic_arn": topic + ".fifo"}})
-        )
+        await moves.make(db, world.delegate, scene.asked(bounce={"topic_arn": topic + ".fifo"}))
     route_id = (await moves.make(db, world.delegate, asked)).id
 
     waiting = (await turn(scene, handlers, settings, route_id)).state
@@ -74,14 +68,9 @@ async def test_what_ses_dropped_is_told_to_both_parties_once_and_put_back(
     """SES drops a topic that it cannot publish to and then forwards by e-mail (configure-sns-notifications)."""
     scene = await make_scene(db, local)
     world = scene.world
-    handlers = {RouteKind.foreign_topic: ForeignTopic(db.as_role(Role.WORKER), ses)}
-    bounces, complaints = scene.topic("b"), scene.topic("c")
-    asked = {"bounce": {"topic_arn": bounces}, "complaint": {"topic_arn": complaints}, "forwarding": "off"}
-    route_id = (
-        await moves.make(
-            db, world.delegate, NewRoute(grant_id=world.grant_id, kind=RouteKind.foreign_topic, settings=asked)
-        )
-    ).id
+    handlers, bounces, complaints = scene.handlers(ses), scene.topic("b"), scene.topic("c")
+    asked = scene.asked(bounce={"topic_arn": bounces}, complaint={"topic_arn": complaints}, forwarding="off")
+    route_id = (await moves.make(db, world.delegate, asked)).id
     await decide.approve(db, world.owner, route_id, Approval())
     await turn(scene, handlers, settings, route_id)
     scene.delegate.client("sns").delete_topic(TopicArn=bounces)

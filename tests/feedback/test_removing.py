@@ -37,6 +37,15 @@ EX = "arn:aws:sns:eu-west-1:222222222222:ex-delegates-topic"
 OTHER_OWN = f"{TAKEN}-too"
 
 
+class Strict(Ses):
+    """Knows that the topic there was before is gone."""
+
+    async def set_notification_topic(self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None) -> None:
+        if topic_arn == OTHER:
+            raise Refused(f"SNS topic <{OTHER}> does not exist.", code="InvalidParameterValue")
+        await super().set_notification_topic(access, identity, kind, topic_arn)
+
+
 async def test_removing_puts_back_what_was_there(world: World, settings: Settings) -> None:
     await drop_second(world)
     ses = Ses({"bounce": OTHER, "complaint": None, "delivery": None})
@@ -84,15 +93,6 @@ async def test_the_last_of_several_routes_puts_back_what_the_first_found(world: 
 
 async def test_what_cannot_be_put_back_is_cleared_and_said(world: World, settings: Settings) -> None:
     await drop_second(world)
-
-    class Strict(Ses):
-        async def set_notification_topic(
-            self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None
-        ) -> None:
-            if topic_arn == OTHER:
-                raise Refused(f"SNS topic <{OTHER}> does not exist.", code="InvalidParameterValue")
-            await super().set_notification_topic(access, identity, kind, topic_arn)
-
     ses = Strict()
     await run(world, ses, settings)
     await change_route(world, previous={name_of(world): EMPTY | {"bounce": OTHER}})
@@ -260,15 +260,6 @@ async def test_the_last_of_two_routes_leaves_a_topic(world: World, settings: Set
 async def test_what_cannot_be_put_back_beneath_is_named_to_the_owner_alone(world: World, settings: Settings) -> None:
     await drop_second(world)
     boss = await add_child(world, f"boss@{name_of(world)}")
-
-    class Strict(Ses):
-        async def set_notification_topic(
-            self, access: RoleAccess, identity: str, kind: str, topic_arn: str | None
-        ) -> None:
-            if topic_arn == OTHER:
-                raise Refused(f"SNS topic <{OTHER}> does not exist.", code="InvalidParameterValue")
-            await super().set_notification_topic(access, identity, kind, topic_arn)
-
     ses = Strict()
     ses.others = {boss: dict(EMPTY)}
     await run(world, ses, settings)

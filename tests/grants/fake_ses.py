@@ -58,3 +58,9 @@ class FakeSes:
 def throttled(_operation: str, _name: str) -> None:
     """SES answers nothing but 429."""
     raise Unavailable("Maximum sending rate exceeded.")
+
+
+def no_deletes(operation: str, _name: str) -> None:
+    """The owner's role lacks the right to delete policies."""
+    if operation == "delete":
+        raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")

@@ -23,6 +23,7 @@ from broker.policies.evaluate import Decision, evaluate
 from broker.policies.terms import Action
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, connect_account, terms_for
+from tests.grants.fake_ses import no_deletes
 from tests.grants.test_sync import FOREIGN, Stage, stage
 from tests.grants.test_sync_locks import WAITING
 
@@ -332,12 +333,7 @@ async def test_the_owner_is_not_told_to_delete_what_neighbours_need(stage: Stage
     for grant in grants:
         await stage.until(grant, State.ACTIVE)
     (name,) = stage.ours()
-
-    def deny(operation: str, _name: str) -> None:
-        if operation == "delete":
-            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
-
-    stage.ses.before = deny
+    stage.ses.before = no_deletes
     await end.revoke(stage.db, stage.parties.owner, grants[1].id, Reason())
     await stage.sync()
 

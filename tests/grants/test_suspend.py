@@ -16,6 +16,7 @@ from broker.grants.suspend import trip
 from broker.grants.views import Counter, Reason
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, terms_for
+from tests.grants.fake_ses import no_deletes
 from tests.grants.test_sync import PACE, Stage, stage
 
 __all__ = ["stage"]  # the fixture
@@ -206,12 +207,7 @@ async def test_a_suspension_that_aws_refuses_is_stuck_and_never_forgotten(stage:
     grant = await stage.agreed()
     await stage.until(grant, State.ACTIVE)
     (name,) = stage.ours()
-
-    def deny(operation: str, _name: str) -> None:
-        if operation == "delete":
-            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
-
-    stage.ses.before = deny
+    stage.ses.before = no_deletes
     await suspend.suspend(stage.db, stage.parties.owner, grant.id, Reason())
     await stage.sync()
     stuck = await stage.show(grant)
@@ -227,12 +223,7 @@ async def test_a_stuck_suspension_that_expires_is_told_as_stuck_again(stage: Sta
     """It is another removal, and what was said of the first is not said of this one."""
     grant = await stage.agreed(terms_for(stage.parties, expires_at=datetime.now(UTC) + timedelta(seconds=2)))
     await stage.until(grant, State.ACTIVE)
-
-    def deny(operation: str, _name: str) -> None:
-        if operation == "delete":
-            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
-
-    stage.ses.before = deny
+    stage.ses.before = no_deletes
     await suspend.suspend(stage.db, stage.parties.owner, grant.id, Reason())
     await stage.sync()
     await stage.until(grant, State.ENDING)

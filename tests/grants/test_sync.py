@@ -26,7 +26,7 @@ from broker.policies.plan import is_ours, parse_name
 from broker.policies.terms import Terms
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, Parties, connect_account, make_parties, terms_for
-from tests.grants.fake_ses import FakeSes, throttled
+from tests.grants.fake_ses import FakeSes, no_deletes, throttled
 
 PACE = Pace(readback_gap=timedelta(milliseconds=20), check_every=timedelta(hours=1))
 FOREIGN = (
@@ -255,12 +255,7 @@ async def test_a_revocation_that_aws_refuses_is_stuck_and_never_forgotten(stage:
     grant = await stage.agreed()
     await stage.until(grant, State.ACTIVE)
     (name,) = stage.ours()
-
-    def deny(operation: str, _name: str) -> None:
-        if operation == "delete":
-            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
-
-    stage.ses.before = deny
+    stage.ses.before = no_deletes
     await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
     await stage.sync()
     stuck = await stage.show(grant)
@@ -457,12 +452,7 @@ async def test_a_policy_that_cannot_be_removed_unseen_is_not_called_gone(stage: 
     stage.ses.stale = dict(stage.held)
     grant = await stage.agreed()
     await stage.sync()
-
-    def deny(operation: str, _name: str) -> None:
-        if operation == "delete":
-            raise Refused("User is not authorized to perform ses:DeleteEmailIdentityPolicy", code="AccessDenied")
-
-    stage.ses.before = deny
+    stage.ses.before = no_deletes
     await end.revoke(stage.db, stage.parties.owner, grant.id, Reason())
     for _ in range(3):
         await stage.wake()

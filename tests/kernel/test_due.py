@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from broker import due
 from broker.caller import Caller
-from broker.db import Database, Role
+from broker.db import Database, Role, sessions
 from broker.due import Claim, Superseded
 from broker.feedback.models import Topic
 from broker.ids import new_id
@@ -170,7 +171,7 @@ async def test_a_lease_that_is_given_back_does_not_have_to_run_out(committed_db:
     assert await claim_one(committed_db, row) is None
 
 
-async def test_the_bell_rings_after_the_commit_for_what_was_woken(committed_db: Database) -> None:
+async def test_the_bell_rings_after_the_commit_for_what_was_woken(engine: AsyncEngine) -> None:
     """And not at all for what was rolled back."""
     rung: list[tuple[str, list[UUID]]] = []
 
@@ -179,7 +180,7 @@ async def test_the_bell_rings_after_the_commit_for_what_was_woken(committed_db: 
             assert isinstance(ids, set)
             rung.append((kind, sorted(ids)))
 
-    db = committed_db.with_bell(Listening())
+    db = Database(sessions(engine), role=Role.API, bell=Listening())
     caller = await new_tenant(db)
     row = await topic(db, caller)
 

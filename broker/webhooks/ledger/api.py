@@ -14,8 +14,8 @@ from broker.clock import now
 from broker.db import Database
 from broker.errors import BadRequest, Unauthenticated
 from broker.settings import Settings
-from broker.tenants.auth import KEYLESS, bearer
-from broker.web import needs
+from broker.tenants.auth import bearer
+from broker.web import KEYLESS, needs
 from broker.webhooks.ledger import service
 from broker.webhooks.ledger.metrics import Metrics
 from broker.webhooks.ledger.views import Latencies, Usage

@@ -8,7 +8,6 @@ the endpoint, and read all that is pending for each row. Given an array of event
 was found is changed by its place in the table (ctid), under a lock.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -184,14 +183,6 @@ async def queue(session: AsyncSession, job: ReplayRow, *, room: int) -> Look:
     """Queues up to `room` of what the job wants among the next rows; one round trip."""
     row = (await session.execute(_QUEUES[job.kind], {**_named(job), "job": job.id, "room": room, "scan": SCAN})).one()
     return Look(row.queued, row.looked_at, row.xact, row.id, row.settled)
-
-
-async def explain(session: AsyncSession, job: ReplayRow, *, room: int) -> Sequence[str]:
-    """How Postgres would execute `queue`."""
-    query = _QUEUES[job.kind]
-    explained = text(f"EXPLAIN {query.text}").bindparams(*_IDS, bindparam("job", type_=Uuid()))
-    named = {**_named(job), "job": job.id, "room": room, "scan": SCAN}
-    return (await session.scalars(explained, named)).all()
 
 
 async def size_up(session: AsyncSession, job: ReplayRow) -> tuple[int, int | None]:
