@@ -14,6 +14,6 @@ import broker.webhooks.digests.models
 import broker.webhooks.ledger.models
 import broker.webhooks.models
 import broker.webhooks.replays.models  # noqa: F401 - each import registers its tables
-from broker.db import Base
+from broker.tables import Base
 
 metadata = Base.metadata

@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base
 from broker.due import Due
+from broker.tables import Base
 
 
 class AuditRow(Base):

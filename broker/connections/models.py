@@ -8,8 +8,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.aws_access import RoleAccess
-from broker.db import Base
 from broker.due import Due
+from broker.tables import Base
 
 
 class Kind(StrEnum):

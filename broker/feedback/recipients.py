@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.bulk import as_arrays, from_arrays
 from broker.crypto import Keyring
-from broker.db import Base
 from broker.feedback.events import BROKER_TOPIC
 from broker.feedback.keys import comparable, pair_context, recipient_hash
 from broker.feedback.reckoned import Reckoned
@@ -22,6 +21,7 @@ from broker.feedback.suppressions.models import RecipientRow
 from broker.grants.models import Grant
 from broker.ids import new_id
 from broker.policies.terms import FeedbackKind, FeedbackTerms, View
+from broker.tables import Base
 
 Row = Mapping[str, Any]
 

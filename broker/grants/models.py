@@ -8,8 +8,8 @@ from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, UniqueConst
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base, EnumText
 from broker.grants.lifecycle import Effect, Outcome, Paper
+from broker.tables import Base, EnumText
 
 
 def _one_of(column: str, kind: type[Paper] | type[Effect] | type[Outcome]) -> CheckConstraint:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 import broker.tenants.models  # noqa: F401 - the tenants that foreign keys point to
-from broker.db import Base, EnumText
+from broker.tables import Base, EnumText
 from broker.webhooks.events import Shape
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, fu
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base, EnumText
 from broker.due import Due
+from broker.tables import Base, EnumText
 
 NIL = UUID(int=0)
 _NIL = text("'00000000-0000-0000-0000-000000000000'")

@@ -6,9 +6,9 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, tuple_
 from sqlalchemy.dialects.postgresql import Insert
 
 from broker.bulk import from_arrays
-from broker.db import Base
 from broker.feedback.suppressions.models import SuppressionRow
 from broker.policies.terms import View
+from broker.tables import Base
 
 _WIDTH = {View.none.value: 1, View.hashed.value: 2, View.full.value: 3}
 _OF_THE_LAST = ("active", "last_at", "last_event_id")

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 import broker.grants.models
 import broker.tenants.models  # noqa: F401 - the tenants that foreign keys point to
-from broker.db import Base
 from broker.due import Due
+from broker.tables import Base
 
 NIL = UUID(int=0)
 _NIL = text("'00000000-0000-0000-0000-000000000000'")

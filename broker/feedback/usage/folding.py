@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.service import record
 from broker.bulk import as_arrays, from_arrays
 from broker.caller import Caller
-from broker.db import Base
 from broker.feedback.breaker import WINDOW, Counts, Figure, State, Verdict, Window, judge
 from broker.feedback.reckoned import Reckoned
 from broker.feedback.usage.by_route import deliveries_of
@@ -26,6 +25,7 @@ from broker.grants.models import Grant
 from broker.grants.present import terms_of
 from broker.grants.suspend import trip
 from broker.policies.terms import Limits
+from broker.tables import Base
 
 _MEASURES = ("sent", "delivered", "bounced", "complained")
 _PARTIES = ("grant_id", "owner_id", "delegate_id")

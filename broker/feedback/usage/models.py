@@ -8,9 +8,9 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 import broker.grants.models  # noqa: F401 - the grants that foreign keys point to
-from broker.db import Base, EnumText
 from broker.due import Due
 from broker.feedback.breaker import State
+from broker.tables import Base, EnumText
 
 
 class ReckoningRow(Due, Base):

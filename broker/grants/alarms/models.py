@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base, EnumText
 from broker.due import Due
 from broker.grants.lifecycle import Party
+from broker.tables import Base, EnumText
 
 
 class Fate(StrEnum):

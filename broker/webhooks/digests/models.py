@@ -8,8 +8,8 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 import broker.webhooks.models  # noqa: F401 - the endpoints that foreign keys point to
-from broker.db import Base
 from broker.due import Due
+from broker.tables import Base
 
 _OLDEST_OPEN = text("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)")
 

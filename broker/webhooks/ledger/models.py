@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Double, Index, Integer, Smal
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base
+from broker.tables import Base
 from broker.webhooks.ledger.ledger import Sums, sums_of
 
 

@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.db import Base, EnumText
 from broker.due import Due
+from broker.tables import Base, EnumText
 
 NIL = UUID(int=0)
 
