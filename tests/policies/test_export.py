@@ -89,9 +89,8 @@ def test_what_ses_holds_is_shown_as_it_is(tmp_path: Path) -> None:
     aws.chmod(0o755)
 
     path = f"{tmp_path}:{os.environ['PATH']}"
-    said = subprocess.run(
-        ["sh", "-c", render(exported, Format.shell)], env={"PATH": path}, capture_output=True, text=True, check=True
-    ).stdout
+    script = ["/bin/sh", "-c", render(exported, Format.shell)]
+    said = subprocess.run(script, env={"PATH": path}, capture_output=True, text=True, check=True).stdout  # noqa: S603 — ours
 
     assert exported.policy == json.loads(said)
 
