@@ -1,5 +1,6 @@
-"""What is refused of a request before a route reads it: the character NUL, and values of another type than said."""
+"""What is refused of a request before a route reads it: NUL, names given twice, values of another type than said."""
 
+import json
 import re
 from collections.abc import Collection
 from typing import Any
@@ -33,8 +34,10 @@ def refuse_nul(query: bytes, body: bytes) -> None:
 def refuse_loose(body: bytes, kind: Any) -> None:
     """`msgspec.ValidationError` for JSON that does not fit `kind` strictly.
 
-    The framework takes 0 and "false" for false: a revocation that was to be a dry run must not depend on that.
+    The framework takes 0 and "false" for false: a revocation that was to be a dry run must not depend on that. Nor on
+    which of two `dry_run` it takes: `Invalid` for a name that stands twice in one object (RFC 8259, section 4).
     """
+    _refuse_repeats(body)
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
@@ -45,6 +48,20 @@ def refuse_loose(body: bytes, kind: Any) -> None:
             raise
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return  # not JSON: whoever reads it says so
+
+
+def _refuse_repeats(body: bytes) -> None:
+    try:
+        json.loads(body, object_pairs_hook=_once_each)
+    except (ValueError, RecursionError):
+        return  # not JSON: whoever reads it says so
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])[:80]
+        raise Invalid(f"The body is not valid: {twice!r} stands twice in one object.")
 
 
 def _is_json(body: bytes) -> bool:

@@ -1,5 +1,6 @@
 """Checks an exported trail without the broker, by the service's public keys alone."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -48,9 +49,35 @@ def verify_file(file: BinaryIO, keys: PublicKeys, *, earlier: HeadLine | None = 
 def _decoded(file: BinaryIO) -> Iterator[HeadLine | EntryLine | Finding]:
     for number, text in enumerate(file, 1):
         try:
-            yield _ENCODED.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            line = _ENCODED.decode(text)
+            told = json.loads(text, object_pairs_hook=_no_repeats)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             yield Finding(Wrong.UNREADABLE, f"Line {number} is not of an export: {error}.")
+            continue
+        # No seal covers what the decoder passes over, and whoever reads the file would take it for sealed.
+        if strange := _added(told, msgspec.to_builtins(line)):
+            yield Finding(Wrong.INSERTED, f"Line {number} was changed: nobody sealed its {strange}.")
+        yield line
+
+
+def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """`ValueError` for a name that is given twice: readers differ in which of the two they take (RFC 8259, 4)."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _added(told: object, read: object) -> str | None:
+    """The first name in `told` that was not read."""
+    if not isinstance(told, dict) or not isinstance(read, dict):
+        return None
+    for name, value in told.items():
+        if name not in read:
+            return str(name)[:80]
+        if strange := _added(value, read[name]):
+            return f"{name}.{strange}"
+    return None
 
 
 def _check(
@@ -63,6 +90,7 @@ def _check(
     for line in (*own, *others):
         yield from check_link(_link(line), keys)
         yield from _check_withheld(line)
+    yield from filter(None, map(_check_maker, own))
     chain = [_link(line) for line in own]
     yield from check_order(chain)
     if head is not None:
@@ -97,3 +125,11 @@ def _check_withheld(line: EntryLine) -> Iterator[Finding]:
     if line.request_id is not None and withheld(line.key_id, line.request_id) != line.record.withheld:
         sentence = f"The entry at {line.seal.position} ({line.record.id}) was changed: another key or request made it."
         yield Finding(Wrong.CHANGED, sentence, line.seal.tenant_id, line.seal.position, line.record.id)
+
+
+def _check_maker(line: EntryLine) -> Finding | None:
+    """An export tells its own tenant who made each entry."""
+    if line.request_id is not None:
+        return None
+    sentence = f"The entry at {line.seal.position} ({line.record.id}) was changed: its key and request are gone."
+    return Finding(Wrong.CHANGED, sentence, line.seal.tenant_id, line.seal.position, line.record.id)

@@ -1,6 +1,5 @@
 """Taking access back from everybody who fits a filter: which grants, in which order, and by when."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -23,7 +22,7 @@ from broker.grants.moves import Found, database_time, wake_identity, wake_routes
 from broker.grants.present import grant_view, names_of, party_of, standing_of, terms_of
 from broker.grants.views import Expected, ExpectedThere, Matching, Revoked
 from broker.idempotency import remember
-from broker.policies.arns import principal_account
+from broker.policies.arns import is_account_id, parse_identity_arn, principal_account
 from broker.policies.revoke_script import revoke_script
 
 
@@ -82,14 +81,17 @@ def _filters(wanted: Matching) -> Sequence[ColumnElement[bool]]:
     filters = []
     if wanted.delegate_id is not None:
         filters.append(Grant.delegate_id == wanted.delegate_id)
+    # A slip of the pen would revoke nothing, and say 202.
     if wanted.account_id is not None:
-        if (
-            re.fullmatch("[0-9]{12}", wanted.account_id) is None
-        ):  # else a slip of the pen would revoke nothing, and say 202
+        if not is_account_id(wanted.account_id):
             flaw = Flaw("/account_id", "An AWS account id has twelve digits.")
             raise Invalid(f"The account is not valid: {flaw.detail}", flaws=(flaw,))
         filters.append(Grant.accounts.contains([wanted.account_id]))
     if wanted.identity_arn is not None:
+        try:
+            parse_identity_arn(wanted.identity_arn)
+        except ValueError as error:
+            raise Invalid(str(error), flaws=(Flaw("/identity_arn", str(error)),)) from error
         filters.append(Grant.identity_arn == wanted.identity_arn)
     if not filters:
         raise Invalid("Give at least one of delegate_id, account_id and identity_arn; nothing is revoked by accident.")

@@ -14,6 +14,7 @@ from broker.grants.sending.simulate import simulate_pasted
 from broker.local.child import StartError
 from broker.policies.advice import Advice, explain_error
 from broker.policies.causes import About
+from broker.policies.document import read
 
 
 def simulated(files: tuple[Path, ...], identity: str, send: Mapping[str, Any], *, as_json: bool) -> tuple[bool, str]:
@@ -39,9 +40,11 @@ def explained(text: str, identity: str | None, *, as_json: bool) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise StartError(f"{path} is no JSON document: {error}") from error
+        text = path.read_text()
+        read(text)  # sees what decoded JSON does not show any more: a key that stands twice
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise StartError(f"{path} is no policy document: {error}") from error
 
 
 def _shown(found: Simulation, files: tuple[Path, ...]) -> str:

@@ -67,7 +67,8 @@ _KNOWN = (
     ),
     _known(
         "not_aligned",
-        r"address '?(?P<address>[^']{1,320}?)'? does not align with the given arn:? '?(?P<arn>[^\s']+)?",
+        r"(?:address '?(?P<address>[^']{1,320}?)'? )?does not align with the given arn"
+        r"(?::? '?(?P<arn>[^\s']+))?",
         "An address and the ARN that was passed with it do not belong together.",
         causes.misaligned,
     ),
@@ -82,6 +83,18 @@ _KNOWN = (
         r"invalid principal:?\s*['\"]?(?P<principal>[^\s'\"]+)?",
         "SES refused to store the policy because of whom it names.",
         refused.principal,
+    ),
+    _known(
+        "policies_full",
+        r"number of policies for (?P<identity>\S{1,320}) exceeds",
+        "The identity holds as many policies as SES takes.",
+        refused.full,
+    ),
+    _known(
+        "policy_name",
+        r"policyname is invalid|policy names must only include",
+        "SES refused to store the policy because of its name.",
+        refused.name,
     ),
     *(
         _known(

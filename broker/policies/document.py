@@ -1,6 +1,7 @@
 """Reads a policy document, whoever wrote it, into statements that can be evaluated, compared and explained."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NoReturn
@@ -252,6 +253,8 @@ def _values(raw: object, key: str) -> tuple[str, ...]:
 def _value(raw: object, key: str) -> str:
     if isinstance(raw, bool):
         return "true" if raw else "false"
+    if isinstance(raw, float) and not math.isfinite(raw):  # 1e999 is a JSON number, and infinite once it is read
+        raise DocumentError(f"A value of {key[:80]!r} is too large a number.")
     if isinstance(raw, str | int | float):
         return str(raw)
     raise DocumentError(f"A value of {key[:80]!r} is neither a text, a number nor true or false.")

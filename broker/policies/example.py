@@ -18,7 +18,9 @@ _FIELDS = {
     "ses:fromaddress": "from_address",
     "ses:fromdisplayname": "from_display_name",
     "ses:feedbackaddress": "feedback_address",
+    "aws:sourceip": "source_ip",
 }
+_FLAGS: dict[Values, bool | None] = {("true",): True, ("false",): False, None: None}
 
 
 def by_key(statement: Statement) -> dict[str, list[Condition]]:
@@ -74,6 +76,9 @@ def _with(send: Send, key: str, values: Values) -> Send:
         return msgspec.structs.replace(send, recipients=None if values is None else list(values))
     if key in _FIELDS:
         return msgspec.structs.replace(send, **{_FIELDS[key]: None if values is None else values[0]})
+    # A field that says one thing beside a context that says another would mislead whoever looks at it.
+    if key == "aws:securetransport" and values in _FLAGS:
+        return msgspec.structs.replace(send, secure_transport=_FLAGS[values])
     value = None if values is None else list(values) if len(values) != 1 else values[0]
     return msgspec.structs.replace(send, context={**(send.context or {}), key: value})
 

@@ -125,7 +125,8 @@ def _shell(exported: Export) -> str:
         '    echo "SES does not show the policy yet; read it again in a moment." >&2',
         "    exit 1",
         "fi",
-        'echo "$held"',
+        # echo of some shells would read the backslashes in it.
+        "printf '%s\\n' \"$held\"",
     ]
     return "\n".join(lines) + "\n"
 

@@ -46,7 +46,7 @@ def _from_limit(subject: Subject) -> Iterator[Finding]:
             f'Add "StringEquals": {{"ses:FromAddress": "newsletter@{domain}"}} with the addresses that are meant.',
         )
     for condition in limits:
-        if not is_negated(condition) and f"*@{domain}" in [value.lower() for value in condition.values]:
+        if condition.operator == "stringlike" and f"*@{domain}" in [value.lower() for value in condition.values]:
             yield found(
                 Code.any_local_part,
                 subject.at(condition),
@@ -56,8 +56,9 @@ def _from_limit(subject: Subject) -> Iterator[Finding]:
 
 
 def _limits_nothing(condition: Condition, domain: str) -> bool:
-    if is_negated(condition):
-        return False  # it excludes something, and has findings of its own
+    # A negated one excludes something, and has findings of its own; to the others a star is a star.
+    if condition.operator != "stringlike":
+        return False
     return any(within(f"*@{domain}", value) and within(f"*@*.{domain}", value) for value in condition.values)
 
 

@@ -41,3 +41,21 @@ def principal(parts: Parts, about: About) -> Iterator[Cause]:
         "Agree on the account as principal, and limit the role by its own IAM policy.",
         "Try with the account id.",
     )
+
+
+def full(parts: Parts, about: About) -> Iterator[Cause]:
+    """A 21st policy (SES Developer Guide, policy-anatomy)."""
+    yield Cause(
+        "SES takes 20 policies of 4 KB on one identity.",
+        "Delete one that nobody needs, or put several statements into one document.",
+        "aws sesv2 get-email-identity-policies lists them; GET /v1/identities/{id} says how much room there is.",
+    )
+
+
+def name(parts: Parts, about: About) -> Iterator[Cause]:
+    """A policy's name (SES Developer Guide, policy-anatomy)."""
+    yield Cause(
+        "The name of a policy has 1 to 64 letters, digits, dashes and underscores.",
+        "Choose another name.",
+        "broker policy lint names every such name.",
+    )

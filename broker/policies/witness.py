@@ -53,9 +53,10 @@ def candidates(conditions: Sequence[Condition]) -> Iterator[Values]:
     for condition in conditions:
         for value in condition.values:
             yield from _around(condition, value)
-    yield ("true",)
-    yield ("false",)
-    yield ("other@elsewhere.example",)
+    flags: tuple[Values, ...] = (("true",), ("false",))
+    texts: tuple[Values, ...] = (("other@elsewhere.example",),)
+    # Whichever fits first is shown to people as an example.
+    yield from flags + texts if any(each.operator in (NULL, "bool") for each in conditions) else texts + flags
     yield None
 
 

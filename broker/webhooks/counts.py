@@ -166,7 +166,9 @@ _OVERVIEW = text(
     ), waiting AS (
       SELECT d.tenant_id, (d.event_at AT TIME ZONE 'UTC')::date AS day, count(*) AS pending,
         min(d.event_at) AS oldest,
-        min(d.next_at) FILTER (WHERE p.state = 'active' AND coalesce(l.quiet_until <= now(), true)) AS due
+        min(d.next_at) FILTER (
+          WHERE p.state = 'active' AND p.failing_since IS NULL AND coalesce(l.quiet_until <= now(), true)
+        ) AS due
       FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN lanes l ON l.id = d.endpoint_id
       GROUP BY 1, 2
     )
@@ -186,7 +188,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """All tenants and days together. `missing` adds up what is wrong either way, so that nothing evens out.
 
     `oldest_seconds`: age of the oldest event that is pending anywhere. `overdue_seconds`: how long the delivery that
-    should go first, of endpoints that take any now, has been due. Both None when there is none.
+    should go first, of endpoints that take any now, has been due: one that fails is asked once a minute, which is its
+    own fault and no reason to wake anybody. Both None when there is none.
     """
 
     created: int

@@ -34,6 +34,8 @@ def flaw_of(url: str, *, allow_loopback: bool) -> str | None:
 
 
 def _flaw_of_host(host: str) -> str | None:
+    if "%" in host:  # the scope of an address means something on one machine only (RFC 4007, section 6)
+        return "The host must be a name or an address."
     if (address := literal(host)) is not None:
         return None if is_public(address) else "The host must have a public address."
     if not _LABELS.fullmatch(host) or _NUMBER.fullmatch(host):

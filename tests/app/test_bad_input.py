@@ -27,6 +27,8 @@ TERMS: dict[str, Any] = PROPOSAL["terms"]
         (b'{"name": "a", "roles": ["owner"], "contact_email": "a\\\\\\u0000@b"}', 422, "/contact_email"),
         (b'{"name": "a", "roles": ["owner"], "contact_email": "a@b\\n"}', 422, "/contact_email"),
         (b'{"name": "a\\u202eb", "roles": ["owner"]}', 422, "/name"),
+        (b'{"name": "a", "name": "b", "roles": ["owner"]}', 422, None),
+        (b'{"name": "a", "n\\u0061me": "b", "roles": ["owner"]}', 422, None),
         (b'{"name": "  ", "roles": ["owner"]}', 422, "/name"),
     ],
 )
@@ -41,6 +43,24 @@ async def test_an_unreadable_body_is_the_clients_fault(
     assert problem["detail"].endswith(".")
     assert "'data'" not in problem["detail"]
     assert ([] if pointer is None else [pointer]) == [flaw["pointer"] for flaw in problem.get("errors", [])]
+
+
+async def test_a_policy_with_a_key_that_stands_twice_is_refused(register: Register) -> None:
+    """A simulation must not say "allowed" of a statement that another reader takes for a Deny."""
+    client = await register()
+    arn = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"
+    statement = f'{{"Effect":"Deny","Effect":"Allow","Principal":"*","Action":"ses:SendEmail","Resource":"{arn}"}}'
+    pasted = f'{{"Version":"2012-10-17","Statement":[{statement}]}}'
+    send = '{"call":"v2_send_email_simple","from":"a@example.com","caller":"222222222222"}'
+    for path, body in (
+        ("/v1/simulations", f'{{"policies":[{pasted}],"identity_arn":"{arn}","dns":false,"send":{send}}}'),
+        ("/v1/policies/lint", f'{{"policies":{{"a":{pasted}}},"identity_arn":"{arn}"}}'),
+        ("/v1/policies/diff", f'{{"old":{pasted},"new":{pasted}}}'),
+        ("/v1/grants/revoke", '{"account_id":"222222222222","dry_run":true,"dry_run":false}'),
+    ):
+        answer = await client.post(path, content=body, headers=JSON)
+
+        assert (422, True) == (answer.status_code, "stands twice" in answer.text), (path, answer.text)
 
 
 async def test_a_backslash_before_u0000_is_ordinary_text(anonymous: httpx.AsyncClient) -> None:

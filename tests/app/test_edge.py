@@ -254,6 +254,18 @@ async def test_revoking_for_what_is_no_account_is_refused(register: Register, ac
     assert ["/account_id"] == [flaw["pointer"] for flaw in asked.json()["errors"]]
 
 
+@pytest.mark.parametrize("identity", ["", "example.com", "arn:aws:ses:eu-west-1:11111111111:identity/example.com"])
+async def test_revoking_for_what_is_no_identity_is_refused(register: Register, identity: str) -> None:
+    """A name where the ARN belongs would revoke nothing."""
+    client = await register()
+
+    asked = await client.post("/v1/grants/revoke", json={"identity_arn": identity})
+    script = await client.get("/v1/grants/revoke-script", params={"identity_arn": identity})
+
+    assert (422, 422) == (asked.status_code, script.status_code)
+    assert ["/identity_arn"] == [flaw["pointer"] for flaw in asked.json()["errors"]]
+
+
 @pytest.mark.parametrize("query", ["page_size=0", "page_size=101", "page_size=many", "page_token=%00", "page_token=x"])
 async def test_bad_pages_are_refused(register: Register, query: str) -> None:
     """400, never a crash."""

@@ -268,3 +268,37 @@ async def test_a_seal_of_one_chain_is_no_seal_of_another(sealed: Trail) -> None:
 
     assert said_by(one) != said_by(other)
     assert hash_of(other) != one.hash
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [("record", "note"), ("seal", "approved_by"), ("", "comment"), ("signature", "note")]
+)
+async def test_words_added_to_an_export_are_named(sealed: Trail, place: str, name: str) -> None:
+    """No seal covers them, and whoever reads the file would take them for sealed."""
+    lines = await sealed.export()
+    told = json.loads(lines[2])
+    inner = told["seal"]["signature"] if place == "signature" else told[place] if place else told
+    inner[name] = "the owner agreed"
+    found = (await verdict([*lines[:2], json.dumps(told).encode() + b"\n", *lines[3:]])).findings
+
+    assert [Wrong.INSERTED] == [each.wrong for each in found]
+    assert name in found[0].sentence
+
+
+async def test_an_entry_that_says_one_thing_twice_is_not_of_an_export(sealed: Trail) -> None:
+    """Readers differ in which of the two they take (RFC 8259, section 4)."""
+    lines = await sealed.export()
+    forged = lines[2].replace(b'"action":', b'"action":"grant.declined","action":', 1)
+    found = (await verdict([*lines[:2], forged, *lines[3:]])).findings
+
+    assert Wrong.UNREADABLE in [each.wrong for each in found]
+
+
+async def test_an_export_that_hides_who_made_an_entry_is_named(sealed: Trail) -> None:
+    """The own chain tells the key and the request of each."""
+    lines = await sealed.export()
+    told = json.loads(lines[3])
+    told["key_id"] = told["request_id"] = None
+    found = (await verdict([*lines[:3], json.dumps(told).encode() + b"\n", *lines[4:]])).findings
+
+    assert [(Wrong.CHANGED, 3)] == [(each.wrong, each.position) for each in found]

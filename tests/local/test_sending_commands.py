@@ -42,6 +42,15 @@ def test_a_send_outside_of_it_is_refused_with_the_reason(file: Path) -> None:
     assert "ceo@example.com" in found["decision"]["reason"]
 
 
+def test_a_policy_that_says_two_things_at_once_is_refused(file: Path) -> None:
+    """Readers differ in which of two keys they take (RFC 8259, section 4), so nobody can say what SES would."""
+    file.write_text(file.read_text().replace('"Effect"', '"Effect":"Deny","Effect"', 1))
+    code, said = simulated(file, "newsletter@example.com")
+
+    assert (1, True) == (code, said.startswith("broker: "))
+    assert "'Effect' appears twice" in said
+
+
 @pytest.mark.parametrize(
     "more", [("--at", "yesterday"), ("--source-ip", "1" * 100), ("--caller", "somebody"), ("--identity", "x")]
 )

@@ -37,6 +37,14 @@ TEXTS = [
         "not_aligned",
         {"address": "Ann <Ann@example.com>", "arn": ADDRESS_IDENTITY},
     ),
+    ('MessageRejected: "Ann" <Ann@example.com> does not align with the given ARN', "not_aligned", {}),
+    # floci, PR 1750
+    (
+        "LimitExceededException: Number of policies for example.com exceeds max allowed 20",
+        "policies_full",
+        {"identity": "example.com"},
+    ),
+    ("PolicyName is invalid. Policy names must only include alpha-numeric characters", "policy_name", {}),
     # amazon-cognito-developer-guide#41
     (
         "InvalidPolicy: Unknown or unapplicable condition field 'AWS:SourceAccount'",

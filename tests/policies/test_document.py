@@ -39,6 +39,7 @@ from tests.policies.examples import policy
         (policy(Condition={"ForSomeValues:StringEquals": {"k": "true"}}), "operator"),
         (policy(Condition={":StringEquals": {"k": "true"}}), "operator"),
         (policy(Condition={"NumericEquals": {"k": float("nan")}}), "NaN"),
+        (policy(Condition={"NumericLessThan": {"k": 0.125}}).replace("0.125", "1e999"), "too large"),
         (policy(Condition={"NumericEquals": {"k": float("inf")}}), "Infinity"),
     ],
 )

@@ -175,6 +175,25 @@ def test_what_is_refused_is_said_too() -> None:
     ]
 
 
+def test_an_example_shows_the_refused_send_itself() -> None:
+    """As a reader sees it: an address for an address, and no field that another one takes back."""
+    conditions: dict[str, Json] = {
+        "StringLike": {"ses:FromAddress": "a@example.com"},
+        "IpAddress": {"aws:SourceIp": "203.0.113.0/24"},
+        "Bool": {"aws:SecureTransport": "true"},
+    }
+    shown = [claim.example for claim in explained(conditional(conditions)).cannot][:3]
+
+    sender, network, tls = [each for each in shown if each is not None]
+    assert sender.from_address is not None
+    assert "@" in sender.from_address
+    assert sender.from_address != "a@example.com"
+    assert network.source_ip is not None
+    assert not network.source_ip.startswith("203.0.113.")
+    assert tls.secure_transport is False
+    assert [None] * 3 == [sender.context, network.context, tls.context]
+
+
 def test_a_deny_is_said_first_and_taken_from_every_allow() -> None:
     deny = policy(Effect="Deny", Principal="*", Condition={"StringLike": {"ses:FromAddress": "ceo@*"}})
 

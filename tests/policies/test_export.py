@@ -1,8 +1,11 @@
 """The export: the same policy in three forms, quoted so that nothing in it can act."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -72,6 +75,24 @@ def test_no_text_can_leave_its_quotes(name: str) -> None:
             if key == "ses:FromDisplayName"
         }
         assert name == held
+
+
+def test_what_ses_holds_is_shown_as_it_is(tmp_path: Path) -> None:
+    """The echo of some shells, dash among them, reads backslashes."""
+    agreed = msgspec.structs.replace(terms(), from_display_names=("a\\nb",))
+    exported = export(agreed, grant_id=GRANT, identity_arn=IDENTITY)
+    held = json.dumps(exported.policy)
+    aws = tmp_path / "aws"
+    account = IDENTITY.split(":")[4]
+    answers = f"get-caller-identity) echo {account} ;; get-*) printf '%s\\n' {shlex.quote(held)} ;;"
+    aws.write_text(f'#!/bin/sh\ncase "$2" in {answers} esac\n')
+    aws.chmod(0o755)
+
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    script = ["/bin/sh", "-c", render(exported, Format.shell)]
+    said = subprocess.run(script, env={"PATH": path}, capture_output=True, text=True, check=True).stdout  # noqa: S603 — ours
+
+    assert exported.policy == json.loads(said)
 
 
 def test_the_name_is_one_that_ses_takes_and_the_broker_never_touches() -> None:

@@ -236,6 +236,7 @@ def test_one_sid_names_one_statement() -> None:
         ),
         (good(Condition={**ENDS, "StringLike": {"ses:FromAddress": "*@example.com"}}), {"any_local_part"}),
         (good(Condition={**ENDS, "StringEquals": {"ses:FromAddress": "*@mail.example.com"}}), {"wildcard_not_read"}),
+        (good(Condition={**ENDS, "StringEquals": {"ses:FromAddress": "*@example.com"}}), {"wildcard_not_read"}),
         (good(Condition={**ENDS, "StringEquals": {"ses:FromAddress": "a@example.net"}}), {"from_outside_identity"}),
         (good(Condition={**ENDS, "StringEquals": {"ses:FromAddress": "News@example.com"}}), {"address_case"}),
         (when({"StringLike": {"ses:FromDisplayName": "Marketing"}}), {"exact_match"}),

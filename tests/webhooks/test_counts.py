@@ -284,6 +284,26 @@ async def test_the_check_can_fail(
     assert (missing, abs(missing)) == (day.missing, after - before)
 
 
+async def test_what_waits_for_a_failing_endpoint_is_nobodys_delay(
+    committed_db: Database, pump: Database, keyring: Keyring, tenant: Caller
+) -> None:
+    """It is asked once a minute for up to five days: the operator's alarm must not ring all the while."""
+    endpoint = await make_endpoint(committed_db, tenant, keyring, "http://127.0.0.1:9/")
+    await happened(committed_db, tenant, an_event(owner=tenant))
+
+    async with pump.begin(NOBODY) as session:
+        late = "UPDATE deliveries SET next_at = now() - interval '100 days' WHERE endpoint_id = :endpoint"
+        await session.execute(text(late), {"endpoint": endpoint.id})
+        healthy = (await counts.overview(session)).overdue_seconds or 0
+        fails = "UPDATE endpoints SET failing_since = now() WHERE id = :endpoint"
+        await session.execute(text(fails), {"endpoint": endpoint.id})
+        failing = (await counts.overview(session)).overdue_seconds or 0
+        await session.rollback()
+
+    hundred_days = 100 * 86_400.0
+    assert (True, True) == (healthy >= hundred_days, failing < hundred_days)
+
+
 async def test_a_roll_up_changes_nothing_that_anybody_reads(
     committed_db: Database, pump: Database, keyring: Keyring, tenant: Caller
 ) -> None:

@@ -157,7 +157,7 @@ async def test_a_bad_endpoint_is_refused_with_its_field(
     "url",
     ["https://user@example.com/", "https://example.com/#x", "https://localhost/", "https://10.0.0.1/", "https://[::1]/",
      "https://printer.local/", "https:///x", "hooks.example.com", "https://exa mple.com/", "https://[::1/",
-     "https://example.com:99999/", "https://intranet/"],
+     "https://example.com:99999/", "https://intranet/", "https://[2606:4700::1111%25eth0]/"],
 )  # fmt: skip
 def test_a_url_that_leads_nowhere_public_has_a_flaw(url: str) -> None:
     assert flaw_of(url, allow_loopback=False) is not None

@@ -101,7 +101,7 @@ def _deliveries(reading: Reading) -> list[Metric]:
         ),
         GaugeMetricFamily(
             "broker_deliveries_overdue_seconds",
-            "How long a delivery has been due to an endpoint that takes any.",
+            "How long a delivery has been due to an endpoint that takes any and does not fail.",
             found.overdue_seconds or 0,
         ),
     ]
