@@ -37,6 +37,7 @@ from broker.feedback.usage.api import UsageController
 from broker.feedback.usage.last import last_used
 from broker.grants.adopting.api import AdoptionController
 from broker.grants.api import GrantController, NegotiationController
+from broker.grants.ending_api import EndingController
 from broker.grants.policies.api import PolicyController
 from broker.grants.revoking_api import RevocationController
 from broker.grants.room_api import RoomController
@@ -65,6 +66,7 @@ CONTROLLERS = (
     ConnectionController,
     IdentityController,
     NegotiationController,
+    EndingController,
     GrantController,
     PolicyController,
     RevocationController,

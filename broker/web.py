@@ -132,9 +132,12 @@ def refuse_query(query: bytes, taken: queries.Taken) -> None:
 
 async def provide_caller(request: BrokerRequest) -> Caller:
     """The authenticated caller, with the request's `Idempotency-Key` if it has one."""
-    key = request.headers.get("idempotency-key")
-    if key is None or request.method != "POST":
+    keys = request.headers.getall("idempotency-key", [])
+    if not keys or request.method != "POST":
         return request.auth
+    if len(keys) > 1:
+        raise BadRequest("Send one Idempotency-Key; this request has several.")
+    key = keys[0]
     if not 1 <= len(key) <= 255 or not key.isprintable():
         raise BadRequest("Idempotency-Key must be 1 to 255 printable characters.")
     if request.auth.key_id is None and len(key) < LEAST_UNBOUND:

@@ -11,7 +11,7 @@ from broker.audit.signing import Signer
 from broker.caller import Caller, Scope
 from broker.crypto import Keyring
 from broker.db import Database
-from broker.grants import end, negotiate, receipts, service, suspend
+from broker.grants import negotiate, receipts, service
 from broker.grants.views import (
     Counter,
     GrantView,
@@ -22,10 +22,11 @@ from broker.grants.views import (
     Receipt,
 )
 from broker.settings import Settings
-from broker.web import ENDS_ACCESS, NO_STORE, IfMatch, Page, after, checked_size, expected_version, needs, page_of
+from broker.web import NO_STORE, IfMatch, Page, after, checked_size, expected_version, needs, page_of
 
 
-def _tagged(grant: GrantView) -> Response[GrantView]:
+def tagged(grant: GrantView) -> Response[GrantView]:
+    """With the ETag that an approval names."""
     return Response(grant, headers={"ETag": grant.etag})
 
 
@@ -58,7 +59,7 @@ class GrantController(Controller):
         data: JSONBody[Proposal],
     ) -> Response[GrantView]:
         """Puts terms forward. The other party approves, counters or declines them before they lapse."""
-        return _tagged(await negotiate.propose(db, caller, data, lifetime=settings.offer_lifetime))
+        return tagged(await negotiate.propose(db, caller, data, lifetime=settings.offer_lifetime))
 
     @get(
         "/{grant_id:uuid}",
@@ -75,7 +76,7 @@ class GrantController(Controller):
         grant_id: FromPath[UUID],
     ) -> Response[GrantView]:
         """The grant as it stands. The ETag header is what `If-Match` must carry to decide on its latest offer."""
-        return _tagged(await service.show(db, caller, grant_id, keyring=keyring))
+        return tagged(await service.show(db, caller, grant_id, keyring=keyring))
 
     @get("/{grant_id:uuid}/offers", summary="List offers", operation_id="listOffers", guards=[needs(Scope.READ)])
     async def offers(
@@ -128,7 +129,7 @@ class GrantController(Controller):
 
 
 class NegotiationController(Controller):
-    """Grants: deciding, amending and ending."""
+    """Grants: deciding and amending."""
 
     path = "/v1/grants/{grant_id:uuid}"
     tags = ("Negotiation",)
@@ -143,7 +144,7 @@ class NegotiationController(Controller):
         if_match: IfMatch = None,
     ) -> Response[GrantView]:
         """Agrees to the offer named by `If-Match`, and to no other. Workers apply it; the state tells."""
-        return _tagged(await negotiate.approve(db, caller, grant_id, expected=expected_version(if_match)))
+        return tagged(await negotiate.approve(db, caller, grant_id, expected=expected_version(if_match)))
 
     @post("/counter", summary="Counter the offer", operation_id="counterOffer", status_code=202)
     async def counter(
@@ -156,7 +157,7 @@ class NegotiationController(Controller):
         if_match: IfMatch = None,
     ) -> Response[GrantView]:
         """Answers the offer named by `If-Match` with other terms."""
-        return _tagged(
+        return tagged(
             await negotiate.counter(
                 db,
                 caller,
@@ -178,7 +179,7 @@ class NegotiationController(Controller):
         if_match: IfMatch = None,
     ) -> Response[GrantView]:
         """Proposes other terms for a live grant. The agreed ones stay in force until the other party approves."""
-        return _tagged(
+        return tagged(
             await negotiate.amend(
                 db,
                 caller,
@@ -198,7 +199,7 @@ class NegotiationController(Controller):
         data: JSONBody[Reason | None] = None,
     ) -> Response[GrantView]:
         """Says no to the other party's offer."""
-        return _tagged(await negotiate.decline(db, caller, grant_id, data or Reason()))
+        return tagged(await negotiate.decline(db, caller, grant_id, data or Reason()))
 
     @post("/withdraw", summary="Withdraw your offer", operation_id="withdrawOffer", status_code=202)
     async def withdraw(
@@ -209,59 +210,4 @@ class NegotiationController(Controller):
         data: JSONBody[Reason | None] = None,
     ) -> Response[GrantView]:
         """Takes your own open offer back."""
-        return _tagged(await negotiate.withdraw(db, caller, grant_id, data or Reason()))
-
-    @post("/revoke", summary="Revoke a grant", operation_id="revokeGrant", opt=ENDS_ACCESS, status_code=202)
-    async def revoke(
-        self,
-        db: NamedDependency[Database],
-        caller: NamedDependency[Caller],
-        settings: NamedDependency[Settings],
-        grant_id: FromPath[UUID],
-        data: JSONBody[Reason | None] = None,
-    ) -> Response[GrantView]:
-        """Takes access back. The state is `revoked` only once SES was read twice without it; see the receipt."""
-        why = data or Reason()
-        return _tagged(await end.revoke(db, caller, grant_id, why, deny_kept=settings.deny_kept))
-
-    @post("/relinquish", summary="Hand access back", operation_id="relinquishGrant", opt=ENDS_ACCESS, status_code=202)
-    async def relinquish(
-        self,
-        db: NamedDependency[Database],
-        caller: NamedDependency[Caller],
-        grant_id: FromPath[UUID],
-        data: JSONBody[Reason | None] = None,
-    ) -> Response[GrantView]:
-        """The delegate ends the grant."""
-        return _tagged(await end.relinquish(db, caller, grant_id, data or Reason()))
-
-    @post("/suspend", summary="Suspend a grant", operation_id="suspendGrant", opt=ENDS_ACCESS, status_code=202)
-    async def suspend(
-        self,
-        db: NamedDependency[Database],
-        caller: NamedDependency[Caller],
-        settings: NamedDependency[Settings],
-        grant_id: FromPath[UUID],
-        data: JSONBody[Reason | None] = None,
-    ) -> Response[GrantView]:
-        """Takes access back for a while. The state is `suspended` only once SES was read twice without it."""
-        why = data or Reason()
-        return _tagged(await suspend.suspend(db, caller, grant_id, why, deny_kept=settings.deny_kept))
-
-    @post("/resume", summary="Resume a suspended grant", operation_id="resumeGrant", status_code=202)
-    async def resume(
-        self,
-        db: NamedDependency[Database],
-        caller: NamedDependency[Caller],
-        grant_id: FromPath[UUID],
-        data: JSONBody[Reason | None] = None,
-    ) -> Response[GrantView]:
-        """Gives access back under the agreed terms. Workers apply them; what tripped the breaker counts no more."""
-        return _tagged(await suspend.resume(db, caller, grant_id, data or Reason()))
-
-    @post("/restore", summary="Restore a drifted grant", operation_id="restoreGrant", status_code=202)
-    async def restore(
-        self, db: NamedDependency[Database], caller: NamedDependency[Caller], grant_id: FromPath[UUID]
-    ) -> Response[GrantView]:
-        """Puts the agreed policy back that somebody removed outside the broker."""
-        return _tagged(await end.restore(db, caller, grant_id))
+        return tagged(await negotiate.withdraw(db, caller, grant_id, data or Reason()))

@@ -12,6 +12,7 @@ ContextValue = Scalar | list[Scalar] | None
 
 MAX_TEXT = 4_096  # characters of any one text of a send; the longest that mean anything have far fewer
 MAX_VALUES = 1_000  # of one key; SES takes 50 recipients
+MAX_TOGETHER = 65_536  # characters of all values of one key; 50 addresses have 16,000 at most (RFC 5321, 4.5.3.1)
 
 # Which address keys SES supplies for an action, where it is not all four (Service Authorization Reference, Amazon SES
 # v2).
@@ -95,7 +96,8 @@ def request_of(send: Send) -> Request:
 
 def _values(name: str, value: Scalar | list[Scalar]) -> tuple[str, ...]:
     values = tuple(map(_text, value)) if isinstance(value, list) else (_text(value),)
-    if len(values) > MAX_VALUES or max(map(len, values), default=0) > MAX_TEXT:
+    lengths = [*map(len, values)]
+    if len(values) > MAX_VALUES or max(lengths, default=0) > MAX_TEXT or sum(lengths) > MAX_TOGETHER:
         raise ValueError(f"{name[:80]} is too long or has too many values.")
     return values
 

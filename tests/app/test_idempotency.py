@@ -160,6 +160,18 @@ async def test_a_key_that_is_none_is_refused_before_any_work(register: Register,
     assert "Idempotency-Key" in answer.json()["detail"]
 
 
+async def test_two_keys_are_refused_whichever_would_count(register: Register) -> None:
+    """A proxy that adds one would make the second of two acts the answer of the first."""
+    client = await register()
+
+    answer = await client.post(
+        "/v1/api-keys", json=KEY, headers=[("idempotency-key", one) for one in ("first", "second")]
+    )
+
+    assert (400, 0) == (answer.status_code, await made_keys(client))
+    assert "one Idempotency-Key" in answer.json()["detail"]
+
+
 async def test_the_longest_key_works_and_is_told_from_its_neighbour(register: Register) -> None:
     """255 characters, all of which count."""
     client = await register()

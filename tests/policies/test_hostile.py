@@ -172,3 +172,10 @@ def test_the_longest_document_that_is_read_is_read() -> None:
     assert read_any(json.loads(policy(Sid="x" * (room - 100)))).statements
     with pytest.raises(DocumentError, match="more than 16384"):
         read_any(json.loads(policy(Sid="x" * (room + 100))))
+
+
+@pytest.mark.parametrize(("number", "length"), [(17, 4_000), (1_001, 1), (1, 4_097)])
+def test_recipients_that_no_send_has_are_refused(number: int, length: int) -> None:
+    """The longest documents cost as much as the texts that they are compared with are long, all together."""
+    with pytest.raises(ValueError, match="ses:recipients is too long or has too many values"):
+        evaluate([policy()], msgspec.structs.replace(SENT, recipients=["x" * length] * number), identity_arn=IDENTITY)
