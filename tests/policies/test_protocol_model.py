@@ -2,9 +2,11 @@
 
 import pytest
 
+from broker.policies.deny import ProtectedBy
+from broker.policies.plan import DENY
 from tests.policies.protocol_model import at_rest, explore
 from tests.policies.protocol_worker import allow
-from tests.policies.protocol_world import Effect, Paper, Protocol
+from tests.policies.protocol_world import CLOSED, TERMS, Effect, Paper, Protocol, World, slot_of
 
 CHOSEN = Protocol()
 
@@ -12,21 +14,39 @@ CHOSEN = Protocol()
 def test_no_interleaving_makes_the_protocol_lie() -> None:
     """Nobody is told revoked behind a Deny, or sealed, while an Allow of the grant is in force.
 
-    Of apply, amend, revoke, grant again, one late request, a crash or a throttled or refused call, reads and time; and
-    whatever has happened, all of it comes to rest as the parties want it.
+    Of apply, amend, revoke with its Deny sent ahead, grant again, one late request, a crash or a throttled or refused
+    call, an account that is closed so that SES takes no Deny which names it, reads and time; and whatever has happened,
+    all of it comes to rest as the parties want it.
     """
     worlds, way = explore(CHOSEN)
 
     assert [] == way
     assert len(worlds) > 100_000
+    assert any(world.run is not None and world.run.stage == "claimed" for world in worlds)
+    assert any(map(_is_narrowed, worlds)), "no other grant is behind a Deny once SES has refused one"
     for world in worlds[::199]:
         rest = at_rest(world, CHOSEN)
-        held = [allow(index, deal.terms) for index, deal in enumerate(rest.deals) if deal.paper is Paper.agreed]
-        assert sorted(held) == sorted(text for _, text in rest.held)
+        # What SES takes no policy for any more stays as it was.
+        settled = [(index, deal) for index, deal in enumerate(rest.deals) if not _is_impossible(rest, index)]
+        held = [allow(index, deal.terms) for index, deal in settled if deal.paper is Paper.agreed]
+        ours = [(name, text) for name, text in rest.held if slot_of(name) in {DENY, *(index for index, _ in settled)}]
+        assert sorted(held) == sorted(text for _, text in ours)
         assert all(
             deal.effect is Effect.applied if deal.paper is Paper.agreed else deal.sealed or deal.paper is Paper.none
-            for deal in rest.deals
+            for _, deal in settled
         )
+
+
+def _is_narrowed(world: World) -> bool:
+    """The first grant's account was closed, and nothing but that keeps the Deny from the second one."""
+    first, second = world.deals
+    refused = first.paper is Paper.revoked and first.why is not None and not first.sealed
+    return refused and second.effect is Effect.removed and second.by is ProtectedBy.deny
+
+
+def _is_impossible(world: World, index: int) -> bool:
+    deal = world.deals[index]
+    return world.closed and deal.paper is Paper.agreed and TERMS[index][deal.terms] == CLOSED
 
 
 @pytest.mark.parametrize(
@@ -44,6 +64,31 @@ def test_the_checker_finds_what_is_unsafe(protocol: Protocol, last: str) -> None
     _, way = explore(protocol)
 
     assert f"SES is late with {last}" in way[-2:]
+
+
+def test_without_narrowing_one_closed_account_costs_all_others_the_deny() -> None:
+    """Nothing lies, but the Deny is refused again and again, as long as the first grant is not sealed."""
+    worlds, way = explore(CHOSEN._replace(narrows=False), start=World(may_be_late=False, faults=0))
+
+    assert ([], False) == (way, any(map(_is_narrowed, worlds)))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "steps"),
+    [
+        (
+            CHOSEN._replace(committed=False),
+            ["the worker claims", "create delegation-broker-deny-1", "the worker loads"],
+        ),
+        (CHOSEN._replace(refusals=False), ["create delegation-broker-deny-1, refused for its principal"]),
+    ],
+    ids=["a Deny sent ahead under a name that was not committed", "a Deny that was refused counted as there"],
+)
+def test_the_checker_finds_what_is_unsafe_about_a_deny_sent_ahead(protocol: Protocol, steps: list[str]) -> None:
+    """On the way to the lie the Deny goes as it was brought, before the paper is loaded."""
+    _, way = explore(protocol)
+
+    assert any(way[place : place + len(steps)] == steps for place in range(len(way)))
 
 
 @pytest.mark.parametrize(
