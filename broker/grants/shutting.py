@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
+from uuid import UUID
 
 from broker.errors import Refused, Unavailable
 from broker.grants.ahead import Sent, give
 from broker.grants.calls import Calls
 from broker.grants.wanted import Work, tenancies
 from broker.grants.writing import Reserve
-from broker.policies.deny import touched
+from broker.policies.deny import ProtectedBy, protects, touched
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, MAX_POLICIES, parse_name
 from broker.policies.shares import is_alone, shows
@@ -62,6 +63,19 @@ class Shutting:
             shows(observed, grant.id, grant.slot, alone=is_alone(housed, grant.id, grant.slot))
             for grant in self._work.grants
             if grant.id in self._work.deny.taken
+        )
+
+    def missed(self, observed: Mapping[str, str]) -> frozenset[UUID]:
+        """Grants that no Deny protects any more, though the last read showed the one on paper, which protects them."""
+        deny = self._work.deny
+        if deny.name is None or deny.at_once:
+            return frozenset()
+        return frozenset(
+            grant
+            for grant, principals in deny.taken.items()
+            if grant not in deny.over
+            and deny.protections[grant].by is ProtectedBy.deny
+            and not protects(observed, principals, self._work.arn)
         )
 
     def documents(self) -> dict[int, str]:
