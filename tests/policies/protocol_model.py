@@ -21,6 +21,7 @@ from broker.policies.deny import ProtectedBy, protects
 from broker.policies.document import read
 from broker.policies.evaluate import Decision, evaluate
 from tests.policies import protocol_worker as worker
+from tests.policies.protocol_deny import name_ahead
 from tests.policies.protocol_world import (
     ARN,
     GRANTS,
@@ -153,8 +154,8 @@ def steps(world: World, protocol: Protocol) -> Iterator[Step]:
 
 def _parties(world: World, protocol: Protocol) -> Iterator[Step]:
     first, second = world.deals
-    if first.terms == 1 and not world.closed:
-        yield "an account is closed", world._replace(closed=True)
+    if first.terms == 1 and world.faults and not world.closed:
+        yield "an account is closed", world._replace(closed=True, faults=world.faults - 1)
     if first.paper is Paper.agreed and first.terms == 0:
         yield "amend", _with(world, 0, first._replace(terms=1))
     if first.paper is Paper.revoked and second.paper is Paper.none:
@@ -162,7 +163,7 @@ def _parties(world: World, protocol: Protocol) -> Iterator[Step]:
     for index, deal in enumerate(world.deals):
         if deal.paper is Paper.agreed:
             ended = Deal(Paper.revoked, deal.terms, Effect.removing)
-            yield f"revoke {index + 1}", worker.name_ahead(_with(world, index, ended), protocol)
+            yield f"revoke {index + 1}", name_ahead(_with(world, index, ended), protocol)
 
 
 def _later(world: World) -> World:

@@ -1,32 +1,25 @@
 """The worker of the model: loads the paper, sends its calls one by one, reads, and settles what it saw."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from functools import cache
-from itertools import count
-from uuid import UUID
 
-from broker.policies.compile import document, statements
-from broker.policies.deny import (
-    Denial,
-    ProtectedBy,
-    Protection,
-    TakenBack,
-    decide,
-    protects,
-    still_named,
-    touched,
-)
-from broker.policies.narrow import left_out, narrows, with_refusal
+from broker.policies.deny import Protection, TakenBack, touched
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, Plan, parse_name, plan, policy_name
 from broker.policies.shares import Tenancy, going
-from broker.policies.terms import Action, Terms
+from tests.policies.protocol_deny import (
+    about_refusal,
+    borne_out,
+    brought,
+    claimed,
+    decided,
+    named,
+    refused_before,
+    taken_back,
+    with_name,
+)
 from tests.policies.protocol_world import (
-    ARN,
     GRANTS,
-    NOW,
-    REFUSAL,
     TERMS,
     Deal,
     Effect,
@@ -38,57 +31,35 @@ from tests.policies.protocol_world import (
     Step,
     World,
     alive_in,
+    allow,
     denies,
     executed,
     is_over,
     is_refused,
     slot_of,
+    strays,
     told_of,
 )
 
 
-def name_ahead(world: World, protocol: Protocol) -> World:
-    """What the transaction that takes access back does of it: the Deny is on paper before anybody claims it."""
-    taken = _taken(world, protocol, also_over=False)
-    reasons = [deal.why for deal in world.deals if deal.paper is Paper.revoked and not deal.sealed]
-    if not (protocol.ahead and protocol.committed and taken) or any(map(narrows, reasons)):
-        return world
-    return _named(world, _decided(taken, tuple(alive_in(world)), ()).document, protocol)
-
-
 def claim(world: World, protocol: Protocol) -> World:
     """The claim brings the Deny that is on paper, where no read has shown it; without one, the paper is loaded."""
-    brought = _brought(world, protocol) if protocol.ahead else None
-    if brought is None:
+    sent = brought(world, protocol) if protocol.ahead else None
+    if sent is None:
         return load(world, protocol)
-    return world._replace(run=Run("claimed", None, deny=(brought,), ahead=brought.name))
-
-
-def _brought(world: World, protocol: Protocol) -> Op | None:
-    if protocol.committed:
-        document = dict(world.written).get(world.deny_name or "")
-        return None if document is None or world.deny_name in dict(world.shown) else Op(world.deny_name or "", document)
-    wanted = _decided(_taken(world, protocol, also_over=False), tuple(alive_in(world)), ()).document
-    if wanted is None or any(slot_of(name) == DENY and text == wanted for name, text in world.shown):
-        return None
-    return Op(_made_up(world), wanted)
-
-
-def _made_up(world: World) -> str:
-    """The next name after those that a read has shown: what a worker takes that has no paper to name it."""
-    return next(name for version in count(1) if (name := policy_name(DENY, version)) not in dict(world.shown))
+    return world._replace(run=Run("claimed", None, deny=(sent,), ahead=sent.name))
 
 
 def load(world: World, protocol: Protocol) -> World:
     """The first transaction: what is wanted, the Deny and its name, and what the receipts must not claim any more."""
     living, before = tuple(alive_in(world)), world.run
-    refused = _refused_before(world, protocol)
-    denial = _decided(_taken(world, protocol, also_over=False), living, refused)
-    claims = _decided(_taken(world, protocol, also_over=True), living, refused).protections
-    deals = tuple(_claim(deal, claims.get(grant), protocol) for grant, deal in zip(GRANTS, world.deals, strict=True))
+    refused = refused_before(world, protocol)
+    denial = decided(taken_back(world, protocol, also_over=False), living, refused)
+    claims = decided(taken_back(world, protocol, also_over=True), living, refused).protections
+    deals = tuple(borne_out(deal, claims.get(grant), protocol) for grant, deal in zip(GRANTS, world.deals, strict=True))
     if not protocol.committed and before is not None and denial.document is not None:
-        world = _with_name(world, before.ahead, denial.document)  # it was sent under this one
-    world = _named(world, denial.document, protocol)
+        world = with_name(world, before.ahead, denial.document)  # it was sent under this one
+    world = named(world, denial.document, protocol)
     name = world.deny_name or ""
     doomed = () if protocol.same_name else tuple(Op(each) for each in _doomed(world))
     over = tuple(is_over(deal, protocol) for deal in deals)
@@ -100,74 +71,6 @@ def load(world: World, protocol: Protocol) -> World:
     elif denial.document is not None and name not in dict(world.shown):
         run = run._replace(deny=(*run.deny, Op(name, denial.document)))
     return world._replace(deals=deals, run=run)
-
-
-def _named(world: World, document: str | None, protocol: Protocol) -> World:
-    """The name under which the Deny stands or is to stand goes on paper: another one for other content."""
-    if document is None:
-        return world._replace(deny_name=None) if protocol.fresh_names else world
-    if still_named(world.deny_name, dict(world.written).get(world.deny_name or ""), document):
-        return world
-    return _with_name(world, _unused(world), document)
-
-
-def _with_name(world: World, name: str, document: str) -> World:
-    written = (*(each for each in world.written if slot_of(each[0]) != DENY), (name, document))
-    return world._replace(deny_name=name, written=written)
-
-
-def _refused_before(world: World, protocol: Protocol) -> tuple[tuple[str, str], ...]:
-    """Whom the next Deny leaves out, and why."""
-    if not protocol.narrows or not any(deal.why for deal in world.deals):
-        return ()
-    tried = tuple(each for each in world.written if each[0] == world.deny_name)
-    reasons = tuple((grant, deal.why) for grant, deal in zip(GRANTS, world.deals, strict=True) if deal.why)
-    return _left_out(_taken(world, protocol, also_over=True), reasons, tried, world.shown)
-
-
-@cache
-def _left_out(
-    taken: tuple[TakenBack, ...], reasons: tuple[tuple[UUID, str], ...], tried: Policies, shown: Policies
-) -> tuple[tuple[str, str], ...]:
-    found = left_out(taken, reasons=dict(reasons), tried=dict(tried), observed=dict(shown), identity_arn=ARN)
-    return tuple(sorted(found.items()))
-
-
-def _claim(deal: Deal, told: Protection | None, protocol: Protocol) -> Deal:
-    """What was said of the last Deny is off the paper, and so is a claim that the next one does not bear out."""
-    if narrows(deal.why):
-        deal = deal._replace(why=None)
-    if told is None or told.by is not ProtectedBy.reads or not protocol.downgrade:
-        return deal
-    return deal._replace(by=ProtectedBy.reads, why=_about_refusal(told.reason))
-
-
-def _about_refusal(reason: str | None) -> str | None:
-    return reason if reason is not None and reason.startswith("SES refuses ") else None
-
-
-def _unused(world: World) -> str:
-    """A name for a Deny that nothing knows. As good as one that was never used, and far fewer states."""
-    known = {*dict(world.held), *dict(world.shown), world.deny_name, world.late[0].name if world.late else None}
-    if world.run is not None:
-        known |= {*dict(world.run.observed), *(op.name for op in world.run.deny)}
-    return next(name for version in count(1) if (name := policy_name(DENY, version)) not in known)
-
-
-def _taken(world: World, protocol: Protocol, *, also_over: bool) -> tuple[TakenBack, ...]:
-    """The grants whose Deny is wanted; or all that were not sealed yet."""
-    taken = []
-    for index, (grant, deal) in enumerate(zip(GRANTS, world.deals, strict=True)):
-        over = is_over(deal, protocol) and not _strays(world.shown, index) and not also_over
-        if deal.paper is Paper.revoked and not deal.sealed and not over:
-            versions = range(deal.terms + 1) if protocol.earlier else [deal.terms]
-            taken.append(TakenBack(grant, tuple(TERMS[index][each] for each in versions)))
-    return tuple(taken) if protocol.deny else ()
-
-
-@cache
-def _decided(taken: tuple[TakenBack, ...], living: tuple[str, ...], refused: tuple[tuple[str, str], ...]) -> Denial:
-    return decide(taken, living=living, observed={}, identity_arn=ARN, now=NOW, refused=dict(refused))
 
 
 def _doomed(world: World) -> tuple[str, ...]:
@@ -182,10 +85,6 @@ def _doomed(world: World) -> tuple[str, ...]:
 @cache
 def _going(shown: Policies, written: Policies, tenancies: tuple[Tenancy, ...]) -> tuple[str, ...]:
     return going(dict(shown), dict(written), tenancies)[0]
-
-
-def _strays(observed: Policies, index: int) -> bool:
-    return any(slot_of(name) == index for name, _ in observed)
 
 
 def work(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
@@ -242,8 +141,8 @@ def _advance(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
 
 def _planned(world: World, run: Run, protocol: Protocol) -> World:
     """After the first read: removals, then creates; a Deny stays where a stray has just been seen."""
-    strays = any(_strays(run.observed, index) for index, deal in enumerate(world.deals) if deal.paper is Paper.revoked)
-    run = run._replace(unclean=run.unclean or strays)
+    seen = any(strays(run.observed, index) for index, deal in enumerate(world.deals) if deal.paper is Paper.revoked)
+    run = run._replace(unclean=run.unclean or seen)
     todo = _plan(tuple(sorted(_desired(world, run, protocol).items())), run.observed)
     if todo.empty:
         return world._replace(run=run._replace(stage="settle"))
@@ -277,14 +176,8 @@ def _desired(world: World, run: Run, protocol: Protocol) -> dict[int, str]:
             desired[index] = allow(index, deal.terms)
         elif deal.paper is Paper.revoked and protocol.same_name:
             denied = TakenBack(GRANTS[index], (TERMS[index][deal.terms],))
-            desired[index] = _decided((denied,), (), ()).document or ""
+            desired[index] = decided((denied,), (), ()).document or ""
     return desired
-
-
-@cache
-def allow(index: int, version: int) -> str:
-    terms = Terms(principals=(TERMS[index][version],), actions=(Action.send,), expires_at=NOW + timedelta(days=30))
-    return document(statements(terms, grant_id=GRANTS[index], identity_arn=ARN))
 
 
 def _reserved(world: World, slot: int, text: str, written: Policies, protocol: Protocol) -> tuple[str, Policies]:
@@ -320,7 +213,7 @@ def _settled(world: World, run: Run, protocol: Protocol) -> World:
         if deal.paper is Paper.agreed:
             deals[index] = _seen_alive(deal, index, dict(run.observed))
         elif deal.paper is Paper.revoked:
-            deals[index] = _seen_ended(deal, index, run, _claimed(deal, index, world, run, protocol), protocol)
+            deals[index] = _seen_ended(deal, index, run, claimed(deal, index, world, run, protocol), protocol)
     # What was written of a grant that was seen to be gone is not asked for any more.
     gone = {index for index, deal in enumerate(deals) if deal.removed_for is not None}
     written = tuple(sorted(each for each in world.written if slot_of(each[0]) not in gone))
@@ -339,9 +232,9 @@ def _seen_ended(deal: Deal, index: int, run: Run, found: Protection, protocol: P
     """What the receipt says: gone by two reads, protected by a Deny that was read, sealed by a last clean read."""
     gone = not any(slot_of(name) == index and not denies(text) for name, text in run.observed)
     if not run.over[index]:
-        deal = deal._replace(by=found.by, why=_about_refusal(found.reason))
+        deal = deal._replace(by=found.by, why=about_refusal(found.reason))
     elif gone and not run.unclean and deal.effect is Effect.removed:
-        return deal._replace(sealed=True)
+        return deal._replace(sealed=True, why=None)
     if deal.effect is Effect.removed:
         return deal
     if not protocol.reads:
@@ -351,19 +244,3 @@ def _seen_ended(deal: Deal, index: int, run: Run, found: Protection, protocol: P
     if deal.removed_for is None:
         return deal._replace(removed_for=0)
     return deal._replace(effect=Effect.removed)
-
-
-def _claimed(deal: Deal, index: int, world: World, run: Run, protocol: Protocol) -> Protection:
-    """A Deny that was read under the name that is on paper: any other may be on its way out.
-
-    A protocol without a Deny of its own claims as much for what it does.
-    """
-    principals = TERMS[index][: deal.terms + 1] if protocol.earlier else TERMS[index][deal.terms : deal.terms + 1]
-    ours = {name: text for name, text in run.observed if name == world.deny_name or not protocol.name_on_paper}
-    behind = protects(ours, principals, ARN) or (run.deny_refused and not protocol.refusals)
-    if not protocol.deny or behind:
-        return Protection(ProtectedBy.deny)
-    found = Protection(ProtectedBy.reads, deal.why)
-    if run.deny_refused and touched({policy_name(DENY, 0): run.document or ""}, principals):
-        return with_refusal(found, REFUSAL)
-    return found

@@ -1,15 +1,17 @@
 """What the model of the revocation protocol is made of: SES, the paper, a worker's run, and what may be lacking."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
+from broker.policies.compile import document, statements
 from broker.policies.deny import ProtectedBy
 from broker.policies.document import read
 from broker.policies.plan import parse_name
+from broker.policies.terms import Action, Terms
 
 ARN = "arn:aws:ses:eu-west-1:111111111111:identity/example.com"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -98,7 +100,8 @@ class Run(NamedTuple):
 class World(NamedTuple):
     """Everything. `late` is the request that SES holds back, with the ticks since it was sent.
 
-    `closed`: SES does not know `CLOSED` any more, and takes no policy that names it.
+    `faults`: how many more there may be; the end of an account is one. `closed`: SES does not know `CLOSED` any more,
+    and takes no policy that names it.
     """
 
     held: Policies = ()
@@ -124,6 +127,17 @@ def alive_in(world: World) -> Iterator[str]:
     for index, deal in enumerate(world.deals):
         if deal.paper is Paper.agreed:
             yield TERMS[index][deal.terms]
+
+
+@cache
+def allow(index: int, version: int) -> str:
+    terms = Terms(principals=(TERMS[index][version],), actions=(Action.send,), expires_at=NOW + timedelta(days=30))
+    return document(statements(terms, grant_id=GRANTS[index], identity_arn=ARN))
+
+
+def strays(observed: Policies, index: int) -> bool:
+    """Whether anything is there in the slot of this grant."""
+    return any(slot_of(name) == index for name, _ in observed)
 
 
 @cache
