@@ -126,6 +126,16 @@ def _amended_while_it_is_missed(machine: Machine, store: Sequence[Trouble]) -> N
     assert [] == [name for name in machine.world.held(0) if is_ours(name)]
 
 
+def _revoked_beside_a_foreign_policy(machine: Machine, store: Sequence[Trouble]) -> None:
+    """Somebody lets the same account send while it is being revoked: what is left is in the receipt."""
+    _agreed(machine)
+    machine.revoke(0)
+    machine.sync(0, False, list(store))
+    machine.somebody_writes_a_policy(0, 0, 0, "*")
+    machine.nothing_lies()
+    _steps(machine)
+
+
 def _unshut_by_hand(machine: Machine, store: Sequence[Trouble]) -> None:
     """Somebody takes the Deny away behind which a revoked grant is."""
     _agreed(machine)
@@ -149,6 +159,7 @@ LIVES: Sequence[Life] = (
     _amended,
     _changed_by_hand,
     _amended_while_it_is_missed,
+    _revoked_beside_a_foreign_policy,
     _unshut_by_hand,
 )
 

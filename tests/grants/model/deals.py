@@ -107,6 +107,15 @@ class Deal:
         """Whether what is agreed now is allowed."""
         return bool(self.ever) and self.allowed(held, now)[-1]
 
+    def left_by(self, held: Mapping[str, str], now: datetime) -> set[str]:
+        """Names of policies that are not ours and let its delegate send all the same."""
+        *_, last = self.sends(now)
+        return {
+            name
+            for name, text in held.items()
+            if not is_ours(name) and evaluate([text], last, identity_arn=self.arn).decision is Decision.allow
+        }
+
     def read(self, found: Mapping[str, str], at: datetime) -> None:
         """The broker has read this."""
         if self.is_there(found):

@@ -76,6 +76,7 @@ class World:
         self.protected: dict[UUID, str | None] = {}
         self.unsealed: set[UUID] = set()
         self.over: set[UUID] = set()  # the Deny was kept long enough
+        self.residual: dict[UUID, tuple[datetime | None, set[str]]] = {}  # when it was proven, and what was left then
         self.hand = Hand(self.db)
         self.steady: list[Deal] = []
         self.away: list[UUID] = []
@@ -162,6 +163,7 @@ class World:
         async with self.db.read(caller) as session:
             rows = (await session.execute(query)).all()
         self.protected |= {grant.id: grant.protected_by for grant, _ in rows}
+        self.residual |= {grant.id: (grant.verified_at, set(grant.residual)) for grant, _ in rows}
         kept = self.still.now - DENY_KEPT
         self.over = {grant.id for grant, _ in rows if grant.removed_at is not None and grant.removed_at <= kept}
         self.unsealed = {grant.id for grant, _ in rows if grant.protected_by is not None and grant.sealed_at is None}
@@ -232,7 +234,13 @@ class World:
         return [self.caller(deal, as_owner=True), self.caller(deal, as_owner=False)]
 
     async def _check_hand(self, owner: int) -> None:
-        await self.views(owner)
+        views = await self.views(owner)
+        for deal in [each for each in self.deals if each.owner == owner and views[each.id].state in GONE]:
+            proven_at, residual = self.residual[deal.id]
+            hidden = deal.left_by(self.held(owner), self.still.now) - residual
+            assert proven_at != self.still.now or not hidden, (
+                f"{deal.id}: {hidden} still let it send, and nobody says so"
+            )
         self.hand.over(self.over, self.still.now)
         untold = await self.hand.settle(owner)
         assert [] == untold, untold
