@@ -4,7 +4,17 @@ from functools import cache
 from itertools import count
 from uuid import UUID
 
-from broker.policies.deny import Denial, ProtectedBy, Protection, TakenBack, decide, protects, still_named, touched
+from broker.policies.deny import (
+    Denial,
+    ProtectedBy,
+    Protection,
+    TakenBack,
+    decide,
+    protects,
+    shut_out,
+    still_named,
+    touched,
+)
 from broker.policies.narrow import left_out, narrows, with_refusal
 from broker.policies.plan import DENY, parse_name, policy_name
 from tests.policies.protocol_world import (
@@ -134,3 +144,17 @@ def claimed(deal: Deal, index: int, world: World, run: Run, protocol: Protocol) 
 
 def about_refusal(reason: str | None) -> str | None:
     return reason if reason is not None and reason.startswith("SES refuses ") else None
+
+
+def stays(name: str, world: World, run: Run) -> bool:
+    """A Deny that says more than the next one, where what it is against has just been seen."""
+    if slot_of(name) != DENY or not run.unclean:
+        return False
+    old = dict(world.held).get(name, "")
+    return _says_more(old, run.document or "") and not touched({name: old}, alive_in(world))
+
+
+@cache
+def _says_more(old: str, new: str) -> bool:
+    before = shut_out({policy_name(DENY, 1): old}, ARN)
+    return not protects({policy_name(DENY, 2): new}, before, ARN)

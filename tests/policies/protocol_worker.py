@@ -15,6 +15,7 @@ from tests.policies.protocol_deny import (
     decided,
     named,
     refused_before,
+    stays,
     taken_back,
     with_name,
 )
@@ -130,7 +131,9 @@ def _advance(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
     elif run.stage == "begin":
         yield "read", _planned(world, run._replace(observed=world.held), protocol)
     elif run.stage == "change":
-        old = tuple(op for op in run.after if _is_replaced(op.name, world.held, _desired(world, run, protocol)))
+        desired = _desired(world, run, protocol)
+        old = tuple(op for op in run.after if _is_replaced(op.name, world.held, desired))
+        old = tuple(op for op in old if not (protocol.strays and stays(op.name, world, run)))
         stage = "after" if old else "settle"
         yield "read", world._replace(run=run._replace(stage=stage, queue=old, after=(), observed=world.held))
     elif run.stage == "after":

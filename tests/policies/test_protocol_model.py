@@ -3,9 +3,10 @@
 import pytest
 
 from broker.policies.deny import ProtectedBy
-from broker.policies.plan import DENY
+from broker.policies.plan import DENY, policy_name
+from tests.policies.protocol_deny import name_ahead
 from tests.policies.protocol_model import START, at_rest, explore
-from tests.policies.protocol_world import CLOSED, TERMS, Effect, Paper, Protocol, World, allow, slot_of
+from tests.policies.protocol_world import CLOSED, LIFE, TERMS, Deal, Effect, Paper, Protocol, World, allow, slot_of
 
 CHOSEN = Protocol()
 
@@ -120,3 +121,21 @@ def test_every_precaution_is_needed(protocol: Protocol) -> None:
     _, way = explore(protocol)
 
     assert way
+
+
+def _nearly_over() -> World:
+    """The Deny of both grants was kept long enough for the first, just as a request of it came late and unseen."""
+    ours = name_ahead(World(deals=(Deal(Paper.revoked, 1), Deal(Paper.revoked)), may_be_late=False, faults=2), CHOSEN)
+    denied = tuple(each for each in ours.written if each[0] == ours.deny_name)
+    ended = Deal(Paper.revoked, 1, Effect.removed, ProtectedBy.deny, removed_for=LIFE)
+    late = (policy_name(0, 1), allow(0, 1))
+    return ours._replace(deals=(ended, ended._replace(terms=0, removed_for=1)), held=(late, *denied), shown=denied)
+
+
+def test_a_smaller_deny_does_not_take_the_place_of_one_that_a_stray_is_behind() -> None:
+    """SES may refuse to delete the stray in the same run."""
+    _, way = explore(CHOSEN, start=_nearly_over())
+    _, unsafe = explore(CHOSEN._replace(strays=False), start=_nearly_over())
+
+    assert [] == way
+    assert unsafe[-1].startswith("delete delegation-broker-deny-")
