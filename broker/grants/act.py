@@ -1,6 +1,6 @@
 """The part of a sync that talks to SES: read, plan, delete, create, read back. No transaction is open here."""
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -38,6 +38,22 @@ class Reading(msgspec.Struct, frozen=True):
     returned: frozenset[UUID] = frozenset()
 
 
+class Drift(msgspec.Struct, frozen=True):
+    """What the first read shows that was not so by the paper, and that we did not do.
+
+    `removed`: grants of which nothing is left. `altered`: grants that were as agreed, and are not any more. `unshut`:
+    grants that the Deny on paper is to protect, which the last read showed and this one does not.
+    """
+
+    observed: Mapping[str, str]
+    removed: frozenset[UUID]
+    altered: frozenset[UUID]
+    unshut: frozenset[UUID]
+
+
+Notice = Callable[[Drift], Awaitable[None]]
+
+
 class Acting:
     """One run over one identity. Stops by itself before its lease ends."""
 
@@ -57,10 +73,11 @@ class Acting:
         self._refused: dict[UUID, str] = {}
         self._shutting = Shutting(work, self._calls, sending)
 
-    async def run(self, reserve: Reserve) -> Reading:
+    async def run(self, reserve: Reserve, notice: Notice) -> Reading:
         """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.
 
-        `reserve` names the next version of a slot, on paper before it is written to SES. What is known to have to go
+        `reserve` names the next version of a slot, on paper before it is written to SES. `notice` writes down what
+        somebody else did, before any of it is put back. What is known to have to go
         goes before anything is read: whoever takes access back waits for one call, not for two. A Deny is sent beside
         it and holds nothing up.
         """
@@ -72,6 +89,7 @@ class Acting:
         for grant in wanted:
             if self._did_without_guard(grant, observed):
                 writing.do_without_guard(grant)
+        await self._notice(wanted, drifted, observed, writing, notice)
         doubted = [grant for grant in wanted if _is_doubted(grant, wanted)]
         for grant in doubted:
             writing.stay(grant)
@@ -107,6 +125,21 @@ class Acting:
             and (grant.effect is Effect.APPLIED or (grant.id in self._work.held and grant.effect is not Effect.NONE))
             and not shows(observed, grant.id, grant.slot, alone=is_alone(self._housed, grant.id, grant.slot))
         )
+
+    async def _notice(
+        self,
+        wanted: Sequence[Wanted],
+        removed: frozenset[UUID],
+        observed: Mapping[str, str],
+        writing: Writing,
+        notice: Notice,
+    ) -> None:
+        altered = [
+            each.id for each in wanted if each.effect is Effect.APPLIED and not writing.is_held(each.id, observed)
+        ]
+        drift = Drift(observed, removed, frozenset(altered), self._shutting.missed(observed))
+        if drift.removed or drift.altered or drift.unshut:
+            await notice(drift)
 
     def _returned(self, observed: Mapping[str, str]) -> frozenset[UUID]:
         return frozenset(

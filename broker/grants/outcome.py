@@ -19,7 +19,7 @@ from broker.grants.lifecycle import STUCK, TAKEN_BACK, Effect, Paper
 from broker.grants.models import Grant
 from broker.grants.moves import database_time
 from broker.grants.residual import residual
-from broker.grants.sealing import may_seal, next_look, protect
+from broker.grants.sealing import LATER, SOON, may_seal, next_look, protect
 from broker.grants.stuck import by_hand
 from broker.grants.telling import tell, why_suspended
 from broker.grants.wanted import Wanted, Work, tenancies
@@ -27,9 +27,8 @@ from broker.identities.models import Identity
 from broker.identities.service import record_policies
 from broker.points import reach
 from broker.policies.deny import touched
-from broker.policies.shares import holds, is_alone, shows
+from broker.policies.shares import holds, is_alone, says_more, shows
 
-SOON = timedelta(seconds=1)  # until the next look at something that SES does not show yet
 STAYS = "SES has refused nothing, but the policy that lets the delegate send is still there, or may be."
 
 
@@ -37,9 +36,10 @@ class Seen(StrEnum):
     """What a read-back says about one grant."""
 
     HELD = "held"
+    MORE = "more"  # held, and something else of it, too
     MISSING = "missing"
     REFUSED = "refused"
-    DRIFTED = "drifted"
+    DRIFTED = "drifted"  # noted and told when it was read (`drift.notice`)
     GONE = "gone"
     STILL_THERE = "still_there"
     WAITING = "waiting"
@@ -58,9 +58,11 @@ def seen(wanted: Wanted, work: Work, reading: Reading) -> Seen:
         if stuck or shows(reading.observed, wanted.id, wanted.slot, alone=alone):
             return Seen.STILL_THERE
         return Seen.WAITING if wanted.paper is Paper.AGREED else Seen.GONE
-    if holds(reading.observed, wanted.id, reading.goals.get(wanted.id, ())):
+    if holds(reading.observed, wanted.id, goal := reading.goals.get(wanted.id, frozenset())):
         # Whom a Deny of ours still shuts out may not send yet.
-        return Seen.MISSING if touched(reading.observed, wanted.terms.principals) else Seen.HELD
+        if touched(reading.observed, wanted.terms.principals):
+            return Seen.MISSING
+        return Seen.MORE if says_more(reading.observed, wanted.id, wanted.slot, goal) else Seen.HELD
     return Seen.REFUSED if wanted.id in reading.refused else Seen.MISSING
 
 
@@ -124,12 +126,10 @@ def _just_ended(work: Work, grant: Grant, reading: Reading) -> bool:
     if grant.ended_at is None:
         return False
     wanted = next(each for each in work.grants if each.id == grant.id)
-    match seen(wanted, work, reading):
-        case Seen.GONE:
-            return grant.removed_at is None
-        case Seen.STILL_THERE:
-            return wanted.id in reading.refused and grant.stuck_at is None
-    return False
+    found = seen(wanted, work, reading)
+    if found is Seen.GONE:
+        return grant.removed_at is None
+    return found is Seen.STILL_THERE and wanted.id in reading.refused and grant.stuck_at is None
 
 
 async def _write(
@@ -149,20 +149,24 @@ async def _write(
             return look_again(grant, gap)
         case Seen.REFUSED:
             await _fail(session, work, grant, reading.refused[wanted.id])
-        case Seen.MISSING:
-            return [SOON]
-        case Seen.DRIFTED:
-            grant.drifted = True
-            await tell(session, work, grant, "grant.drifted")
+        case Seen.MISSING | Seen.MORE:
+            return [_not_yet(grant, reading.refused.get(grant.id))]
         case Seen.STILL_THERE:
             await _still_there(session, work, grant, reading.refused.get(grant.id))
             return [SOON]
         case Seen.GONE:
             return await _remove(session, work, grant, reading, gap)
-        case Seen.WAITING:
-            if not grant.drifted:
-                grant.effect = Effect.NONE  # what was there under earlier terms is gone
+        case Seen.WAITING if not grant.drifted:
+            grant.effect = Effect.NONE  # what was there under earlier terms is gone
     return []
+
+
+def _not_yet(grant: Grant, refusal: str | None) -> timedelta:
+    """What was as agreed is so no more, until that is read again; when to look. `refusal`: what is too much stays."""
+    if grant.effect is Effect.APPLIED:
+        grant.effect = Effect.APPLYING
+    grant.error = refusal or grant.error
+    return SOON if refusal is None else LATER
 
 
 async def _still_there(session: AsyncSession, work: Work, grant: Grant, refusal: str | None) -> None:
@@ -234,8 +238,7 @@ async def _seal(session: AsyncSession, work: Work, wanted: Wanted, grant: Grant,
 
 
 async def _mark_stuck(session: AsyncSession, work: Work, grant: Grant, detail: str, *, refused: bool) -> None:
-    now = await database_time(session)
-    since = grant.ended_at or grant.suspended_at
+    now, since = await database_time(session), grant.ended_at or grant.suspended_at
     late = since is not None and now - since >= STUCK
     grant.error = detail
     if grant.stuck_at is not None or not (refused or late):

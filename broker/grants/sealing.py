@@ -20,6 +20,7 @@ AGAIN_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5)
 """When it is read once more, counted from the first read without the Allow; the last time is when the Deny goes."""
 
 SOON, LATER = timedelta(seconds=1), timedelta(minutes=1)
+"""Until the next look at what SES does not show yet, and at what only time or the owner changes."""
 
 
 async def protect(session: AsyncSession, work: Work, grant: Grant, identity: Identity, reading: Reading) -> None:

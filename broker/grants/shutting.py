@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
+from uuid import UUID
 
 from broker.errors import Refused, Unavailable
 from broker.grants.ahead import Sent, give
 from broker.grants.calls import Calls
 from broker.grants.wanted import Work, tenancies
 from broker.grants.writing import Reserve
-from broker.policies.deny import touched
+from broker.policies.deny import ProtectedBy, protects, shut_out, touched
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, MAX_POLICIES, parse_name
 from broker.policies.shares import is_alone, shows
@@ -64,6 +65,19 @@ class Shutting:
             if grant.id in self._work.deny.taken
         )
 
+    def missed(self, observed: Mapping[str, str]) -> frozenset[UUID]:
+        """Grants that no Deny protects any more, though the last read showed the one on paper, which protects them."""
+        deny = self._work.deny
+        if deny.name is None or deny.at_once:
+            return frozenset()
+        return frozenset(
+            grant
+            for grant, principals in deny.taken.items()
+            if grant not in deny.over
+            and deny.protections[grant].by is ProtectedBy.deny
+            and not protects(observed, principals, self._work.arn)
+        )
+
     def documents(self) -> dict[int, str]:
         """What is wanted of a Deny, as the plan needs it."""
         document = self._work.deny.document
@@ -92,8 +106,14 @@ class Shutting:
         document = self._work.deny.document or ""
         denies = {each: text for each, text in observed.items() if (p := parse_name(each)) and p.is_deny}
         if any(each != name and same_meaning(text, document) for each, text in denies.items()):
-            return True
+            return not self._stays({name: denies.get(name, "")}, {name: document})
         return self.refused is not None and touched({name: denies.get(name, "")}, self._living)
+
+    def _stays(self, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+        """Whether a Deny that says more than the next one stays for this run, as `keeps` where none follows."""
+        arn = self._work.arn
+        shrinks = not protects(new, shut_out(old, arn), arn)
+        return self.unclean and shrinks and not touched(old, self._living)
 
     async def _create(self, name: str) -> None:
         self._tried = True

@@ -18,12 +18,13 @@ from broker.db import Database
 from broker.due import Claim
 from broker.errors import BrokerError, Refused
 from broker.grants import ahead
-from broker.grants.act import Acting, Reading
+from broker.grants.act import Acting, Drift, Reading
 from broker.grants.adopting.swap import replace_policies
 from broker.grants.ahead import Sent
 from broker.grants.byhand import wait_for_owner
 from broker.grants.calls import CALL_MARGIN, IdentityPolicies
 from broker.grants.denies import DENY_KEPT, rename
+from broker.grants.drift import notice
 from broker.grants.hooks import Hooks
 from broker.grants.outcome import settle_failure, settle_reading
 from broker.grants.wanted import Work, load
@@ -114,7 +115,10 @@ async def _act(db: Database, ses: IdentityPolicies, work: Work, sending: Awaitab
         reach("policies.reserved")
         return name
 
-    return await Acting(work, ses, access=work.access, lease=LEASE, sending=sending).run(reserve)
+    async def tell(drift: Drift) -> None:
+        await notice(db, work, drift)
+
+    return await Acting(work, ses, access=work.access, lease=LEASE, sending=sending).run(reserve, tell)
 
 
 async def _reserve(db: Database, work: Work, slot: int, document: str, *, observed: Mapping[str, str]) -> str:

@@ -27,6 +27,19 @@ def holds(observed: Mapping[str, str], grant_id: UUID, forms: Collection[Form]) 
     return any(is_ours(name) and parts(text).get(grant_id) == wanted for name, text in observed.items())
 
 
+def says_more(observed: Mapping[str, str], grant_id: UUID, slot: int, forms: Collection[Form]) -> bool:
+    """Whether a policy of ours says of this grant anything but these forms, or of no grant at all in its slot."""
+    wanted = frozenset(forms)
+    for name, text in observed.items():
+        if not is_ours(name):
+            continue
+        found = parts(text)
+        in_slot = (parsed := parse_name(name)) is not None and parsed.slot == slot
+        if found.get(grant_id, wanted) != wanted or (in_slot and None in found):
+            return True
+    return False
+
+
 def shows(observed: Mapping[str, str], grant_id: UUID, slot: int, *, alone: bool) -> bool:
     """Whether anything of this grant is there.
 

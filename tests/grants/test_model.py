@@ -30,7 +30,7 @@ from broker.grants.adopting.views import Adopting
 from broker.grants.lifecycle import Paper
 from broker.grants.revoking import revoke_matching
 from broker.grants.views import Counter, GrantView, Matching, OfferView, Reason
-from broker.policies.plan import is_ours
+from broker.policies.plan import PREFIX
 from tests.grants.model.clock import StillDatabase
 from tests.grants.model.deals import Deal
 from tests.grants.model.ses import Trouble
@@ -101,15 +101,18 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.deals)
     @rule(number=which)
     def approve(self, number: int) -> None:
-        deal = self.deal(number)
+        self.tries(self.approve_now(self.deal(number)))
+
+    async def approve_now(self, deal: Deal) -> None:
+        """By the party that did not make the offer."""
         caller = self.world.caller(deal, as_owner=not deal.by_owner)
-        if self.tries(negotiate.approve(self.world.db, caller, deal.id, expected=deal.offer)):
-            assert deal.is_open
-            assert deal.at(self.still.now) in {Paper.OPEN, Paper.AGREED, Paper.PAUSED}
-            deal.is_open, deal.agreed = False, deal.offered
-            deal.ever.append(deal.offered)
-            deal.paper = Paper.AGREED if deal.paper is Paper.OPEN else deal.paper
-            self.world.unsettle([deal])
+        await negotiate.approve(self.world.db, caller, deal.id, expected=deal.offer)
+        assert deal.is_open
+        assert deal.at(self.still.now) in {Paper.OPEN, Paper.AGREED, Paper.PAUSED}
+        deal.is_open, deal.agreed = False, deal.offered
+        deal.ever.append(deal.offered)
+        deal.paper = Paper.AGREED if deal.paper is Paper.OPEN else deal.paper
+        self.world.unsettle([deal], amended=True)
 
     @precondition(lambda self: self.world.deals)
     @rule(number=which, wished=wishes, by_owner=st.booleans())
@@ -242,17 +245,33 @@ class Machine(RuleBasedStateMachine):
         world.adopted[owner, name] = world.held(owner).get(name, "")
 
     @precondition(lambda self: self.world.deals)
-    @rule(owner=owners, number=which, how=st.sampled_from(["remove", "widen", "narrow"]))
+    @rule(owner=owners, number=which, how=st.sampled_from(["remove", "widen", "narrow", "overwrite"]))
     def somebody_changes_ours(self, owner: int, number: int, how: str) -> None:
-        held = self.world.held(owner)
-        names = sorted(name for name in held if is_ours(name))
+        self._change_ours(owner, number, how, of=PREFIX)
+
+    @precondition(lambda self: self.world.deals)
+    @rule(owner=owners, how=st.sampled_from(["remove", "overwrite"]))
+    def somebody_changes_a_deny(self, owner: int, how: str) -> None:
+        """While access is being taken back."""
+        self._change_ours(owner, 0, how, of=f"{PREFIX}deny-")
+
+    def _change_ours(self, owner: int, number: int, how: str, *, of: str) -> None:
+        names = sorted(name for name in self.world.held(owner) if name.startswith(of))
         if not names:
             return
-        text = held.pop(name := names[number % len(names)])
-        if how != "remove":
-            change = ("example.com", "*") if how == "widen" else ("@example.com", "-nobody@example.com")
-            held[name] = text.replace(f'{change[0]}"', f'{change[1]}"')
-        self.world.changed.add(owner)
+        name = names[number % len(names)]
+
+        def change(held: dict[str, str]) -> None:
+            text = held.pop(name)
+            match how:
+                case "widen":
+                    held[name] = text.replace('example.com"', '*"')
+                case "narrow":
+                    held[name] = text.replace('@example.com"', '-nobody@example.com"')
+                case "overwrite":
+                    held[name] = self.world.policy_of(owner, "999999999999")
+
+        self.run(self.world.by_hand(owner, change, removes=how == "remove"))
 
     @rule(owner=owners, wake=st.booleans(), store=troubles)
     def sync(self, owner: int, wake: bool, store: list[Trouble]) -> None:
@@ -264,7 +283,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         number=which,
         call=st.integers(1, 5),
-        deed=st.sampled_from(["revoke_now", "suspend_now", "relinquish_now", "resume_now", "land"]),
+        deed=st.sampled_from(["revoke_now", "suspend_now", "relinquish_now", "resume_now", "approve_now", "land"]),
         store=troubles,
     )
     def sync_while_somebody_decides(self, number: int, call: int, deed: str, store: list[Trouble]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.policies.plan import is_ours
 from tests.grants.model.clock import StillDatabase
 from tests.grants.model.ses import Trouble
 from tests.grants.model.world import GAP
@@ -91,6 +92,63 @@ def _landed_after_a_clean_read(machine: Machine, store: Sequence[Trouble]) -> No
     _steps(machine)
 
 
+def _amended(machine: Machine, store: Sequence[Trouble]) -> None:
+    """The old version goes once the new one was read."""
+    _agreed(machine)
+    machine.amend(0, {**WISHED, "addresses": 1}, True)
+    machine.approve(0)
+    machine.sync(0, False, list(store))
+    machine.nothing_lies()
+    _steps(machine)
+
+
+def _changed_by_hand(machine: Machine, store: Sequence[Trouble]) -> None:
+    """Each way in turn; both parties hear of it, whatever becomes of the calls that put it back."""
+    for how in ("widen", "narrow", "overwrite", "remove"):
+        _agreed(machine)
+        machine.somebody_changes_ours(0, 0, how)
+        machine.sync(0, True, list(store))
+        machine.nothing_lies()
+        _steps(machine)
+    machine.restore(0)
+    _steps(machine)
+
+
+def _amended_while_it_is_missed(machine: Machine, store: Sequence[Trouble]) -> None:
+    """The delegate agrees to other terms just as a run reads that somebody took the policy away: still not put back."""
+    _agreed(machine)
+    machine.amend(0, {**WISHED, "addresses": 1}, True)
+    machine.somebody_changes_ours(0, 0, "remove")
+    machine.run(machine.world.wake(0))
+    machine.sync_while_somebody_decides(0, 1, "approve_now", list(store))
+    machine.nothing_lies()
+    _steps(machine)
+    assert [] == [name for name in machine.world.held(0) if is_ours(name)]
+
+
+def _revoked_beside_a_foreign_policy(machine: Machine, store: Sequence[Trouble]) -> None:
+    """Somebody lets the same account send while it is being revoked: what is left is in the receipt."""
+    _agreed(machine)
+    machine.revoke(0)
+    machine.sync(0, False, list(store))
+    machine.somebody_writes_a_policy(0, 0, 0, "*")
+    machine.nothing_lies()
+    _steps(machine)
+
+
+def _unshut_by_hand(machine: Machine, store: Sequence[Trouble]) -> None:
+    """Somebody takes the Deny away behind which a revoked grant is."""
+    _agreed(machine)
+    machine.revoke(0)
+    machine.sync(0, False, [])
+    for how in ("remove", "overwrite"):
+        _steps(machine, 2)
+        machine.somebody_changes_a_deny(0, how)
+        machine.sync(0, True, list(store))
+        machine.nothing_lies()
+    _steps(machine)
+
+
 LIVES: Sequence[Life] = (
     _activated,
     _revoked,
@@ -98,6 +156,11 @@ LIVES: Sequence[Life] = (
     _revoked_while_it_is_written,
     _agreed_anew_behind_a_deny,
     _landed_after_a_clean_read,
+    _amended,
+    _changed_by_hand,
+    _amended_while_it_is_missed,
+    _revoked_beside_a_foreign_policy,
+    _unshut_by_hand,
 )
 
 

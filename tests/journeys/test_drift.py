@@ -53,7 +53,7 @@ async def test_a_policy_that_was_widened_is_put_back_and_a_foreign_one_is_not_to
 ) -> None:
     speak(bare_account_as_root=rewritten)
     world = await make_world()
-    await world.activate(world.first, BILLING)
+    grant_id = await world.activate(world.first, BILLING)
     ((name, held),) = ((name, text) for name, text in (await world.policies()).items() if name.startswith(OURS))
 
     wide = {"EmailIdentity": DOMAIN, "PolicyName": name, "Policy": held.replace(BILLING, f"*@{DOMAIN}")}
@@ -65,5 +65,9 @@ async def test_a_policy_that_was_widened_is_put_back_and_a_foreign_one_is_not_to
         return True if [held] == await world.ours() else None
 
     await world.broker.workers.until(put_back)
+    for party in (world.owner, world.first):
+        await world.broker.hear(party, "grant.drifted", grant_id=grant_id)
+    restored = await world.reach_state(grant_id, "active")
+    assert [] == restored["flags"]
     assert [json.loads(held)] != [json.loads(text) for text in widened]
     assert world.foreign == (await world.policies())[FOREIGN]

@@ -1,10 +1,12 @@
 """A small model of SES, the paper and the worker that syncs them, explored through all interleavings.
 
-What decides is the product's own code: `compile`, `plan`, `shares`, `deny` and the evaluator. What is modelled is the
-order of steps: parties decide, the worker loads the paper, sends each call, reads and settles, and between any two of
-these somebody else may move, the worker may die, SES may throttle or refuse one call, or hold one request back and
-execute it late. A request lives for `LIFE` ticks, since a signature has an end (IAM User Guide, reference_sigv: five
-minutes for most services); a Deny is kept for `Protocol.keep` of them.
+What decides is the code of the product: `compile`, `plan`, `shares`, `deny`, `narrow` and the evaluator. Modelled is
+the order of steps: parties decide, the worker claims, loads the paper, sends each call, reads and settles, and
+between any two of these somebody else may move, the worker may die, SES may throttle or refuse one call, or hold one
+request back and execute it late. A revoke names the Deny in its own commit; the claim brings it, and it is sent beside
+the loading. An account may be closed, and from then on SES refuses every policy that names it. A request lives for
+`LIFE` ticks, since a signature has an end (IAM User Guide, reference_sigv: five minutes for most services); a Deny is
+kept for `Protocol.keep` of them.
 """
 
 import gc
@@ -19,6 +21,7 @@ from broker.policies.deny import ProtectedBy, protects
 from broker.policies.document import read
 from broker.policies.evaluate import Decision, evaluate
 from tests.policies import protocol_worker as worker
+from tests.policies.protocol_deny import name_ahead
 from tests.policies.protocol_world import (
     ARN,
     GRANTS,
@@ -41,10 +44,11 @@ from tests.policies.protocol_world import (
     told_of,
 )
 
+START = World()
 
-def explore(protocol: Protocol, *, most: int = 1_000_000) -> tuple[list[World], list[str]]:
+
+def explore(protocol: Protocol, *, start: World = START, most: int = 1_000_000) -> tuple[list[World], list[str]]:
     """Every state, and the shortest way to one in which the protocol has lied; empty without one."""
-    start = World()
     came: dict[World, tuple[World, str] | None] = {start: None}
     todo = deque([start])
     gc.disable()  # nothing here is garbage before the end, and looking for it would take most of the time
@@ -69,7 +73,7 @@ def at_rest(world: World, protocol: Protocol, *, runs: int = 8) -> World:
     while runs:
         if world.run is None:
             runs -= 1
-            world = worker.load(_later(world), protocol)
+            world = worker.claim(_later(world), protocol)
         else:
             _, world = next(worker.work(world, world.run, protocol))
     return world._replace(run=None)
@@ -133,23 +137,25 @@ def _is_of(text: str, grant: UUID) -> bool:
 def steps(world: World, protocol: Protocol) -> Iterator[Step]:
     """Every move of anybody."""
     run = world.run
-    if run is None or (run.stage == "settle" and not run.queue):  # elsewhere nobody looks at paper or clock
-        yield from _parties(world)
+    if run is None or run.stage == "claimed" or (run.stage == "settle" and not run.queue):
+        yield from _parties(world, protocol)  # elsewhere nobody looks at paper or clock
     if run is None:
         yield "time goes by", _later(world)
     if world.late is not None and _matters(world.late[0], run):
         op, _ = world.late
-        yield f"SES is late with {told_of(op)}", world._replace(held=executed(world.held, op, protocol), late=None)
+        yield f"SES is late with {told_of(op)}", world._replace(held=executed(world, op, protocol), late=None)
     if run is None:
-        yield "the worker loads", worker.load(world, protocol)
+        yield "the worker claims", worker.claim(world, protocol)
     else:
         if world.faults:
             yield "the worker dies", world._replace(run=None, faults=world.faults - 1)
         yield from worker.work(world, run, protocol)
 
 
-def _parties(world: World) -> Iterator[Step]:
+def _parties(world: World, protocol: Protocol) -> Iterator[Step]:
     first, second = world.deals
+    if first.terms == 1 and world.faults and not world.closed:
+        yield "an account is closed", world._replace(closed=True, faults=world.faults - 1)
     if first.paper is Paper.agreed and first.terms == 0:
         yield "amend", _with(world, 0, first._replace(terms=1))
     if first.paper is Paper.revoked and second.paper is Paper.none:
@@ -157,7 +163,7 @@ def _parties(world: World) -> Iterator[Step]:
     for index, deal in enumerate(world.deals):
         if deal.paper is Paper.agreed:
             ended = Deal(Paper.revoked, deal.terms, Effect.removing)
-            yield f"revoke {index + 1}", _with(world, index, ended)
+            yield f"revoke {index + 1}", name_ahead(_with(world, index, ended), protocol)
 
 
 def _later(world: World) -> World:
@@ -179,6 +185,6 @@ def _matters(late: Op, run: Run | None) -> bool:
 def _with(world: World, index: int, deal: Deal) -> World:
     deals = tuple(deal if place == index else each for place, each in enumerate(world.deals))
     run = world.run
-    if run is not None:
+    if run is not None and run.stage != "claimed":
         run = run._replace(changed=tuple(each or place == index for place, each in enumerate(run.changed)))
     return world._replace(deals=deals, run=run)

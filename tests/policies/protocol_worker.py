@@ -1,20 +1,26 @@
 """The worker of the model: loads the paper, sends its calls one by one, reads, and settles what it saw."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from functools import cache
-from itertools import count
 
-from broker.policies.compile import document, statements
-from broker.policies.deny import Denial, ProtectedBy, TakenBack, decide, protects, still_named, touched
+from broker.policies.deny import Protection, TakenBack, touched
 from broker.policies.normal import same_meaning
 from broker.policies.plan import DENY, Plan, parse_name, plan, policy_name
 from broker.policies.shares import Tenancy, going
-from broker.policies.terms import Action, Terms
+from tests.policies.protocol_deny import (
+    about_refusal,
+    borne_out,
+    brought,
+    claimed,
+    decided,
+    named,
+    refused_before,
+    stays,
+    taken_back,
+    with_name,
+)
 from tests.policies.protocol_world import (
-    ARN,
     GRANTS,
-    NOW,
     TERMS,
     Deal,
     Effect,
@@ -26,59 +32,46 @@ from tests.policies.protocol_world import (
     Step,
     World,
     alive_in,
+    allow,
     denies,
     executed,
     is_over,
+    is_refused,
     slot_of,
+    strays,
     told_of,
 )
 
 
+def claim(world: World, protocol: Protocol) -> World:
+    """The claim brings the Deny that is on paper, where no read has shown it; without one, the paper is loaded."""
+    sent = brought(world, protocol) if protocol.ahead else None
+    if sent is None:
+        return load(world, protocol)
+    return world._replace(run=Run("claimed", None, deny=(sent,), ahead=sent.name))
+
+
 def load(world: World, protocol: Protocol) -> World:
     """The first transaction: what is wanted, the Deny and its name, and what the receipts must not claim any more."""
-    living = tuple(alive_in(world))
-    denial = _decided(_taken(world, protocol, also_over=False), living)
-    claims = _decided(_taken(world, protocol, also_over=True), living).protections
-    current = dict(world.written).get(world.deny_name or "")
-    name, written = world.deny_name, world.written
-    if denial.document is None:
-        name = None if protocol.fresh_names else name
-    elif not still_named(name, current, denial.document):
-        name = _unused(world)
-        written = (*(each for each in written if slot_of(each[0]) != DENY), (name, denial.document))
-    deals = tuple(
-        deal._replace(by=ProtectedBy.reads)
-        if protocol.downgrade and (told := claims.get(grant)) and told.by is ProtectedBy.reads
-        else deal
-        for grant, deal in zip(GRANTS, world.deals, strict=True)
-    )
+    living, before = tuple(alive_in(world)), world.run
+    refused = refused_before(world, protocol)
+    denial = decided(taken_back(world, protocol, also_over=False), living, refused)
+    claims = decided(taken_back(world, protocol, also_over=True), living, refused).protections
+    deals = tuple(borne_out(deal, claims.get(grant), protocol) for grant, deal in zip(GRANTS, world.deals, strict=True))
+    if not protocol.committed and before is not None and denial.document is not None:
+        world = with_name(world, before.ahead, denial.document)  # it was sent under this one
+    world = named(world, denial.document, protocol)
+    name = world.deny_name or ""
     doomed = () if protocol.same_name else tuple(Op(each) for each in _doomed(world))
-    deny = () if denial.document is None or name in dict(world.shown) else (Op(name or "", denial.document),)
     over = tuple(is_over(deal, protocol) for deal in deals)
-    run = Run("begin", denial.document, doomed, deny, unclean=bool(doomed), over=over)
-    return world._replace(deals=deals, deny_name=name, written=written, run=run)
-
-
-def _unused(world: World) -> str:
-    """A name for a Deny that nothing knows. As good as one that was never used, and far fewer states."""
-    known = {*dict(world.held), *dict(world.shown), world.deny_name, world.late[0].name if world.late else None}
-    return next(name for version in count(1) if (name := policy_name(DENY, version)) not in known)
-
-
-def _taken(world: World, protocol: Protocol, *, also_over: bool) -> tuple[TakenBack, ...]:
-    """The grants whose Deny is wanted; or all that were not sealed yet."""
-    taken = []
-    for index, (grant, deal) in enumerate(zip(GRANTS, world.deals, strict=True)):
-        over = is_over(deal, protocol) and not _strays(world.shown, index) and not also_over
-        if deal.paper is Paper.revoked and not deal.sealed and not over:
-            versions = range(deal.terms + 1) if protocol.earlier else [deal.terms]
-            taken.append(TakenBack(grant, tuple(TERMS[index][each] for each in versions)))
-    return tuple(taken) if protocol.deny else ()
-
-
-@cache
-def _decided(taken: tuple[TakenBack, ...], living: tuple[str, ...]) -> Denial:
-    return decide(taken, living=living, observed={}, identity_arn=ARN, now=NOW)
+    run = Run("begin", denial.document, doomed, unclean=bool(doomed), over=over)
+    if before is not None:
+        run = run._replace(deny=before.deny)
+    if before is not None and before.ahead == name:
+        run = run._replace(deny_failed=before.deny_failed, deny_refused=before.deny_refused)
+    elif denial.document is not None and name not in dict(world.shown):
+        run = run._replace(deny=(*run.deny, Op(name, denial.document)))
+    return world._replace(deals=deals, run=run)
 
 
 def _doomed(world: World) -> tuple[str, ...]:
@@ -95,14 +88,13 @@ def _going(shown: Policies, written: Policies, tenancies: tuple[Tenancy, ...]) -
     return going(dict(shown), dict(written), tenancies)[0]
 
 
-def _strays(observed: Policies, index: int) -> bool:
-    return any(slot_of(name) == index for name, _ in observed)
-
-
 def work(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
     """What the worker may do next; the first step is the one without trouble."""
     if run.deny:
         yield from _called(world, run._replace(deny=run.deny[1:]), run.deny[0], protocol, beside=True)
+    if run.stage == "claimed":
+        yield "the worker loads", load(world, protocol)
+        return
     if run.queue and not run.failed:
         yield from _called(world, run._replace(queue=run.queue[1:]), run.queue[0], protocol, beside=False)
     if not run.deny and (not run.queue or run.failed):
@@ -112,8 +104,16 @@ def work(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
 def _called(world: World, run: Run, op: Op, protocol: Protocol, *, beside: bool) -> Iterator[Step]:
     """One request: done, refused for good, refused as one too many, or held back until the worker does not wait."""
     told = told_of(op)
-    done = world._replace(held=executed(world.held, op, protocol))
-    trouble: Run | None = run._replace(deny_failed=True) if beside else run._replace(failed=True)
+    if is_refused(world, op):
+        ours = op.name == world.deny_name or run.stage == "claimed"  # not one that the paper has given up meanwhile
+        noted = run._replace(deny_failed=True, deny_refused=True) if slot_of(op.name) == DENY and ours else run
+        yield f"{told}, refused for its principal", world._replace(run=noted)
+        return
+    done = world._replace(held=executed(world, op, protocol))
+    trouble: Run | None = run._replace(failed=True)
+    if beside:
+        ours = op.name == world.deny_name or run.stage == "claimed"
+        trouble = run._replace(deny_failed=True) if ours else run
     if not beside and not run.deny:
         trouble = None  # the worker gives up for now
     yield told, done._replace(run=run)
@@ -131,7 +131,9 @@ def _advance(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
     elif run.stage == "begin":
         yield "read", _planned(world, run._replace(observed=world.held), protocol)
     elif run.stage == "change":
-        old = tuple(op for op in run.after if _is_replaced(op.name, world.held, _desired(world, run, protocol)))
+        desired = _desired(world, run, protocol)
+        old = tuple(op for op in run.after if _is_replaced(op.name, world.held, desired))
+        old = tuple(op for op in old if not (protocol.strays and stays(op.name, world, run)))
         stage = "after" if old else "settle"
         yield "read", world._replace(run=run._replace(stage=stage, queue=old, after=(), observed=world.held))
     elif run.stage == "after":
@@ -142,8 +144,8 @@ def _advance(world: World, run: Run, protocol: Protocol) -> Iterator[Step]:
 
 def _planned(world: World, run: Run, protocol: Protocol) -> World:
     """After the first read: removals, then creates; a Deny stays where a stray has just been seen."""
-    strays = any(_strays(run.observed, index) for index, deal in enumerate(world.deals) if deal.paper is Paper.revoked)
-    run = run._replace(unclean=run.unclean or strays)
+    seen = any(strays(run.observed, index) for index, deal in enumerate(world.deals) if deal.paper is Paper.revoked)
+    run = run._replace(unclean=run.unclean or seen)
     todo = _plan(tuple(sorted(_desired(world, run, protocol).items())), run.observed)
     if todo.empty:
         return world._replace(run=run._replace(stage="settle"))
@@ -177,14 +179,8 @@ def _desired(world: World, run: Run, protocol: Protocol) -> dict[int, str]:
             desired[index] = allow(index, deal.terms)
         elif deal.paper is Paper.revoked and protocol.same_name:
             denied = TakenBack(GRANTS[index], (TERMS[index][deal.terms],))
-            desired[index] = _decided((denied,), ()).document or ""
+            desired[index] = decided((denied,), (), ()).document or ""
     return desired
-
-
-@cache
-def allow(index: int, version: int) -> str:
-    terms = Terms(principals=(TERMS[index][version],), actions=(Action.send,), expires_at=NOW + timedelta(days=30))
-    return document(statements(terms, grant_id=GRANTS[index], identity_arn=ARN))
 
 
 def _reserved(world: World, slot: int, text: str, written: Policies, protocol: Protocol) -> tuple[str, Policies]:
@@ -220,7 +216,7 @@ def _settled(world: World, run: Run, protocol: Protocol) -> World:
         if deal.paper is Paper.agreed:
             deals[index] = _seen_alive(deal, index, dict(run.observed))
         elif deal.paper is Paper.revoked:
-            deals[index] = _seen_ended(deal, index, run, _claimed(deal, index, world, protocol), protocol)
+            deals[index] = _seen_ended(deal, index, run, claimed(deal, index, world, run, protocol), protocol)
     # What was written of a grant that was seen to be gone is not asked for any more.
     gone = {index for index, deal in enumerate(deals) if deal.removed_for is not None}
     written = tuple(sorted(each for each in world.written if slot_of(each[0]) not in gone))
@@ -235,13 +231,13 @@ def _seen_alive(deal: Deal, index: int, observed: Mapping[str, str]) -> Deal:
     return deal
 
 
-def _seen_ended(deal: Deal, index: int, run: Run, by: ProtectedBy, protocol: Protocol) -> Deal:
+def _seen_ended(deal: Deal, index: int, run: Run, found: Protection, protocol: Protocol) -> Deal:
     """What the receipt says: gone by two reads, protected by a Deny that was read, sealed by a last clean read."""
     gone = not any(slot_of(name) == index and not denies(text) for name, text in run.observed)
     if not run.over[index]:
-        deal = deal._replace(by=by)
+        deal = deal._replace(by=found.by, why=about_refusal(found.reason))
     elif gone and not run.unclean and deal.effect is Effect.removed:
-        return deal._replace(sealed=True)
+        return deal._replace(sealed=True, why=None)
     if deal.effect is Effect.removed:
         return deal
     if not protocol.reads:
@@ -251,14 +247,3 @@ def _seen_ended(deal: Deal, index: int, run: Run, by: ProtectedBy, protocol: Pro
     if deal.removed_for is None:
         return deal._replace(removed_for=0)
     return deal._replace(effect=Effect.removed)
-
-
-def _claimed(deal: Deal, index: int, world: World, protocol: Protocol) -> ProtectedBy:
-    """A Deny that was read under the name that is on paper: any other may be on its way out.
-
-    A protocol without a Deny of its own claims as much for what it does.
-    """
-    principals = TERMS[index][: deal.terms + 1] if protocol.earlier else [TERMS[index][deal.terms]]
-    observed = world.run.observed if world.run is not None else ()
-    ours = {name: text for name, text in observed if name == world.deny_name or not protocol.name_on_paper}
-    return ProtectedBy.deny if not protocol.deny or protects(ours, principals, ARN) else ProtectedBy.reads

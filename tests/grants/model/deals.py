@@ -10,8 +10,9 @@ from broker.grants.lifecycle import Paper, State
 from broker.grants.views import GrantView
 from broker.policies.compile import document, grant_of, statements
 from broker.policies.context import Send
+from broker.policies.deny import protects
 from broker.policies.evaluate import Decision, evaluate
-from broker.policies.normal import parts
+from broker.policies.normal import Form, parts
 from broker.policies.plan import is_ours
 from broker.policies.terms import ACTION_TO_IAM, Terms
 
@@ -106,6 +107,15 @@ class Deal:
         """Whether what is agreed now is allowed."""
         return bool(self.ever) and self.allowed(held, now)[-1]
 
+    def left_by(self, held: Mapping[str, str], now: datetime) -> set[str]:
+        """Names of policies that are not ours and let its delegate send all the same."""
+        *_, last = self.sends(now)
+        return {
+            name
+            for name, text in held.items()
+            if not is_ours(name) and evaluate([text], last, identity_arn=self.arn).decision is Decision.allow
+        }
+
     def read(self, found: Mapping[str, str], at: datetime) -> None:
         """The broker has read this."""
         if self.is_there(found):
@@ -122,13 +132,27 @@ class Deal:
 
     def beyond(self, held: Mapping[str, str]) -> list[str]:
         """Names of our policies that say something of this grant that the agreed terms do not."""
-        forms = [
+        forms = self._forms()
+        return sorted(name for name, form in self._said(held).items() if form is not None and form not in forms)
+
+    def is_as_agreed(self, held: Mapping[str, str]) -> bool:
+        """Whether a policy of ours says of this grant what the agreed terms do."""
+        forms = self._forms()
+        return any(form in forms for form in self._said(held).values())
+
+    def is_shut(self, held: Mapping[str, str]) -> bool:
+        """Whether a Deny of ours keeps its delegate out."""
+        return protects(held, [self.account], self.arn)
+
+    def _forms(self) -> list[frozenset[Form]]:
+        return [
             parts(document(statements(self.agreed, grant_id=self.id, identity_arn=self.arn, null_guard=guard)))[self.id]
             for guard in (True, False)
             if self.agreed is not None
         ]
-        said = {name: parts(text).get(self.id) for name, text in held.items() if is_ours(name)}
-        return sorted(name for name, form in said.items() if form is not None and form not in forms)
+
+    def _said(self, held: Mapping[str, str]) -> Mapping[str, frozenset[Form] | None]:
+        return {name: parts(text).get(self.id) for name, text in held.items() if is_ours(name)}
 
 
 def _of(text: str, grant_id: UUID) -> str:
@@ -150,12 +174,21 @@ def grants_of(text: str) -> set[UUID]:
 
 
 def lies(
-    deal: Deal, seen: GrantView, held: Mapping[str, str], *, now: datetime, changed: bool, landed: bool, denied: bool
+    deal: Deal,
+    seen: GrantView,
+    held: Mapping[str, str],
+    *,
+    now: datetime,
+    changed: bool,
+    landed: bool,
+    denied: bool,
+    kept: bool,
 ) -> Sequence[str]:
     """What is said of a grant and is not so. Nobody can know what happened since SES was read.
 
     `changed`: somebody changed it by hand, and everything may be different. `landed`: what we had asked for was done
-    late; that may bring back what was said to be gone where reads protect it, and not where a Deny does (`denied`).
+    late; that may bring back what was said to be gone where reads protect it, and not where a Deny does (`denied`),
+    which is there as long as it has to be (`kept`).
     """
     found = []
     paper = deal.at(now)
@@ -168,6 +201,8 @@ def lies(
         found.append(f"{seen.state}, and may send")
     if seen.state in GONE and not landed and deal.is_there(held):
         found.append(f"{seen.state}, and its Allow is there")  # behind a Deny or not: it was to be read as gone
+    if seen.state in GONE and denied and kept and not deal.is_shut(held):
+        found.append(f"{seen.state} behind a Deny, and none is there")
     if seen.state is State.ACTIVE and not landed and "drifted" not in seen.flags:
         if not deal.may_send(held, now):
             found.append("active, and may not send")

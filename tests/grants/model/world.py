@@ -25,6 +25,7 @@ from tests.conftest import new_tenant
 from tests.grants.conftest import connect_account, verified_identity
 from tests.grants.model.clock import StillDatabase
 from tests.grants.model.deals import AT_REST, GONE, Deal, lies
+from tests.grants.model.hand import DRIFTED, UNSHUT, Hand, Owed
 from tests.grants.model.ses import Trouble, UnreliableSes
 
 LIFETIME = timedelta(days=2)  # of an offer
@@ -74,6 +75,9 @@ class World:
         self.landed: set[int] = set()
         self.protected: dict[UUID, str | None] = {}
         self.unsealed: set[UUID] = set()
+        self.over: set[UUID] = set()  # the Deny was kept long enough
+        self.residual: dict[UUID, tuple[datetime | None, set[str]]] = {}  # when it was proven, and what was left then
+        self.hand = Hand(self.db)
         self.steady: list[Deal] = []
         self.away: list[UUID] = []
         self.ses.heard = self._heard
@@ -159,6 +163,9 @@ class World:
         async with self.db.read(caller) as session:
             rows = (await session.execute(query)).all()
         self.protected |= {grant.id: grant.protected_by for grant, _ in rows}
+        self.residual |= {grant.id: (grant.verified_at, set(grant.residual)) for grant, _ in rows}
+        kept = self.still.now - DENY_KEPT
+        self.over = {grant.id for grant, _ in rows if grant.removed_at is not None and grant.removed_at <= kept}
         self.unsealed = {grant.id for grant, _ in rows if grant.protected_by is not None and grant.sealed_at is None}
         return {grant.id: grant_view(grant, offer, caller, names={}, now=self.still.now) for grant, offer in rows}
 
@@ -196,11 +203,52 @@ class World:
         if not run.cancelled():
             run.result()
         if await self._was_read(owner):
+            await self._check_hand(owner)
             self.changed.discard(owner)
             if not self.ses.late:
                 self.landed.discard(owner)
 
+    async def by_hand(self, owner: int, change: Callable[[dict[str, str]], None], *, removes: bool) -> None:
+        """Somebody changes policies of ours, or `removes` them."""
+        views, held = await self.views(owner), self.held(owner)
+        mine = [deal for deal in self.deals if deal.owner == owner]
+        agreed = [
+            deal
+            for deal in mine
+            if views[deal.id].state is State.ACTIVE and not views[deal.id].flags and deal.is_as_agreed(held)
+        ]
+        shut = [
+            deal
+            for deal in mine
+            if views[deal.id].state in GONE and self.protected[deal.id] == "deny" and deal.id in self.unsealed
+        ]
+        shut = [deal for deal in shut if deal.id not in self.over and deal.is_shut(held)]
+        change(held)
+        self.changed.add(owner)
+        for what, deals in ((DRIFTED, agreed), (UNSHUT, shut)):
+            for deal in deals:
+                gone = removes and not deal.is_there(held)
+                await self.hand.moved(Owed(deal, what, self._parties(deal), gone=gone), held)
+
+    def _parties(self, deal: Deal) -> Sequence[Caller]:
+        return [self.caller(deal, as_owner=True), self.caller(deal, as_owner=False)]
+
+    async def _check_hand(self, owner: int) -> None:
+        views = await self.views(owner)
+        for deal in [each for each in self.deals if each.owner == owner and views[each.id].state in GONE]:
+            proven_at, residual = self.residual[deal.id]
+            hidden = deal.left_by(self.held(owner), self.still.now) - residual
+            assert proven_at != self.still.now or not hidden, (
+                f"{deal.id}: {hidden} still let it send, and nobody says so"
+            )
+        self.hand.over(self.over, self.still.now)
+        untold = await self.hand.settle(owner)
+        assert [] == untold, untold
+
     def _heard(self, key: str, found: Mapping[str, str], at: datetime) -> None:
+        for number, owner in enumerate(self.owners):
+            if key == f"{owner.account}/example.com":
+                self.hand.heard(number, found)
         for deal in self.deals:
             if key == f"{self.owners[deal.owner].account}/example.com":
                 deal.read(found, at)
@@ -232,8 +280,9 @@ class World:
         yield
         self.ses.watch = lambda: None
 
-    def unsettle(self, deals: Sequence[Deal]) -> None:
+    def unsettle(self, deals: Sequence[Deal], *, amended: bool = False) -> None:
         """Somebody decided something about these: they may lose what they had, and it counts from now what was read."""
+        self.hand.decided(deals, amended=amended)
         for deal in deals:
             deal.clean.clear()
         self.steady = [deal for deal in self.steady if deal not in deals]
@@ -254,6 +303,7 @@ class World:
                     changed=owner in self.changed,
                     landed=owner in self.landed,
                     denied=self.protected[deal.id] == "deny",
+                    kept=deal.id in self.unsealed - self.over,
                 )
             ]
             for deal in [each for each in self.deals if each.owner == owner]:
