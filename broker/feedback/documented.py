@@ -145,7 +145,7 @@ class EndpointTold(msgspec.Struct, frozen=True, kw_only=True):
 
 _OFFERS = ("proposed", "countered", "approved", "declined", "withdrawn", "lapsed", "amended")
 _ENDS = ("revocation_requested", "revoked", "relinquished", "expired")
-_PLAIN = ("activated", "expires_soon", "drifted", "restored")
+_PLAIN = ("activated", "expires_soon", "drifted")
 
 TYPES: Mapping[str, type[msgspec.Struct]] = MappingProxyType(
     {

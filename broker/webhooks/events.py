@@ -53,7 +53,7 @@ _NAMES = {
     "grant": (
         "proposed", "countered", "approved", "declined", "withdrawn", "lapsed", "activated", "activation_failed",
         "amended", "limit_warned", "suspended", "resumed", "revocation_requested", "revoked", "revocation_stuck",
-        "sealed",        "sent_after_end", "relinquished", "expires_soon", "expired", "drifted", "restored",
+        "sealed", "sent_after_end", "relinquished", "expires_soon", "expired", "drifted",
     ),
     "connection": ("verified", "degraded", "lost"),
     "endpoint": ("disabled", "test", "digest"),
