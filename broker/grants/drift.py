@@ -35,7 +35,7 @@ async def notice(db: Database, work: Work, drift: Drift) -> None:
                 if grant.protected_by == ProtectedBy.deny:
                     await claim(session, identity, grant, Protection(ProtectedBy.reads, UNSEEN))
             elif _is_agreed_still(known[grant.id], grant) and grant.id in drift.removed | touched:
-                await _tell(session, work, grant, removed=grant.id in drift.removed)
+                await _mark(session, work, grant, removed=grant.id in drift.removed)
 
 
 async def _lock(session: AsyncSession, work: Work, drift: Drift) -> tuple[list[Grant], Identity]:
@@ -69,7 +69,7 @@ def _is_agreed_still(known: Wanted, grant: Grant) -> bool:
     return grant.paper is Paper.AGREED and grant.resumed_at == known.resumed_at and not grant.drifted
 
 
-async def _tell(session: AsyncSession, work: Work, grant: Grant, *, removed: bool) -> None:
+async def _mark(session: AsyncSession, work: Work, grant: Grant, *, removed: bool) -> None:
     """What takes access away is for the owner to undo. Anything else we put back, and until that was read say so."""
     if removed:
         grant.drifted = True
