@@ -58,10 +58,11 @@ def _refuse_repeats(body: bytes) -> None:
 
 
 def _once_each(pairs: list[tuple[str, object]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])[:80]
-        raise Invalid(f"The body is not valid: {twice!r} stands twice in one object.")
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise Invalid(f"The body is not valid: {name[:80]!r} stands twice in one object.")
+        seen.add(name)
 
 
 def _is_json(body: bytes) -> bool:
