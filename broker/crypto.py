@@ -2,12 +2,14 @@
 
 import hashlib
 import hmac
+from datetime import timedelta
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from broker.errors import BrokerError
+from broker.errors import Unavailable
 
 MOST_DERIVED = 10_000  # kept at a time
+UNTIL_RESTARTED = timedelta(seconds=30)
 
 
 class Keyring:
@@ -26,11 +28,13 @@ class Keyring:
         return self._fernet.encrypt(secret)
 
     def open(self, sealed: bytes) -> bytes:
-        """The secret again; `BrokerError` when no key of the ring fits."""
+        """The secret again; `Unavailable` when no key of the ring fits: the process was not restarted with the new one."""
         try:
             return self._fernet.decrypt(sealed)
         except InvalidToken as error:
-            raise BrokerError("A stored secret cannot be decrypted with the configured keys.") from error
+            raise Unavailable(
+                "A stored secret cannot be decrypted with the configured keys.", retry_after=UNTIL_RESTARTED
+            ) from error
 
     def digest(self, token: str) -> bytes:
         """HMAC-SHA-256 of a token under the pepper, for look-up by equality."""

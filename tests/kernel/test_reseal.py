@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from broker.crypto import Keyring
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Unavailable
 from broker.ids import new_id
 from broker.migrate import migrate
 from broker.reseal import SEALED, Count, Place, reseal, summary
@@ -183,3 +184,12 @@ async def test_the_command_says_when_the_old_key_may_go(vault: Vault) -> None:
     assert f"endpoint_secrets.sealed: {MANY} looked at, {MANY} sealed again, 0 unreadable" in rotate.stderr
     assert "the other keys may be taken out" in again.stdout
     assert not any(key in done.stdout + done.stderr for key in (OLD, NEW) for done in (check, rotate, again))
+
+
+def test_a_process_that_has_not_the_new_key_says_to_come_again() -> None:
+    """Not that something broke: once it was restarted with the key, the same request is answered."""
+    with pytest.raises(Unavailable, match="cannot be decrypted") as raised:
+        ring(OLD).open(ring(NEW).seal(b"secret"))
+
+    assert raised.value.retry_after > timedelta(0)
+    assert b"secret" == ring(NEW, OLD).open(ring(NEW).seal(b"secret"))
