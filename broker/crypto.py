@@ -28,7 +28,7 @@ class Keyring:
         return self._fernet.encrypt(secret)
 
     def open(self, sealed: bytes) -> bytes:
-        """The secret again; `Unavailable` when no key of the ring fits: the process was not restarted with the new one."""
+        """The secret again; `Unavailable` when no key of the ring fits: the process was not restarted with the new."""
         try:
             return self._fernet.decrypt(sealed)
         except InvalidToken as error:
