@@ -100,9 +100,9 @@ def plan(desired: Mapping[int, str], observed: Mapping[str, str]) -> Plan:
     left = {
         name: grants[name] & moving
         for slot, names in ours.items()
-        if slot not in desired
+        if slot in keep or slot not in desired
         for name in names
-        if grants[name] & moving
+        if name != keep.get(slot) and grants[name] & moving
     }
     first = set(grants) - set(keep.values()) - set(left) - {name for change in changes for name in change.old}
     order = _order(changes)

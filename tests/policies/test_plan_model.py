@@ -134,6 +134,20 @@ def test_a_plan_is_safe_at_every_step_and_a_second_one_is_empty(
     assert plan(desired, ses.held).empty
 
 
+def test_what_else_is_in_a_slot_that_stays_goes_after_what_it_holds_has_arrived() -> None:
+    """Two versions of one slot, of which one is wanted: the other is no stray while a grant is only there."""
+    first, second = GRANTS[:2]
+    held = {policy_name(2, 1): text_of(((second, 0),)), policy_name(2, 2): text_of(((first, 0),))}
+    desired = {1: text_of(((first, 0),)), 2: text_of(((second, 0),))}
+
+    made = plan(desired, held)
+
+    assert ({2: policy_name(2, 1)}, ()) == (made.keep, made.delete_first)
+    assert ((((1, desired[1]),), (policy_name(2, 2),)),) == tuple(
+        (each.create, each.delete_after) for each in made.rounds
+    )
+
+
 def test_where_a_grant_goes_is_written_before_where_it_leaves() -> None:
     """With one place for a swap: two rounds, and the grant is there all the time."""
     first, second, third = GRANTS[:3]
