@@ -1,8 +1,9 @@
 """What every table has in common: names of constraints, columns by annotation, enums as text."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
     Boolean,
@@ -54,7 +55,7 @@ class Base(DeclarativeBase):
             "ck": "%(table_name)s_%(constraint_name)s_check",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own hook, read once
+    type_annotation_map: ClassVar[Mapping[Any, Any]] = {
         datetime: DateTime(timezone=True),
         str: Text(),
         dict[str, Any]: JSONB(),

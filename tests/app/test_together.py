@@ -1,8 +1,9 @@
 """Keys from where keys are guessed are looked up together: few statements, fair places, and nobody is left waiting."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
@@ -15,22 +16,18 @@ GUESSER, OWNER = "192.0.2.1", "198.51.100.9"
 
 
 class Keys:
-    """Which digests are of valid keys, and what was asked when."""
+    """Which digests are of valid keys, and what was asked; `during` each look-up something else happens."""
 
-    def __init__(self, *valid: bytes, takes: float = 0.0) -> None:
+    def __init__(self, *valid: bytes, during: Callable[[], Awaitable[None]] | None = None) -> None:
         self.callers = {digest: Caller(tenant_id=new_id()) for digest in valid}
         self.asked: list[Sequence[bytes]] = []
-        self.most_at_once = 0
-        self._takes = takes
-        self._at_once = 0
+        self._during = during
 
     async def find(self, digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
         """The valid ones."""
         self.asked.append(digests)
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        await asyncio.sleep(self._takes)
-        self._at_once -= 1
+        if self._during is not None:
+            await self._during()
         return {digest: self.callers[digest] for digest in digests if digest in self.callers}
 
 
@@ -58,7 +55,20 @@ async def test_all_who_wait_are_looked_up_at_once() -> None:
 
 async def test_a_flood_is_one_bounded_statement_every_now_and_then() -> None:
     """However many connections guess: so many statements, so many keys in each, and one at a time."""
-    keys = Keys(takes=EVERY * 2)
+    under_way, beside = 0, asyncio.Event()
+
+    async def look() -> None:
+        """Slow enough for another one to begin, if it may."""
+        nonlocal under_way
+        under_way += 1
+        if under_way > 1:
+            beside.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EVERY * 2):
+                await beside.wait()
+        under_way -= 1
+
+    keys = Keys(during=look)
     together = Together(keys.find)
     began = time.monotonic()
 
@@ -71,7 +81,7 @@ async def test_a_flood_is_one_bounded_statement_every_now_and_then() -> None:
 
     assert 4 <= len(keys.asked) <= 1 + took / EVERY
     assert PLACES == max(len(asked) for asked in keys.asked)
-    assert 1 == keys.most_at_once
+    assert not beside.is_set()
 
 
 async def test_who_had_no_place_waits_for_the_next_look_up_and_not_for_ever() -> None:
@@ -89,15 +99,18 @@ async def test_who_had_no_place_waits_for_the_next_look_up_and_not_for_ever() ->
 
 
 async def test_who_gives_up_takes_nobody_along() -> None:
-    """A client that closes its connection ends its own request only."""
-    keys = Keys(b"right")
+    """A client that closes its connection while keys are looked up ends its own request only."""
+
+    async def leave() -> None:
+        first.cancel()
+
+    keys = Keys(b"right", during=leave)
     together = Together(keys.find)
     first = asyncio.create_task(together.caller_of(GUESSER, b"wrong"))
     second = asyncio.create_task(together.caller_of(OWNER, b"right"))
-    await asyncio.sleep(0)
-    first.cancel()
 
     assert keys.callers[b"right"] == await second
+    assert [[b"right", b"wrong"]] == keys.asked
     assert first.cancelled()
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from broker.errors import Refused
 from broker.grants.lifecycle import State
+from broker.grants.views import GrantView
 from tests.grants.conftest import terms_for
 from tests.grants.fake_ses import throttled
 from tests.grants.test_sync import Stage, stage
@@ -32,16 +33,18 @@ async def _told(on: Stage, grant: UUID) -> Sequence[tuple[int, int]]:
     return counts
 
 
-def _widen(on: Stage) -> None:
+async def _widened(on: Stage) -> GrantView:
+    """A grant that was active, until somebody let its delegate send as anybody."""
+    grant = await on.agreed()
+    await on.until(grant, State.ACTIVE)
     ((name, held),) = on.ours().items()
     on.held[name] = held.replace("newsletter@example.com", "*@example.com")
+    return grant
 
 
 async def test_what_was_widened_is_told_once_and_put_back(stage: Stage) -> None:
     """However often SES is asked until it is as agreed again."""
-    grant = await stage.agreed()
-    await stage.until(grant, State.ACTIVE)
-    _widen(stage)
+    grant = await _widened(stage)
 
     def refuse(operation: str, name: str) -> None:
         if operation == "create":
@@ -62,9 +65,7 @@ async def test_what_was_widened_is_told_once_and_put_back(stage: Stage) -> None:
 
 async def test_a_widened_policy_that_cannot_be_deleted_is_not_called_active(stage: Stage) -> None:
     """What is agreed is there, and more than that: whoever looks is to see why."""
-    grant = await stage.agreed()
-    await stage.until(grant, State.ACTIVE)
-    _widen(stage)
+    grant = await _widened(stage)
 
     def refuse(operation: str, _name: str) -> None:
         if operation == "delete":

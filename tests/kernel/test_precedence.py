@@ -11,10 +11,10 @@ from workers.main import GIVES_WAY, QUEUES
 
 GROUP = Path("/proc/self/autogroup")
 SAYS = """
-import os, pathlib, sys
+import os, pathlib
 from broker.precedence import give_way
 before = os.nice(0)
-give_way(int(sys.argv[1]))
+give_way({nice})
 group = pathlib.Path("/proc/self/autogroup")
 print(os.nice(0) - before, group.read_text().rsplit(None, 1)[-1] if group.exists() else None)
 """
@@ -22,8 +22,9 @@ print(os.nice(0) - before, group.read_text().rsplit(None, 1)[-1] if group.exists
 
 def say(nice: int, *, session: bool) -> tuple[int, str]:
     """By how much a process lowered itself, and how low its session stands."""
-    done = subprocess.run(  # noqa: S603 - our own words
-        [sys.executable, "-c", SAYS, str(nice)],
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=SAYS.format(nice=nice),
         start_new_session=session,
         capture_output=True,
         text=True,

@@ -89,10 +89,10 @@ def test_what_ses_holds_is_shown_as_it_is(tmp_path: Path) -> None:
     aws.chmod(0o755)
 
     path = f"{tmp_path}:{os.environ['PATH']}"
-    script = ["/bin/sh", "-c", render(exported, Format.shell)]
-    said = subprocess.run(script, env={"PATH": path}, capture_output=True, text=True, check=True).stdout  # noqa: S603 — ours
+    script = render(exported, Format.shell)
+    done = subprocess.run(["/bin/sh"], input=script, env={"PATH": path}, capture_output=True, text=True, check=True)
 
-    assert exported.policy == json.loads(said)
+    assert exported.policy == json.loads(done.stdout)
 
 
 def test_the_name_is_one_that_ses_takes_and_the_broker_never_touches() -> None:
