@@ -77,9 +77,8 @@ class Acting:
         """Makes the identity hold what is wanted, as far as SES lets us, and reads it back.
 
         `reserve` names the next version of a slot, on paper before it is written to SES. `notice` writes down what
-        somebody else did, before any of it is put back. What is known to have to go
-        goes before anything is read: whoever takes access back waits for one call, not for two. A Deny is sent beside
-        it and holds nothing up.
+        somebody else did, before any of it is put back. What is known to have to go goes before anything is read:
+        whoever takes access back waits for one call, not for two. A Deny is sent beside it and holds nothing up.
         """
         observed = await self._begin()
         self._shutting.look(observed)

@@ -54,21 +54,8 @@ async def test_all_who_wait_are_looked_up_at_once() -> None:
 
 
 async def test_a_flood_is_one_bounded_statement_every_now_and_then() -> None:
-    """However many connections guess: so many statements, so many keys in each, and one at a time."""
-    under_way, beside = 0, asyncio.Event()
-
-    async def look() -> None:
-        """Slow enough for another one to begin, if it may."""
-        nonlocal under_way
-        under_way += 1
-        if under_way > 1:
-            beside.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EVERY * 2):
-                await beside.wait()
-        under_way -= 1
-
-    keys = Keys(during=look)
+    """However many connections guess: so many statements, and so many keys in each."""
+    keys = Keys()
     together = Together(keys.find)
     began = time.monotonic()
 
@@ -81,6 +68,33 @@ async def test_a_flood_is_one_bounded_statement_every_now_and_then() -> None:
 
     assert 4 <= len(keys.asked) <= 1 + took / EVERY
     assert PLACES == max(len(asked) for asked in keys.asked)
+
+
+async def test_a_look_up_waits_for_the_end_of_the_one_before() -> None:
+    """Of a slow database one connection is taken, and not one more every tenth of a second."""
+    under_way, beside = 0, asyncio.Event()
+    later: list[asyncio.Task[Caller | None]] = []
+
+    async def look() -> None:
+        """Somebody comes meanwhile, and there is time enough to look that up beside it, if that may be."""
+        nonlocal under_way
+        under_way += 1
+        if under_way > 1:
+            beside.set()
+        if not later:
+            later.append(asyncio.create_task(together.caller_of(OWNER, b"late")))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EVERY * 2):
+                await beside.wait()
+        under_way -= 1
+
+    keys = Keys(b"late", during=look)
+    together = Together(keys.find)
+
+    await together.caller_of(GUESSER, b"wrong")
+
+    assert keys.callers[b"late"] == await later[0]
+    assert [[b"wrong"], [b"late"]] == keys.asked
     assert not beside.is_set()
 
 
