@@ -71,12 +71,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong, unless a customer merely hung up: connections that are kept alive end like that."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def serve(port: int) -> ThreadingHTTPServer:
     """A receiver that listens; ``serve_forever`` makes it answer."""
-    handler = type("Handler", (_Handler,), {"memory": Memory()})
-    server = ThreadingHTTPServer((HOST, port), handler)
-    server.daemon_threads = True
-    return server
+    return _Server((HOST, port), type("Handler", (_Handler,), {"memory": Memory()}))
 
 
 if __name__ == "__main__":

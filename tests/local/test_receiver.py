@@ -1,6 +1,8 @@
 """The webhook receiver and the inbox that reads it: what came in, checked as a customer would."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -80,3 +82,30 @@ def test_a_body_that_is_too_large_is_refused(url: str, inbox: Inbox) -> None:
     status = httpx.post(f"{url}/hook", content=b"x" * (LARGEST + 1), trust_env=False).status_code
 
     assert (413, []) == (status, inbox.read())
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_customer_who_hangs_up_is_no_trouble_but_a_fault_is_told(
+    broken: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool resets what it keeps alive; nobody is to look for a fault behind that."""
+    ended = threading.Event()
+    with serve(0) as server:
+        if broken:
+            monkeypatch.setattr(server.RequestHandlerClass, "do_POST", lambda _: 1 / 0)
+        close = server.shutdown_request
+        monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), ended.set()))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with socket.create_connection(server.server_address) as customer:
+            customer.sendall(b"POST /hook HTTP/1.1\r\n\r\n")
+            if not broken:
+                assert customer.recv(12) == b"HTTP/1.1 204"
+                customer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                customer.close()  # with a reset
+            over = ended.wait(10)
+        server.shutdown()
+        thread.join()
+
+    assert over
+    assert ("Traceback" in capsys.readouterr().err) is broken
