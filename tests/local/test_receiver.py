@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -93,11 +94,16 @@ def test_a_customer_who_hangs_up_is_no_trouble_but_a_fault_is_told(
     with serve(0) as server:
         if broken:
             monkeypatch.setattr(server.RequestHandlerClass, "do_POST", lambda _: 1 / 0)
-        close = server.shutdown_request
-        monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), ended.set()))
+        close = server.close_request
+
+        def end(request: Any) -> None:
+            close(request)
+            ended.set()
+
+        monkeypatch.setattr(server, "close_request", end)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with socket.create_connection(server.server_address) as customer:
+        with socket.create_connection(("127.0.0.1", server.server_port)) as customer:
             customer.sendall(b"POST /hook HTTP/1.1\r\n\r\n")
             if not broken:
                 assert customer.recv(12) == b"HTTP/1.1 204"
