@@ -16,7 +16,8 @@ WRONG: tuple[Any, ...] = (
     "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", 0, -1, 10**40, 1.5, True, None, [], [None], ["\0"], {},
     {"a": "\0"},
 )  # fmt: skip
-GRANT = f"/v1/grants/{new_id()}"
+UNKNOWN = "0198c5b0-7c3e-7d21-9a4f-2b6d8e1f3a57"  # nobody's id
+GRANT = f"/v1/grants/{UNKNOWN}"
 FILTERS: dict[str, Any] = {
     "grant_ids": [str(new_id())],
     "identity_arns": [PROPOSAL["identity_arn"]],
@@ -27,20 +28,20 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/v1/tenant"): {"name": "A", "contact_email": "a@example.com"},
     ("POST", "/v1/api-keys"): {"name": "k", "scopes": ["read"], "expires_at": "2099-01-01T00:00:00Z"},
     ("POST", "/v1/connections"): {"kind": "role", "account_id": "123456789012", "regions": ["eu-west-1"]},
-    ("POST", f"/v1/connections/{new_id()}/prove"): PROOF,
+    ("POST", f"/v1/connections/{UNKNOWN}/prove"): PROOF,
     ("POST", "/v1/grants"): {**PROPOSAL, "delegate_id": str(new_id()), "note": "n"},
-    ("POST", f"/v1/identities/{new_id()}/room"): {"terms": PROPOSAL["terms"]},
+    ("POST", f"/v1/identities/{UNKNOWN}/room"): {"terms": PROPOSAL["terms"]},
     ("POST", f"{GRANT}/counter"): {"terms": PROPOSAL["terms"], "note": "n"},
     ("POST", f"{GRANT}/amend"): {"terms": PROPOSAL["terms"], "note": "n"},
     ("POST", f"{GRANT}/decline"): {"note": "n"},
     ("POST", f"{GRANT}/revoke"): {"note": "n"},
-    ("POST", f"/v1/routes/{new_id()}/destinations"): {
+    ("POST", f"/v1/routes/{UNKNOWN}/destinations"): {
         "name": "own",
         "event_types": ["bounce"],
         "enabled": True,
         "cloudwatch": {"dimensions": [{"name": "a", "source": "message_tag", "default": "b"}]},
     },
-    ("PATCH", f"/v1/routes/{new_id()}/destinations/own"): {
+    ("PATCH", f"/v1/routes/{UNKNOWN}/destinations/own"): {
         "event_types": ["bounce"],
         "eventbridge": {"bus_arn": "arn"},
     },

@@ -122,7 +122,7 @@ async def test_a_valid_key_is_never_held_up_and_costs_no_round_trip_more(setting
     assert usual * 3 * QUOTA == ROUND_TRIPS.count - before
 
 
-@pytest.mark.parametrize("token", ["sdb_short", "operator", mint().secret])
+@pytest.mark.parametrize("token", ["sdb_short", "operator", mint().secret], ids=["short", "operator", "made_up"])
 async def test_whatever_is_no_valid_key_counts_as_none(settings: Settings, token: str) -> None:
     """A key that is wrong as well, once that is known."""
     async with serving(settings) as served, served.at("192.0.2.5") as client:

@@ -90,10 +90,11 @@ async def test_a_crash_between_commit_and_delete_loses_nothing_and_makes_no_seco
     place.put(*(signed(place, world, number) for number in range(3)))
     fault(place, "DeleteMessageBatch", after=after)
     async with worker(place, tmp_path / "log") as process:
-        await until_told(lambda: stored(world, 3), seconds=STARTED)
+        await until(lambda: place.aws.control("GET", "faults") == [], seconds=STARTED)  # it waits for that answer
         await until(lambda: place.depth() == ((0, 0) if after else (0, 3)), seconds=STARTED)
         process.kill()
         await process.wait()
+    assert await stored(world, 3)
     place.show_again()
 
     async with polling(place):

@@ -122,6 +122,16 @@ def test_the_tests_run_from_the_root_of_the_project(tree: Tree) -> None:
     assert out == f"{tree.root}\n-m pytest -k a b\n"
 
 
+def test_all_tests_are_run_side_by_side_and_those_that_were_asked_for_in_one_process(tree: Tree) -> None:
+    _, every, _ = tree.run("test")
+    _, one, _ = tree.run("test", "tests/app")
+    _, named, _ = tree.run("test", TEST_REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert every.endswith("-m pytest --numprocesses 3 --dist loadfile\n")
+    assert one.endswith("-m pytest tests/app\n")
+    assert named.endswith("-m pytest\n")
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "deploy/requirements.txt", "deploy/installer.txt", "deploy/local"])
 def test_a_change_sets_up_again(tree: Tree, name: str) -> None:
     tree.run()
