@@ -1,5 +1,6 @@
-"""What the tests share: a real, migrated Postgres and a real Redis for the session; tenants; transactions."""
+"""What the tests share: a real Postgres and a real Redis for the session, a database a file; tenants; transactions."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -16,16 +17,34 @@ from broker.ids import new_id
 from broker.migrate import migrate
 from broker.settings import Environment, Registration, Settings
 from tests import servers
-from tests.servers import Postgres
+from tests.servers import OneDatabase, Postgres
 
 MakeTenant = Callable[..., Awaitable[Caller]]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """The server of the session."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """The Postgres of the session."""
     with servers.postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def migrated(server: Postgres) -> AsyncIterator[str]:
+    """The name of a migrated database, to be copied."""
+    name = f"migrated_{new_id().hex[-12:]}"
+    await migrate(await asyncio.to_thread(server.create_database, name), login=make_url(server.app_url).username)
+    yield name
+    await asyncio.to_thread(server.drop_database, name)
+
+
+@pytest.fixture(scope="module")
+def postgres(server: Postgres, migrated: str) -> Iterator[Postgres]:
+    """The server, with a migrated database for the tests of one file: what they leave due is nobody else's to do."""
+    name = f"tests_{new_id().hex[-12:]}"
+    server.create_database(name, template=migrated)
+    yield OneDatabase(server, name)
+    server.drop_database(name)
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +54,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest_asyncio.fixture(scope="session")
-async def database_url(postgres: Postgres) -> str:
-    """The service's own login on a migrated database."""
-    await migrate(postgres.owner_url, login=make_url(postgres.app_url).username)
+@pytest.fixture(scope="module")
+def database_url(postgres: Postgres) -> str:
+    """The service's own login on it."""
     return postgres.app_url
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """A pool on the migrated database."""
     engine = connect(database_url, pool_size=10)
@@ -68,7 +86,7 @@ def committed_db(engine: AsyncEngine) -> Database:
     return Database(sessions(engine), role=Role.API)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def settings(database_url: str) -> Settings:
     """Settings of a local run."""
     return Settings(
@@ -89,7 +107,7 @@ def settings(database_url: str) -> Settings:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def keyring(settings: Settings) -> Keyring:
     """The keyring of these settings."""
     return Keyring(settings.fernet_keys, pepper=settings.api_key_pepper)

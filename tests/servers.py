@@ -21,6 +21,7 @@ from broker.local.postgres import EmbeddedPostgres
 from broker.local.redis import EmbeddedRedis
 
 APP = "broker_test_app"
+EMPTY = "template1"
 
 
 class Postgres(Protocol):
@@ -29,8 +30,8 @@ class Postgres(Protocol):
     owner_url: str
     app_url: str
 
-    def create_database(self, name: str) -> str:
-        """One more empty database; the URL of its owner."""
+    def create_database(self, name: str, *, template: str = EMPTY) -> str:
+        """One more database, empty or a copy; the URL of its owner."""
 
     def drop_database(self, name: str) -> None:
         """Removes it again."""
@@ -51,10 +52,10 @@ class GivenPostgres:
         )
         self.app_url = make_url(url).set(username=APP, password=password).render_as_string(hide_password=False)
 
-    def create_database(self, name: str) -> str:
-        """One more empty database; the URL of its owner."""
-        asyncio.run(execute(self.owner_url, f'CREATE DATABASE "{name}"'))
-        return make_url(self.owner_url).set(database=name).render_as_string(hide_password=False)
+    def create_database(self, name: str, *, template: str = EMPTY) -> str:
+        """One more database, empty or a copy; the URL of its owner."""
+        asyncio.run(execute(self.owner_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        return at(self.owner_url, name)
 
     def drop_database(self, name: str) -> None:
         """Removes it again."""
@@ -69,14 +70,36 @@ class OwnPostgres:
         self.owner_url = server.owner_url
         self.app_url = server.app_url
 
-    def create_database(self, name: str) -> str:
-        """One more empty database; the URL of its owner."""
-        self._server.create_database(name)
-        return make_url(self.owner_url).set(database=name).render_as_string(hide_password=False)
+    def create_database(self, name: str, *, template: str = EMPTY) -> str:
+        """One more database, empty or a copy; the URL of its owner."""
+        self._server.create_database(name, template=template)
+        return at(self.owner_url, name)
 
     def drop_database(self, name: str) -> None:
         """Removes it again."""
         self._server.drop_database(name)
+
+
+class OneDatabase:
+    """A server as one sees it who works in one of its databases."""
+
+    def __init__(self, server: Postgres, name: str) -> None:
+        self._server = server
+        self.owner_url = at(server.owner_url, name)
+        self.app_url = at(server.app_url, name)
+
+    def create_database(self, name: str, *, template: str = EMPTY) -> str:
+        """One more database, empty or a copy; the URL of its owner."""
+        return self._server.create_database(name, template=template)
+
+    def drop_database(self, name: str) -> None:
+        """Removes it again."""
+        self._server.drop_database(name)
+
+
+def at(url: str, database: str) -> str:
+    """The URL of another database of the same server, for the same login."""
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
 
 
 async def execute(url: str, *statements: str) -> None:

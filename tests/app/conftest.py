@@ -15,9 +15,9 @@ from broker.settings import Settings
 Register = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def app(settings: Settings) -> AsyncIterator[Litestar]:
-    """Built once: building it costs 20 ms and more."""
+    """Built once for a file: building it costs 20 ms and more."""
     parts = Parts(settings)
     async with parts.serving():
         yield build(parts)

@@ -97,16 +97,16 @@ class Trail:
 
 
 @pytest.fixture(scope="session")
-def audit_database(postgres: Postgres) -> Iterator[str]:
+def audit_database(server: Postgres) -> Iterator[str]:
     """The owner's URL; tampering must not be seen by other tests."""
-    yield postgres.create_database("audit_trail")
-    postgres.drop_database("audit_trail")
+    yield server.create_database("audit_trail")
+    server.drop_database("audit_trail")
 
 
 @pytest_asyncio.fixture(scope="session")
-async def audit_engines(postgres: Postgres, audit_database: str) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
+async def audit_engines(server: Postgres, audit_database: str) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
     """Of the service's login and of the owner, on the migrated database."""
-    login = make_url(postgres.app_url)
+    login = make_url(server.app_url)
     await migrate(audit_database, login=login.username)
     engine = connect(login.set(database="audit_trail").render_as_string(hide_password=False), pool_size=10)
     owner = create_async_engine(audit_database)

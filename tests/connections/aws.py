@@ -53,7 +53,7 @@ def cloud() -> Iterator[LocalAws]:
         yield LocalAws(running.url)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def gateways(cloud: LocalAws, settings: Settings) -> AsyncIterator[Gateways]:
     here = msgspec.structs.replace(settings, aws_endpoint_url=cloud.url, aws_region=REGION)
     made = cloud.control("POST", "accounts", {"account_id": here.aws_account_id})

@@ -68,16 +68,16 @@ def loopback() -> Iterator[Callable[[], tuple[socket.socket, str]]]:
 
 
 @pytest.fixture(scope="session")
-def own_database(postgres: Postgres) -> Iterator[str]:
+def own_database(server: Postgres) -> Iterator[str]:
     """A database of the journeys' own: their workers take what is due, and that must not be other tests' rows."""
-    yield postgres.create_database(DATABASE)
-    postgres.drop_database(DATABASE)
+    yield server.create_database(DATABASE)
+    server.drop_database(DATABASE)
 
 
 @pytest_asyncio.fixture(scope="session")
-async def journeys_url(postgres: Postgres, own_database: str) -> str:
+async def journeys_url(server: Postgres, own_database: str) -> str:
     """The service's login on it, migrated."""
-    login = make_url(postgres.app_url)
+    login = make_url(server.app_url)
     await migrate(own_database, login=login.username)
     return login.set(database=DATABASE).render_as_string(hide_password=False)
 
