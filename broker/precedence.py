@@ -1,6 +1,6 @@
 """Which process goes first on cores that are short: those who revoke, then those who deliver, then the rest.
 
-Measured on two cores that 2,000 events a second keep busy: the Deny of a revoke is in SES 28 to 31 ms after its commit
+Measured on two cores that 2,000 events a second keep busy: the Deny of a revoke is in SES 28 to 41 ms after its commit
 (p99, without the AWS calls) where feedback, deliveries and sums give way, and 49 to 59 ms where they do not.
 """
 
