@@ -25,8 +25,8 @@ MakeTenant = Callable[..., Awaitable[Caller]]
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """The Postgres of the session."""
-    with servers.postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
+    with servers.postgres(tmp_path_factory.mktemp("postgres")) as started:
+        yield started
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -2,13 +2,12 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-import pytest
 import pytest_asyncio
-from sqlalchemy import make_url, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from broker.audit import export, seal
@@ -22,7 +21,6 @@ from broker.audit.verify_database import verify_database
 from broker.caller import Caller
 from broker.db import Database, Role, connect, sessions
 from broker.ids import new_id
-from broker.migrate import migrate
 from tests.conftest import new_tenant
 from tests.servers import Postgres
 from tests.webhooks.waiting import until_told
@@ -96,20 +94,11 @@ class Trail:
         return io.BytesIO(b"".join([each async for each in lines])).readlines()
 
 
-@pytest.fixture(scope="session")
-def audit_database(server: Postgres) -> Iterator[str]:
-    """The owner's URL; tampering must not be seen by other tests."""
-    yield server.create_database("audit_trail")
-    server.drop_database("audit_trail")
-
-
-@pytest_asyncio.fixture(scope="session")
-async def audit_engines(server: Postgres, audit_database: str) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
-    """Of the service's login and of the owner, on the migrated database."""
-    login = make_url(server.app_url)
-    await migrate(audit_database, login=login.username)
-    engine = connect(login.set(database="audit_trail").render_as_string(hide_password=False), pool_size=10)
-    owner = create_async_engine(audit_database)
+@pytest_asyncio.fixture(scope="module")
+async def audit_engines(postgres: Postgres) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
+    """Of the service's login and of the owner, who tampers; in the database of this file."""
+    engine = connect(postgres.app_url, pool_size=10)
+    owner = create_async_engine(postgres.owner_url)
     async with owner.begin() as connection:  # who owns the tables can do that, too
         await connection.execute(text("ALTER TABLE audit_seals DROP CONSTRAINT audit_seals_entry_id_fkey"))
     yield engine, owner

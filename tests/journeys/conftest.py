@@ -13,12 +13,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 import uvicorn
-from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 import broker.models  # noqa: F401 - foreign keys need every table
 from broker.app import build
-from broker.migrate import migrate
 from broker.parts import Parts
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import start_in_thread
@@ -27,7 +25,7 @@ from tests.journeys.inbox import Inboxes
 from tests.journeys.world import BROKER_ACCOUNT, GAP, NOBODY_THERE, Broker, World
 from tests.sandbox.aws import REGION
 from tests.sandbox.aws import Aws as LocalAws
-from tests.servers import Postgres
+from tests.servers import Postgres, at
 from tests.webhooks.waiting import until
 
 DATABASE = "journeys"
@@ -68,18 +66,11 @@ def loopback() -> Iterator[Callable[[], tuple[socket.socket, str]]]:
 
 
 @pytest.fixture(scope="session")
-def own_database(server: Postgres) -> Iterator[str]:
-    """A database of the journeys' own: their workers take what is due, and that must not be other tests' rows."""
-    yield server.create_database(DATABASE)
+def journeys_url(server: Postgres, migrated: str) -> Iterator[str]:
+    """The service's login on a database of the journeys' own: their workers take whatever is due in it."""
+    server.create_database(DATABASE, template=migrated)
+    yield at(server.app_url, DATABASE)
     server.drop_database(DATABASE)
-
-
-@pytest_asyncio.fixture(scope="session")
-async def journeys_url(server: Postgres, own_database: str) -> str:
-    """The service's login on it, migrated."""
-    login = make_url(server.app_url)
-    await migrate(own_database, login=login.username)
-    return login.set(database=DATABASE).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

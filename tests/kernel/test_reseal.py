@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from broker.crypto import Keyring
 from broker.errors import BrokerError, Unavailable
 from broker.ids import new_id
-from broker.migrate import migrate
 from broker.reseal import SEALED, Count, Place, reseal, summary
 from tests.local.programs import run_broker
 from tests.local.test_cli import GOOD
@@ -91,10 +90,9 @@ _ROWS = {
 
 
 @pytest_asyncio.fixture
-async def vault(postgres: Postgres) -> AsyncIterator[Vault]:
+async def vault(postgres: Postgres, migrated: str) -> AsyncIterator[Vault]:
     name = f"vault_{new_id().hex}"
-    url = await asyncio.to_thread(postgres.create_database, name)
-    await migrate(url)
+    url = await asyncio.to_thread(postgres.create_database, name, template=migrated)
     engine = create_async_engine(url)
     made = Vault(url, engine)
     await made.fill(ring(OLD))

@@ -11,18 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from broker.db import Role
 from broker.ids import new_id
-from broker.migrate import migrate
 from tests.servers import Postgres, execute
 from tests.walls.tables import walk_tables
 
 
 @pytest_asyncio.fixture
-async def own_database(postgres: Postgres) -> AsyncIterator[str]:
-    """A migrated database of its own: the walk locks every table."""
+async def own_database(postgres: Postgres, migrated: str) -> AsyncIterator[str]:
+    """A migrated database for one test: the walk locks every table, or finds the walls pulled down."""
     name = f"walls_{new_id().hex}"
-    url = await asyncio.to_thread(postgres.create_database, name)
-    await migrate(url)
-    yield url
+    yield await asyncio.to_thread(postgres.create_database, name, template=migrated)
     await asyncio.to_thread(postgres.drop_database, name)
 
 
