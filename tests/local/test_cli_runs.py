@@ -12,9 +12,14 @@ from tests.local.programs import Program, run_broker, started
 
 
 def everything_of(program: Program) -> list[int]:
-    """Its children, with their children."""
-    found = program.children()
-    assert found
+    """Give what it has started, once it has; one list, as a short-lived child may be gone at a second look."""
+    found: list[int] = []
+
+    def started_something() -> bool:
+        found[:] = program.children()
+        return bool(found)
+
+    wait_for(started_something)
     return found
 
 
@@ -61,7 +66,6 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(moment: str, number: s
     data = tmp_path / "data"
     with started(tmp_path / "output", "demo", "--data-dir", data) as program:
         program.wait_until_it_says(moment)
-        wait_for(lambda: len(program.children()) > 0)
         children = everything_of(program)
         code = program.end(number)
 
