@@ -43,10 +43,12 @@ class Direct:
         role: Role,
         settings: Mapping[str, str] = _NOTHING,
         first: str = "",
+        again: str = "",
         patience: float = PATIENCE,
     ) -> None:
         """`first`: a statement for every new connection, such as taking an advisory lock for as long as it lives.
 
+        `again`: one more for a connection that comes after one that was lost or could not be made.
         `patience`: seconds after which a statement without an answer is given up, with its connection.
         """
         parts = make_url(url)
@@ -54,9 +56,10 @@ class Direct:
         query = {"sslmode" if name == "ssl" else name: value for name, value in parts.query.items()}
         self._dsn = parts.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
         self._settings = {**_SETTINGS, **settings, "role": role.value}
-        self._first = first
+        self._first, self._again = first, again
         self._patience = patience
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._had_trouble = False
         self._turn = asyncio.Lock()
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -84,22 +87,29 @@ class Direct:
                 with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                     await connection.close(timeout=CLOSE_TIMEOUT)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its connection stands, as far as is known."""
+        return self._connection is not None and not self._connection.is_closed()
+
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
+            self._had_trouble, before = True, self._had_trouble or self._connection is not None
             connection = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT, server_settings=self._settings)
             try:
-                if self._first:
-                    await connection.execute(self._first, timeout=self._patience)
+                for statement in (self._first, self._again if before else ""):
+                    if statement:
+                        await connection.execute(statement, timeout=self._patience)
             except BaseException:
                 connection.terminate()
                 raise
-            self._connection = connection
+            self._connection, self._had_trouble = connection, False
         return self._connection
 
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
-            self._connection = None
+            self._connection, self._had_trouble = None, True
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from broker.webhooks.events import Shape
 BEACONS = 7
 """The space of advisory locks in which each pump holds its own number for as long as it lives."""
 
+DOUBT = timedelta(seconds=3)
+"""How long a pump that lost its own connection waits before it takes a dark beacon for a dead pump."""
+
 # Rows come and go so fast that the planner's figures are always wrong; after one bad guess it would read and sort a
 # whole table instead of walking along the index. So each statement is written in the order in which it is to be done:
 # from a short list of ours, by index, to the rows. A LATERAL with OFFSET 0 cannot be turned round: what is inside
@@ -46,7 +49,10 @@ class Lines:
         self.number = random.SystemRandom().randrange(1, 2**31)
         # Waits: whoever looks whether this pump is alive holds the lock for a moment.
         beacon = f"SELECT pg_advisory_lock({BEACONS}, {self.number})"
-        self.leases = Direct(url, role=Role.PUMP, settings=AS_WRITTEN, first=beacon)
+        # What ended this pump's session has likely ended those of the others: a restart, a failover.
+        wait = f"interval '{DOUBT.total_seconds()} s'"
+        doubt = f"SELECT set_config('broker.doubts_until', (now() + {wait})::text, false)"
+        self.leases = Direct(url, role=Role.PUMP, settings=AS_WRITTEN, first=beacon, again=doubt)
         self.reading = Direct(url, role=Role.PUMP, settings=AS_WRITTEN)
         self.writing = Direct(url, role=Role.PUMP, settings=AS_WRITTEN)
 
@@ -112,13 +118,16 @@ _DUE = """
 """
 
 # A lane is free when nobody holds it, when its lease is over, or when the beacon of its owner has gone out: Postgres
-# lets go of the lock within milliseconds of the death of the process.
+# lets go of the lock within milliseconds of the death of the process. A pump that takes over from one that lives sends
+# again what that has sent and not yet written, so beacons are not trusted when they may all have gone out at once.
 _CLAIM = """
     WITH free AS MATERIALIZED (
       SELECT l.id FROM lanes l
       WHERE l.id = ANY ($1) AND (l.quiet_until IS NULL OR l.quiet_until <= now())
         AND EXISTS (SELECT FROM endpoints p WHERE p.id = l.id AND p.state = 'active' OFFSET 0)
-        AND (l.owner IS NULL OR l.claimed_until <= now() OR pg_try_advisory_xact_lock(7, l.owner))
+        AND (l.owner IS NULL OR l.owner = $2 OR l.claimed_until <= now()
+          OR CASE WHEN coalesce(nullif(current_setting('broker.doubts_until', true), '')::timestamptz <= now(), true)
+            THEN pg_try_advisory_xact_lock(7, l.owner) ELSE false END)
       ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
     )
     UPDATE lanes SET owner = $2, fence = lanes.fence + 1, claimed_until = now() + $3

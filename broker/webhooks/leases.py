@@ -38,6 +38,11 @@ class Leases:
         """Whether there is something to claim."""
         return bool(self._asked)
 
+    @property
+    def are_seen(self) -> bool:
+        """Whether others can see that this pump lives."""
+        return self._lines.leases.is_open
+
     def ask(self, ids: Iterable[UUID], *, persist: bool) -> None:
         """There may be something to send for these; `persist`: try again until whoever holds them lets go of them."""
         until = _now() + ASK_AGAIN_FOR if persist else 0.0

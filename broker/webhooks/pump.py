@@ -152,9 +152,12 @@ class Pump:
         await asyncio.sleep(max(0.0, READ_EVERY - (_now() - began)))
 
     async def _tend(self) -> None:
-        """Renews leases, sets slow lanes apart, begins what had to wait, and lets go of idle lanes."""
+        """Renews leases, sets slow lanes apart, begins what had to wait, and lets go of idle lanes.
+
+        When the connection is lost on which others see that this pump lives, leases are renewed at once.
+        """
         renew_at = _now() + RENEW_EVERY
-        while _now() < renew_at:
+        while _now() < renew_at and (self._leases.are_seen or not self._leases.lanes):
             await asyncio.sleep(TEND_EVERY)
             for lane in self._leases.lanes.values():
                 self._flights.set_apart_if_slow(lane)

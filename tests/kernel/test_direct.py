@@ -143,6 +143,36 @@ async def test_the_first_statement_is_said_on_every_connection(make: Make, datab
     assert ["beacon", "beacon"] == told
 
 
+async def test_a_line_says_more_on_a_connection_that_comes_after_a_loss(make: Make, database_url: str) -> None:
+    line = make(again="SELECT set_config('app.again', 'yes', false)")
+    told = []
+    for _ in range(3):
+        (row,) = await line.fetch("SELECT current_setting('app.again', true) AS again, pg_backend_pid() AS pid")
+        told.append((row["again"], line.is_open))
+        await end(database_url, row["pid"])
+        await pid_after_a_loss(line)
+    await line.close()
+    closed = line.is_open
+    (row,) = await line.fetch("SELECT current_setting('app.again', true) AS again")
+
+    assert [(None, True), ("yes", True), ("yes", True)] == told
+    assert (False, None) == (closed, row["again"])
+
+
+async def test_a_line_says_more_on_a_connection_that_could_not_be_made_before(make: Make, database_url: str) -> None:
+    parts = make_url(database_url)
+    async with Proxy(parts.host or LOOPBACK, parts.port or 5432).serving() as proxy:
+        line = make(proxy.url(database_url), again="SELECT set_config('app.again', 'yes', false)")
+        proxy.refuse()
+        with pytest.raises(Unavailable):
+            await pid_of(line)
+        proxy.flow()
+        (row,) = await line.fetch("SELECT current_setting('app.again', true) AS again")
+        await line.close()
+
+    assert "yes" == row["again"]
+
+
 async def test_a_line_can_be_closed_when_its_server_is_gone(make: Make, database_url: str) -> None:
     line = make()
     await end(database_url, await pid_of(line))

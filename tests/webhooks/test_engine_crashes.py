@@ -1,14 +1,16 @@
 """Crashes, races and leases: nothing is lost, only the holder of a lane writes, and only a crash sends twice."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest_asyncio
-from sqlalchemy import text, update
+from sqlalchemy import make_url, text, update
 
 from broker.caller import NOBODY, Caller
 from broker.crypto import Keyring
@@ -23,6 +25,7 @@ from broker.webhooks.models import DeliveryRow
 from broker.webhooks.pump import Pump
 from broker.webhooks.views import DeliveryState
 from tests.operating import end, operating
+from tests.proxy import LOOPBACK, Proxy
 from tests.webhooks.conftest import Run, an_event, happened, make_endpoint, rows
 from tests.webhooks.pumping import Deaf, Scripted, a_pump, resident, stop
 from tests.webhooks.receiver import Delivered, Reaction, Receiver
@@ -78,6 +81,34 @@ async def test_a_dead_pumps_lane_is_claimed_at_once_though_its_lease_is_not_over
     (taken,) = await holding.claim(other_lines.leases, [endpoint.id], pump=other_lines.number, lease=LEASE)
 
     assert held.fence + 1 == taken.fence
+
+
+async def test_a_pump_that_lost_its_own_connection_takes_no_dark_beacon_for_a_death_until_others_had_time(
+    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines, other_lines: Lines, database_url: str
+) -> None:
+    """A restart of Postgres ends the sessions of all pumps, of which one is back first."""
+    ids = [(await make_endpoint(committed_db, tenant, keyring, HOOK)).id for _ in range(2)]
+    (held,) = await holding.claim(lines.leases, ids[:1], pump=lines.number, lease=LEASE)
+    for each in (lines, other_lines):
+        await end(database_url, await beacon_of(each))
+        await dark(database_url, each)
+
+    async def claim() -> list[UUID]:
+        taken = await holding.claim(other_lines.leases, ids, pump=other_lines.number, lease=LEASE)
+        return [lane.id for lane in taken]
+
+    with contextlib.suppress(Unavailable):  # one statement may meet the loss
+        await other_lines.leases.fetch("SELECT")
+    doubting = await claim()
+    (row,) = await other_lines.leases.fetch("SELECT current_setting('broker.doubts_until')::timestamptz - now()")
+    again = await claim()  # what is its own is not in doubt
+    await other_lines.leases.fetch("SELECT set_config('broker.doubts_until', now()::text, false)")
+    trusting = await claim()
+
+    assert ids[1:] == doubting == again
+    assert timedelta(seconds=2) < row[0] <= holding.DOUBT
+    assert sorted(ids) == sorted(trusting)
+    assert {} == await holding.renew(lines.leases, [held], pump=lines.number, lease=LEASE)
 
 
 async def test_a_pump_that_hangs_loses_its_lane_when_the_lease_is_over(
@@ -216,6 +247,10 @@ class Mute(Direct):
         self._line = line
         self._words = words
 
+    @property
+    def is_open(self) -> bool:
+        return self._line.is_open
+
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         if self._words in statement:
             raise Unavailable("This process is dead.")
@@ -311,6 +346,10 @@ class Away(Direct):
         self.times = 0
         self._line = line
 
+    @property
+    def is_open(self) -> bool:
+        return self._line.is_open
+
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         if self.times:
             self.times -= 1
@@ -369,6 +408,52 @@ async def test_every_session_of_a_pump_may_be_ended_while_it_works(
     assert {str(event.id): 1 for event in events} == dict(Counter(sender.ids()))
     assert Counter(event.id for event in events) == Counter(row.event_id for row in logged)
     assert became(created=200, delivered=200) == await told(committed_db, tenant)
+
+
+async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_that_lives(
+    committed_db: Database,
+    pump: Database,
+    other_lines: Lines,
+    keyring: Keyring,
+    tenant: Caller,
+    database_url: str,
+) -> None:
+    """All sessions end, with results that are not yet written; nothing is sent twice."""
+    hook = f"{HOOK}{tenant.tenant}"
+    sender = Scripted(mine=hook)
+    endpoint = await make_endpoint(committed_db, tenant, keyring, hook)
+    parts = make_url(database_url)
+    async with Proxy(parts.host or LOOPBACK, parts.port or 5432).serving() as proxy:
+        late = Lines(proxy.url(database_url))
+        async with (
+            resident(a_pump(Pump, late, pump, sender, keyring)) as one,
+            resident(a_pump(Pump, other_lines, pump, sender, keyring)) as other,
+        ):
+            lost = await beacon_of(other_lines)
+            await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(200)))
+            one.ring([endpoint.id])
+            await sent(sender, 1)
+            proxy.refuse()
+            await dark(database_url, late)
+            await end(database_url, lost)
+            other.ring([endpoint.id])
+            await has_tried_to_claim(database_url, other_lines)
+            proxy.flow()
+            await until(lambda: len(set(sender.ids())) == 200, seconds=10)
+        await late.close()
+
+    assert 200 == len(sender.ids())
+    assert became(created=200, delivered=200) == await told(committed_db, tenant)
+
+
+async def has_tried_to_claim(url: str, lines: Lines) -> None:
+    """Until the session that holds this pump's beacon has asked for lanes."""
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
+        " AND l.classid = 7 AND l.objid = $1 AND l.granted AND a.state = 'idle' AND a.query LIKE '%SKIP LOCKED%')"
+    )
+    async with operating(url) as connection:
+        await until_told(lambda: connection.fetchval(query, lines.number))
 
 
 async def sent(sender: Scripted, number: int) -> None:
