@@ -1,5 +1,6 @@
 """Answers JSON lines that ask what policies decide, one by one as they come."""
 
+import json
 import os
 import re
 import sys
@@ -75,7 +76,9 @@ def answer(line: bytes) -> bytes:
     try:
         asked = _asked(line)
         _check(asked)
-        verdict = evaluate([_document(raw) for raw in asked.policies], asked.send, identity_arn=asked.identity_arn)
+        documents = [_document(raw) for raw in asked.policies]
+        _refuse_repeats(line)
+        verdict = evaluate(documents, asked.send, identity_arn=asked.identity_arn)
         return msgspec.json.encode(_Answer(_checked(asked.id), verdict.decision, verdict.statement, verdict.reason))
     except msgspec.MsgspecError as error:
         return _failure(_id_of(line), f"{error}.")
@@ -127,6 +130,27 @@ def _check(asked: _Line) -> None:
     if asked.identity_arn.count(":") < 5:
         raise ValueError(
             f"identity_arn {asked.identity_arn[:200]!r} is not an ARN (arn:aws:ses:REGION:ACCOUNT:identity/NAME)."
+        )
+
+
+class _Pairs(tuple[tuple[str, object], ...]):
+    """An object of JSON with its names as often as they stand there."""
+
+    __slots__ = ()
+
+
+def _refuse_repeats(line: bytes) -> None:
+    """Of two `send` or two `from`, which counts is for nobody to guess; policies are looked at where they are read."""
+    whole = json.loads(line, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
+    left = [whole]
+    while left:
+        pairs = left.pop()
+        names = [name for name, _ in pairs]
+        if len(names) != len(set(names)):
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"The key {repeated[:80]!r} appears twice in one object.")
+        left.extend(
+            value for name, value in pairs if isinstance(value, _Pairs) and (pairs is not whole or name == "send")
         )
 
 

@@ -23,6 +23,9 @@ Object = dict[str, Json]
 ALLOW: Object = json.loads(policy(Sid="news"))
 
 
+CONTEXT: Object = {"action": "ses:SendEmail", "context": {"a": "b"}}
+
+
 def line(**changes: Json) -> bytes:
     """A line that is allowed, with fields of it replaced; None takes one away."""
     send: Object = {"action": "ses:SendEmail", "caller_account": DELEGATE}
@@ -186,6 +189,10 @@ def test_fields_beside_those_of_a_line_are_passed_over() -> None:
         (line(send={"action": "ses:SendEmail", "context": {"a": {}}}), 1, "$.send.context"),
         (line(send={"action": "ses:SendEmail", "context": {"a": [None]}}), 1, "$.send.context"),
         (line().replace(b'"Allow"', b'"Allow", "Effect": "Deny"'), 1, "'Effect' appears twice"),
+        (line().replace(b'"id": 1', b'"send": {"action": "ses:DeleteIdentity"}, "id": 1'), 1, "'send' appears twice"),
+        (line().replace(b'"id": 1', b'"id": 2, "id": 1'), 1, "'id' appears twice"),
+        (line().replace(b'"action"', b'"action": "ses:SendRawEmail", "\\u0061ction"'), 1, "'action' appears twice"),
+        (line(send=CONTEXT).replace(b'"a": "b"', b'"a": "b", "a": "c"'), 1, "'a' appears twice"),
         (line().replace(b'"news"', b'"\\ud800"'), 1, "hex escape"),
         (line(policies=['{"Statement": "\\ud800"}']), 1, "surrogate"),
         (line().replace(b'"news"', b'"\xff"'), 1, "UTF-8"),
