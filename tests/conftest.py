@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from sqlalchemy import make_url, text
@@ -20,6 +21,10 @@ from tests import servers
 from tests.servers import OneDatabase, Postgres
 
 MakeTenant = Callable[..., Awaitable[Caller]]
+
+# A machine that stands still for a moment, in the middle of an example, is no fault of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

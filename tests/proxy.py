@@ -84,14 +84,21 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self._refusing:
-            _reset(writer)
+        if self._refuses(writer):
             return
         there_reader, there_writer = await asyncio.open_connection(*self._there)
+        if self._refuses(writer, there_writer):  # since it began to connect
+            return
         pair = (writer, there_writer)
         for source, target, way in ((reader, there_writer, "up"), (there_reader, writer, "down")):
             task = asyncio.create_task(self._pipe(source, target, way))
             self._pairs[task] = pair
+
+    def _refuses(self, *writers: asyncio.StreamWriter) -> bool:
+        """Whether it refuses; then these are reset."""
+        for writer in writers if self._refusing else ():
+            _reset(writer)
+        return self._refusing
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
         try:

@@ -117,7 +117,8 @@ def postgres(directory: Path) -> Iterator[Postgres]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield GivenPostgres(url)
     elif has_docker():
-        with PostgresContainer("postgres:18", driver="asyncpg") as container:
+        # No transaction of autovacuum's holds up what waits for all those that began before.
+        with PostgresContainer("postgres:18", driver="asyncpg").with_command("-c autovacuum=off") as container:
             yield GivenPostgres(container.get_connection_url())
     else:
         with EmbeddedPostgres.start(directory, durable=False, discard=True) as server:

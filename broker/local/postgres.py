@@ -25,7 +25,7 @@ _CONFIGURATION = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 class EmbeddedPostgres:
@@ -54,8 +54,9 @@ class EmbeddedPostgres:
     ) -> Self:
         """Start the server on ``data_dir``, which is made at the first time, with its roles and the database.
 
-        Not ``durable`` means that a crash of the machine may lose data: for tests. ``discard`` removes the data when
-        the server is stopped. ``user_namespaces``: see ``find_home``. ``port`` None takes a free one.
+        Not ``durable`` means that a crash of the machine may lose data, and that there is no autovacuum, whose
+        transactions others would wait for: for tests. ``discard`` removes the data when the server is stopped.
+        ``user_namespaces``: see ``find_home``. ``port`` None takes a free one.
 
         Raises:
             StartError: the sentence says why.

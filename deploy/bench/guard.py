@@ -26,7 +26,7 @@ from broker.settings import Settings
 from broker.webhooks.urls import flaw_of
 
 SNS, STS = "sns.eu-west-1.amazonaws.com", "sts.eu-west-1.amazonaws.com"
-_SECONDS = timedelta(seconds=3)
+_SECONDS = timedelta(seconds=30)
 _NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 _PROOF = urlencode(
     {

@@ -17,7 +17,6 @@ from sqlalchemy import text, update
 
 from broker import log, queries
 from broker.caller import Caller
-from broker.clock import now
 from broker.crypto import Keyring
 from broker.db import Database, Role
 from broker.feedback import recipients
@@ -41,6 +40,7 @@ from tests.feedback import sns
 from tests.feedback.conftest import Savepoint, World, arrived, make_world
 from tests.feedback.examples import bounce, complaint, delivery, mail
 from tests.webhooks.conftest import make_endpoint
+from tests.webhooks.cutting import yesterday
 from tests.webhooks.receiver import Reaction, Receiver, receiving
 
 LOCAL = "canary.7f3a"
@@ -219,13 +219,12 @@ async def everything_read(app: Litestar, sight: Sight) -> dict[str, str]:
     """The answer of every route that reads, with ids of this world wherever an id belongs, and all pages of it."""
     world, (endpoint, *_) = sight.world, sight.endpoints
     event = (await world.events(sight.caller))[0]
-    day = (now() - timedelta(days=1)).date()
     ids = {
         "grant_id": str(world.grant_id),
         "endpoint_id": endpoint,
         "delivery_id": f"{endpoint}.{event.id}",
         "identity_id": str(world.identity_id),
-        "day": str(day),
+        "day": str(yesterday()),
     }
     found: dict[str, str] = {}
     for route in app.routes:
@@ -292,8 +291,7 @@ async def lived(
     await engine.burst(ids)
     await fold(world, keyring)
     async with db.as_role(Role.WORKER).begin(caller) as session:
-        yesterday = now().date() - timedelta(days=1)
-        await session.execute(text("UPDATE digests SET day = :day, due_at = now()"), {"day": yesterday})
+        await session.execute(text("UPDATE digests SET day = :day, due_at = now()"), {"day": yesterday()})
     await digests.run(db.as_role(Role.WORKER), retention=timedelta(days=30), only=ids)
     await engine.burst(ids)
     await engine.close()

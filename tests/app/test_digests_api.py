@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import text
 
 from broker.caller import Caller
-from broker.clock import now
 from broker.db import Database, Role
 from broker.webhooks.digests import work
 from tests.app.conftest import Register
 from tests.app.test_endpoint_moves import make
+from tests.webhooks.cutting import yesterday
 
 
 async def cut_days(db: Database, client: httpx.AsyncClient, path: str, *, number: int) -> list[date]:
@@ -20,13 +20,12 @@ async def cut_days(db: Database, client: httpx.AsyncClient, path: str, *, number
     endpoint_id = UUID(path.rpartition("/")[2])
     tenant = Caller(tenant_id=UUID((await client.get("/v1/tenant")).json()["id"]))
     worker = db.as_role(Role.WORKER)
-    today = now().date()
     async with worker.begin(tenant) as session:
-        first = {"day": today - timedelta(days=number), "id": endpoint_id}
+        first = {"day": yesterday(number), "id": endpoint_id}
         await session.execute(text("UPDATE digests SET day = :day, due_at = now() WHERE id = :id"), first)
     for _ in range(number):
         await work.run(worker, retention=timedelta(days=30), only=[endpoint_id])
-    return [today - timedelta(days=back) for back in range(1, number + 1)]
+    return [yesterday(back) for back in range(1, number + 1)]
 
 
 async def test_digests_are_listed_newest_first_in_pages(register: Register, committed_db: Database) -> None:

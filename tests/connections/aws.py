@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -55,7 +56,9 @@ def cloud() -> Iterator[LocalAws]:
 
 @pytest_asyncio.fixture(scope="module")
 async def gateways(cloud: LocalAws, settings: Settings) -> AsyncIterator[Gateways]:
-    here = msgspec.structs.replace(settings, aws_endpoint_url=cloud.url, aws_region=REGION)
+    # The local AWS is in this very process: where that stands still for a while, no call is too late for it.
+    patient = {"aws_call_timeout": timedelta(minutes=1)}
+    here = msgspec.structs.replace(settings, aws_endpoint_url=cloud.url, aws_region=REGION, **patient)
     made = cloud.control("POST", "accounts", {"account_id": here.aws_account_id})
     aws = Aws(here, own=Credentials(made["access_key_id"], made["secret_access_key"]))
     fetcher = HttpFetcher(trusted_url=cloud.url)

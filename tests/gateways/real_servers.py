@@ -22,7 +22,11 @@ import msgspec
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 FETCHED = ROOT / ".local" / "servers"
-_PATIENCE = 20.0
+_PATIENCE = 60.0
+
+
+class EndedError(Exception):
+    """A server that was started has ended."""
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -53,7 +57,22 @@ async def node() -> AsyncIterator[int]:
 async def nginx(directory: Path) -> AsyncIterator[int]:
     """The port of an nginx with `real_nginx.conf`; the next port closes each connection after two answers."""
     program = await asyncio.to_thread(find, "nginx", package="nginx")
-    port = _two_free_ports()
+    (directory / "pages").mkdir()
+    (directory / "pages" / "large.html").write_text("x" * 1_000_000)
+    (directory / "pages" / "included.html").write_text('<!--# echo var="request_method" -->' + "y" * 3_000)
+    async with contextlib.AsyncExitStack() as stack:
+        for more in (3, 2, 1, 0):
+            port = _two_free_ports()
+            try:
+                await stack.enter_async_context(_nginx_at(port, directory, program))
+                break
+            except EndedError:  # somebody else took one of the two meanwhile
+                if not more:
+                    raise
+        yield port
+
+
+def _nginx_at(port: int, directory: Path, program: Program) -> contextlib.AbstractAsyncContextManager[int]:
     given = {
         "port": port,
         "next_port": port + 1,
@@ -61,12 +80,8 @@ async def nginx(directory: Path) -> AsyncIterator[int]:
     }
     config = directory / "nginx.conf"
     config.write_text(Template((HERE / "real_nginx.conf").read_text()).substitute(given))
-    (directory / "pages").mkdir()
-    (directory / "pages" / "large.html").write_text("x" * 1_000_000)
-    (directory / "pages" / "included.html").write_text('<!--# echo var="request_method" -->' + "y" * 3_000)
     command = [str(program.path), "-p", f"{directory}/", "-c", str(config), "-e", "stderr"]
-    async with _running(command, announces=r"start worker process()", environment=program.environment):
-        yield port
+    return _running(command, announces=r"start worker process()", environment=program.environment)
 
 
 def find(name: str, *, package: str) -> Program:
@@ -130,7 +145,8 @@ async def _running(command: list[str], *, announces: str, environment: Mapping[s
             while not (found := re.search(announces.encode(), said)):
                 assert process.stdout is not None
                 line = await process.stdout.readline()
-                assert line, f"{command[0]} ended: {said.decode()}"
+                if not line:
+                    raise EndedError(f"{command[0]} ended: {said.decode()}")
                 said += line
         yield int(found.group(1) or 0)
     finally:

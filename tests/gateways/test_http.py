@@ -12,7 +12,7 @@ from broker.gateways.http import Answer, HttpFetcher, HttpSender
 from tests.gateways.servers import TENANT, Scripted, always, once, serving
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-SOON = timedelta(seconds=3)
+SOON = timedelta(seconds=30)
 
 
 @pytest_asyncio.fixture

@@ -18,7 +18,7 @@ from broker.gateways.http import HttpSender
 from tests.gateways.servers import TENANT, always, serving
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-SOON = timedelta(seconds=3)
+SOON = timedelta(seconds=30)
 
 
 @pytest_asyncio.fixture

@@ -17,8 +17,8 @@ from tests.gateways.servers import TENANT, Scripted, always, once, serving
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 SHORT = timedelta(seconds=0.3)
-SOON = timedelta(seconds=5)
-LONG_AGO = 3.0  # seconds: far more than SHORT, far less than any drip lasts
+SOON = timedelta(seconds=30)
+LONG_AGO = 20.0  # seconds: far more than SHORT, far less than any drip lasts
 
 Play = Callable[[Scripted, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -21,7 +21,7 @@ from tests.gateways.servers import TENANT, Scripted, always, serving
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REQUEST = b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=30)
 STRANGER = UUID(int=2)
 
 
@@ -106,17 +106,17 @@ async def test_a_kept_connection_stays_while_its_address_is_among_the_answers() 
 
 
 async def test_an_answer_is_known_for_a_while_and_then_asked_for_again() -> None:
-    zone = Zone("127.0.0.1")
+    known, forgotten = Zone("127.0.0.1"), Zone("127.0.0.1")
 
-    async with serving(always(OK)) as server, sending(zone, known_seconds=0.2) as sender:
-        for _ in range(3):
-            await post(sender, server)
-        asked_at_first = zone.asked
-        async with asyncio.timeout(5):
-            while zone.asked == 1:
+    async with serving(always(OK)) as server:
+        async with sending(known, known_seconds=600) as sender:
+            for _ in range(3):
+                await post(sender, server)
+        async with sending(forgotten, known_seconds=0.1) as sender, asyncio.timeout(SOON.total_seconds()):
+            while forgotten.asked < 2:
                 await post(sender, server)
 
-    assert 1 == asked_at_first
+    assert 1 == known.asked
 
 
 async def test_a_refused_answer_is_not_known() -> None:
@@ -145,14 +145,14 @@ async def test_dead_name_servers_of_one_tenant_leave_the_others_alone() -> None:
 
     def look_up(host: str, port: int) -> list[str]:
         if host.startswith("dead"):
-            back.wait(10)
+            back.wait(60)
         return ["8.8.8.8"]
 
     names = Names(lambda _: True, look_up=look_up)
     waiting = [
         asyncio.ensure_future(names.addresses(f"dead{number}.example", 443, whose=TENANT)) for number in range(200)
     ]
-    found = await asyncio.wait_for(names.addresses("alive.example", 443, whose=STRANGER), 5)
+    found = await asyncio.wait_for(names.addresses("alive.example", 443, whose=STRANGER), 30)
     back.set()
     all_found = await asyncio.gather(*waiting)
     names.close()
@@ -230,7 +230,7 @@ async def test_what_is_idle_for_too_long_is_closed() -> None:
     async with serving(watched) as server, pooling(Zone("127.0.0.1"), limits) as pool:
         await exchange(pool, server.port)
 
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 20)
 
 
 async def test_a_connection_in_use_is_closed_when_the_pool_was() -> None:
@@ -248,11 +248,11 @@ async def test_a_connection_in_use_is_closed_when_the_pool_was() -> None:
 
     async with serving(watched) as server, pooling(Zone("127.0.0.1"), Limits()) as pool:
         running = asyncio.create_task(exchange(pool, server.port))
-        await asyncio.wait_for(asked.wait(), 5)
+        await asyncio.wait_for(asked.wait(), 30)
         pool.close()
         go.set()
         reply = await running
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 20)
 
     assert 200 == reply.status
 
@@ -302,4 +302,4 @@ async def test_a_handshake_that_hangs_ends_at_the_deadline() -> None:
         url = f"https://hooks.example:{server.port}/"
         with pytest.raises(Unavailable, match=r"within 0\.2 s"):
             await sender.post(url, {}, b"", timeout=timedelta(seconds=0.2), tenant_id=TENANT)
-        await asyncio.wait_for(over.wait(), 2)  # the connection is gone as well
+        await asyncio.wait_for(over.wait(), 30)  # the connection is gone as well

@@ -12,7 +12,7 @@ from broker.gateways.http import Answer, HttpSender
 from tests.gateways import real_servers
 from tests.gateways.servers import TENANT
 
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=30)
 SERVERS = ["h11", "httptools", "nginx", "node"]
 
 Ports = Mapping[str, int]

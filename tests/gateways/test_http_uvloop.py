@@ -17,7 +17,7 @@ from tests.gateways.test_http_guard import certificate
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 DRIP = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx"
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=30)
 SHORT = timedelta(seconds=0.2)
 
 

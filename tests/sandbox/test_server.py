@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import aioboto3
 import pytest
 
+from broker.local.child import PortTakenError
+from broker.local.processes import at_free_port
 from broker.sandbox.dialect import Dialect
 from broker.sandbox.server import serve, start_in_thread
 from tests.sandbox.aws import CONFIG, REGION, Aws, fetch, simple
@@ -26,36 +28,44 @@ print("stopped", flush=True)
 
 
 @contextmanager
-def process(port: int) -> Iterator[subprocess.Popen[str]]:
-    """The server in a process of its own, ready to be called."""
-    command = [sys.executable, "-c", PROGRAM, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as found:  # noqa: S603 — this very interpreter
-        assert found.stdout is not None
-        assert found.stdout.readline() == "ready\n"
-        yield found
+def process() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The server in a process of its own, ready to be called, and its port."""
+    with ExitStack() as stack:
+
+        def start(port: int) -> tuple[subprocess.Popen[str], int]:
+            command = [sys.executable, "-c", PROGRAM, str(port)]
+            found = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 — this very interpreter
+            )
+            assert found.stdout is not None
+            if found.stdout.readline() != "ready\n":
+                raise PortTakenError(f"Nobody is ready at port {port}.")
+            return found, port
+
+        yield at_free_port(start)
 
 
 def end(running: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> tuple[str, int]:
     """What the process says after the signal, and its exit code."""
     running.send_signal(number)
-    said, _ = running.communicate(timeout=5)
+    said, _ = running.communicate(timeout=12)  # what SNS delivers to who is silent would take fifteen seconds
     return said, running.returncode
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, unused_tcp_port: int) -> None:
-    with process(unused_tcp_port) as running:
-        status, _ = fetch(f"http://127.0.0.1:{unused_tcp_port}/_sandbox/health")
+def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+    with process() as (running, port):
+        status, _ = fetch(f"http://127.0.0.1:{port}/_sandbox/health")
 
         said, code = end(running, number)
 
     assert (status, said, code) == (200, "stopped\n", 0)
 
 
-def test_an_endpoint_that_never_answers_does_not_hold_up_the_end(unused_tcp_port: int) -> None:
-    with process(unused_tcp_port) as running, socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(5)
-        aws = Aws(f"http://127.0.0.1:{unused_tcp_port}")
+def test_an_endpoint_that_never_answers_does_not_hold_up_the_end() -> None:
+    with process() as (running, port), socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        aws = Aws(f"http://127.0.0.1:{port}")
         account = aws.account()
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         account.client("sns").subscribe(TopicArn=account.make_topic("news"), Protocol="http", Endpoint=endpoint)

@@ -66,7 +66,7 @@ def a_pump(
     kind: type[Pump], lines: Lines, db: Database, sender: Sender, keyring: Keyring, *, linger: float = 0.25
 ) -> Pump:
     """A pump whose retries have no jitter."""
-    attempts = Attempts(sender, timeout=timedelta(seconds=10), dice=lambda: 0.5)
+    attempts = Attempts(sender, timeout=timedelta(minutes=1), dice=lambda: 0.5)
     return kind(lines, db, attempts, keyring, ledger=Ledger(), linger=timedelta(seconds=linger))
 
 

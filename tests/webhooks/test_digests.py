@@ -29,6 +29,7 @@ from broker.webhooks.render import content_type
 from broker.webhooks.views import EndpointChange
 from tests.conftest import MakeTenant
 from tests.webhooks.conftest import Run, an_event, happened, make_endpoint, rows
+from tests.webhooks.cutting import yesterday
 from tests.webhooks.receiver import Receiver
 from tests.webhooks.waiting import until_told
 
@@ -36,10 +37,6 @@ URL = "https://hooks.example.com/"
 NOTHING = hashlib.sha256(b"").hexdigest()
 
 Complete = Callable[[dict[str, Any], dict[str, str]], bool]
-
-
-def yesterday(back: int = 1) -> date:
-    return now().date() - timedelta(days=back)
 
 
 def id_in(day: date, *, hours: float = 12) -> UUID:
@@ -311,7 +308,7 @@ async def test_days_that_were_missed_are_cut_one_after_the_other(
     assert [1, 1, 1, 0] == looks
     assert {day: hashed([event.id]) for day, event in by_day.items()} == {one.day: one.sha256 for one in digests}
     assert [yesterday(1), yesterday(2), yesterday(3)] == [one.day for one in digests]
-    assert now().date() == row.day
+    assert yesterday(0) == row.day
 
 
 async def test_days_of_which_events_may_be_gone_are_left_out(
@@ -322,7 +319,8 @@ async def test_days_of_which_events_may_be_gone_are_left_out(
 
     await cut(committed_db, made.id)
 
-    assert [yesterday(7)] == [one.day for one in await digests_of(committed_db, tenant, made.id)]
+    oldest = now().date() - timedelta(days=7)
+    assert [oldest] == [one.day for one in await digests_of(committed_db, tenant, made.id)]
 
 
 async def test_the_walk_begins_where_no_event_of_the_day_can_be_older(

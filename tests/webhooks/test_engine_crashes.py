@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 import pytest_asyncio
 from sqlalchemy import make_url, text, update
 
@@ -18,7 +19,7 @@ from broker.db import Database
 from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.gateways.http import HttpSender
-from broker.webhooks import deliveries, endpoints, holding, pending
+from broker.webhooks import deliveries, endpoints, flights, holding, pending
 from broker.webhooks.holding import Lines
 from broker.webhooks.leases import LEASE
 from broker.webhooks.models import DeliveryRow
@@ -83,8 +84,21 @@ async def test_a_dead_pumps_lane_is_claimed_at_once_though_its_lease_is_not_over
     assert held.fence + 1 == taken.fence
 
 
+@pytest.fixture
+def long_doubt(monkeypatch: pytest.MonkeyPatch) -> timedelta:
+    """How long pumps that are made from now on wait for the others: however slow this machine is, it is not over."""
+    monkeypatch.setattr(holding, "DOUBT", timedelta(minutes=10))
+    return holding.DOUBT
+
+
 async def test_a_pump_that_lost_its_own_connection_takes_no_dark_beacon_for_a_death_until_others_had_time(
-    committed_db: Database, keyring: Keyring, tenant: Caller, lines: Lines, other_lines: Lines, database_url: str
+    committed_db: Database,
+    keyring: Keyring,
+    tenant: Caller,
+    long_doubt: timedelta,
+    lines: Lines,
+    other_lines: Lines,
+    database_url: str,
 ) -> None:
     """A restart of Postgres ends the sessions of all pumps, of which one is back first."""
     ids = [(await make_endpoint(committed_db, tenant, keyring, HOOK)).id for _ in range(2)]
@@ -106,7 +120,7 @@ async def test_a_pump_that_lost_its_own_connection_takes_no_dark_beacon_for_a_de
     trusting = await claim()
 
     assert ids[1:] == doubting == again
-    assert timedelta(seconds=2) < row[0] <= holding.DOUBT
+    assert long_doubt / 2 < row[0] <= long_doubt
     assert sorted(ids) == sorted(trusting)
     assert {} == await holding.renew(lines.leases, [held], pump=lines.number, lease=LEASE)
 
@@ -278,7 +292,7 @@ async def test_two_pumps_at_once_send_each_event_once(
             await happened(committed_db, tenant, *events[first : first + 10])
             one.ring(ids)
             other.ring(ids)
-        await until(lambda: len(receiver.delivered) >= 300, seconds=15.0)
+        await until(lambda: len(receiver.delivered) >= 300)
 
     assert {str(event.id): 3 for event in events} == dict(Counter(receiver.ids()))
     assert became(created=300, delivered=300) == await told(committed_db, tenant)
@@ -293,7 +307,9 @@ async def test_a_pump_that_is_stopped_lets_attempts_end_and_hands_its_lanes_over
     tenant: Caller,
     receiver: Receiver,
     run: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(flights, "DRAIN_FOR", 60.0)
     gate = asyncio.Event()
 
     def first_wait(_: Delivered) -> Reaction:
@@ -332,7 +348,7 @@ async def test_stopping_leaves_no_task_behind(
         working.ring([endpoint.id])
         await until(lambda: len(sender.sent) == 4)
 
-    assert before == asyncio.all_tasks()
+    assert not asyncio.all_tasks() - before
     assert became(created=10, pending=10) == await told(committed_db, tenant)
 
 
@@ -373,9 +389,9 @@ async def test_a_database_that_is_away_for_a_moment_is_waited_for(
     await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(10)))
     async with resident(a_pump(Pump, lines, pump, sender, keyring)) as working:
         working.ring([endpoint.id])
-        await until(lambda: len(sender.ids()) >= 10, seconds=10)
+        await until(lambda: len(sender.ids()) >= 10)
         await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(10)))
-        await until(lambda: len(sender.ids()) >= 20, seconds=10)
+        await until(lambda: len(sender.ids()) >= 20)
 
     assert 20 == len(sender.ids()) == len(set(sender.ids()))
     assert became(created=20, delivered=20) == await told(committed_db, tenant)
@@ -402,7 +418,7 @@ async def test_every_session_of_a_pump_may_be_ended_while_it_works(
             await sent(sender, first + 1)
             if number < len(pids):
                 await end(database_url, pids[number])
-        await until(lambda: len(set(sender.ids())) == 200, seconds=10)
+        await until(lambda: len(set(sender.ids())) == 200)
 
     logged = await rows(committed_db, tenant, "SELECT event_id FROM attempts")
     assert {str(event.id): 1 for event in events} == dict(Counter(sender.ids()))
@@ -413,6 +429,7 @@ async def test_every_session_of_a_pump_may_be_ended_while_it_works(
 async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_that_lives(
     committed_db: Database,
     pump: Database,
+    long_doubt: timedelta,
     other_lines: Lines,
     keyring: Keyring,
     tenant: Caller,
@@ -439,7 +456,7 @@ async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_
             other.ring([endpoint.id])
             await has_tried_to_claim(database_url, other_lines)
             proxy.flow()
-            await until(lambda: len(set(sender.ids())) == 200, seconds=10)
+            await until(lambda: len(set(sender.ids())) == 200)
         await late.close()
 
     assert 200 == len(sender.ids())
@@ -458,7 +475,7 @@ async def has_tried_to_claim(url: str, lines: Lines) -> None:
 
 async def sent(sender: Scripted, number: int) -> None:
     """Until so many were sent."""
-    await until(lambda: len(sender.sent) >= number, seconds=10)
+    await until(lambda: len(sender.sent) >= number)
 
 
 def every(lines: Lines) -> tuple[Direct, ...]:
@@ -480,7 +497,7 @@ async def test_what_arrives_while_an_attempt_is_under_way_is_sent_in_the_same_bu
     endpoint = await make_endpoint(committed_db, tenant, keyring, receiver.url)
     await happened(committed_db, tenant, an_event(owner=tenant))
 
-    running = asyncio.create_task(run(endpoint.id, deadline=10.0))
+    running = asyncio.create_task(run(endpoint.id))
     await until(lambda: len(receiver.delivered) == 1)
     await happened(committed_db, tenant, an_event(owner=tenant))
     await until(lambda: len(receiver.delivered) == 2)

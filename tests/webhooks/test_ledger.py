@@ -91,6 +91,7 @@ def test_what_was_given_back_is_taken_again_with_what_came_since() -> None:
 
 async def test_several_processes_add_up_in_one_row(committed_db: Database, pump: Database, tenant: Caller) -> None:
     """One row for a tenant and hour, however many write it, even at the same moment."""
+    began = now()
     ledgers = [Ledger() for _ in range(4)]
     for ledger in ledgers:
         for _ in range(25):
@@ -98,10 +99,10 @@ async def test_several_processes_add_up_in_one_row(committed_db: Database, pump:
 
     await asyncio.gather(*(books.flush(pump, ledger) for ledger in ledgers))
 
-    found = await service.latencies(committed_db, tenant, since=now(), until=now())
+    found = await service.latencies(committed_db, tenant, since=began, until=now())
     assert 100 == found.stages.committed_to_attempted.count
     assert 200.0 == found.stages.committed_to_attempted.mean_ms
-    assert 1 == len(await rows(committed_db, tenant, "SELECT 1 FROM latencies"))
+    assert len({began.hour, now().hour}) >= len(await rows(committed_db, tenant, "SELECT 1 FROM latencies"))
 
 
 async def test_many_tenants_are_written_in_several_statements(pump: Database) -> None:
@@ -123,6 +124,7 @@ async def test_what_cannot_be_written_is_kept_for_the_next_time(
     committed_db: Database, pump: Database, tenant: Caller
 ) -> None:
     """The database is away for a moment."""
+    began = now()
     away = connect("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
     ledger = Ledger()
     ledger.record(tenant.tenant, STAGE, 1.0)
@@ -131,17 +133,18 @@ async def test_what_cannot_be_written_is_kept_for_the_next_time(
         await books.flush(Database(sessions(away), role=Role.PUMP), ledger)
     await books.flush(pump, ledger)
 
-    found = await service.latencies(committed_db, tenant, since=now(), until=now())
+    found = await service.latencies(committed_db, tenant, since=began, until=now())
     assert 1 == found.stages.committed_to_attempted.count
 
 
 async def test_what_is_left_is_written_at_the_end(committed_db: Database, pump: Database, tenant: Caller) -> None:
     """A process that is stopped writes before it ends."""
+    began = now()
     ledger = Ledger()
     async with books.kept(pump, ledger, every=3600):
         ledger.record(tenant.tenant, STAGE, 1.0)
 
-    found = await service.latencies(committed_db, tenant, since=now(), until=now())
+    found = await service.latencies(committed_db, tenant, since=began, until=now())
     assert 1 == found.stages.committed_to_attempted.count
 
 
@@ -170,13 +173,14 @@ async def test_hours_are_forgotten_after_two_weeks(committed_db: Database, pump:
 
 async def test_short_and_long_latencies_add_up(committed_db: Database, pump: Database, tenant: Caller) -> None:
     """A histogram is written without the zeros at its end, so two of them may differ in length, either way."""
+    began = now()
     for seconds in (0.01, 1000.0, 0.01):
         ledger = Ledger()
         ledger.record(tenant.tenant, Stage.ATTEMPTED_TO_ACCEPTED, seconds)
         ledger.record(tenant.tenant, Stage.SES_TO_RECEIVED, 0.1)
         await books.flush(pump, ledger)
 
-    found = await service.latencies(committed_db, tenant, since=now(), until=now())
+    found = await service.latencies(committed_db, tenant, since=began, until=now())
 
     assert (3, 3) == (found.stages.ses_to_received.count, found.stages.attempted_to_accepted.count)
     assert 1_000_000 == pytest.approx(found.stages.attempted_to_accepted.p99_ms, rel=0.1)

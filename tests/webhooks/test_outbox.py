@@ -319,6 +319,8 @@ class Away(Database):
 
 async def blocked(url: str) -> None:
     """Waits until a session of ours waits for a row that another has locked."""
-    query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')"
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
+    )
     async with operating(url) as connection:
         await until_told(lambda: connection.fetchval(query))

@@ -145,7 +145,7 @@ async def test_the_last_use_is_written_once_a_minute_at_most(
     made = await make_endpoint(committed_db, tenant, keyring, receiver.url)
     used: list[datetime] = []
 
-    for past in ("0 seconds", "59 seconds", "61 seconds"):
+    for past in ("0 seconds", "30 seconds", "31 seconds"):  # half a minute is there for a slow machine
         await age(committed_db, tenant, f"last_used_at = last_used_at - interval '{past}'")
         await deliver(committed_db, tenant, made.id, receiver, run=run)
         (secret,) = (await endpoints.show(committed_db, tenant, made.id)).secrets
@@ -153,7 +153,7 @@ async def test_the_last_use_is_written_once_a_minute_at_most(
         used.append(secret.last_used_at)
 
     first, soon, later = used
-    assert timedelta(seconds=59) == first - soon
+    assert timedelta(seconds=30) == first - soon
     assert later > first
 
 
