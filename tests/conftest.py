@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from sqlalchemy import make_url, text
@@ -20,6 +21,16 @@ from tests import servers
 from tests.servers import OneDatabase, Postgres
 
 MakeTenant = Callable[..., Awaitable[Caller]]
+
+# The same examples in every run, however slow the machine is; `--hypothesis-profile=default` looks for others.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
