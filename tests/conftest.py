@@ -22,9 +22,15 @@ from tests.servers import OneDatabase, Postgres
 
 MakeTenant = Callable[..., Awaitable[Caller]]
 
-# A machine that stands still for a moment, in the middle of an example, is no fault of what is tested.
-hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("patient")
+# The same examples in every run, however slow the machine is; `--hypothesis-profile=default` looks for others.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

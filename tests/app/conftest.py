@@ -15,6 +15,25 @@ from broker.settings import Settings
 Register = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """By which requests are counted: a bucket fills while a test moves it, and not while this machine is slow."""
+    clock = Clock()
+    for module in ("broker.tenants.auth", "broker.tenants.porch", "broker.webhooks.ledger.metrics"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    return clock
+
+
 @pytest_asyncio.fixture(scope="module")
 async def app(settings: Settings) -> AsyncIterator[Litestar]:
     """Built once for a file: building it costs 20 ms and more."""

@@ -72,7 +72,7 @@ async def test_finding_a_name_twice_takes_no_longer_than_reading(anonymous: http
     answer = await anonymous.post("/v1/tenants", content=f'{{{names},"a89999":2}}', headers=JSON)
 
     assert (422, True) == (answer.status_code, "'a89999' stands twice" in answer.text)
-    assert process_time() - began < 3  # seconds of processor time; 0.2 are needed
+    assert process_time() - began < 10  # seconds of processor time; 0.2 are needed, and some to look for garbage
 
 
 async def test_a_backslash_before_u0000_is_ordinary_text(anonymous: httpx.AsyncClient) -> None:

@@ -281,7 +281,7 @@ async def lived(
         await Ingest(Savepoint(db), keyring).take(arrived(*envelopes[start : start + 200]), now=sns.NOW)
     ids = [endpoint.id for endpoint in made]
     sender = HttpSender(allow_loopback=True)
-    engine = Engine(database_url, db.as_role(Role.PUMP), sender, keyring, timeout=timedelta(seconds=2))
+    engine = Engine(database_url, db.as_role(Role.PUMP), sender, keyring, timeout=timedelta(minutes=1))
     await engine.burst(ids)
     event = (await world.events(caller))[0]
     await deliveries.replay(db, caller, deliveries.DeliveryId(ids[0], event.id))

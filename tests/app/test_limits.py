@@ -59,6 +59,7 @@ async def exhaust(client: httpx.AsyncClient, path: str = "/v1/tenant") -> httpx.
     raise AssertionError("never refused")
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_flood_is_refused_with_a_sentence_and_when_to_come_back(settings: Settings) -> None:
     """429 (RFC 6585, section 4) with Retry-After (RFC 9110, 10.2.3) and what the draft on rate limits tells."""
     async with serving(settings, key_request_rate=0.5) as client:
@@ -75,6 +76,7 @@ async def test_a_flood_is_refused_with_a_sentence_and_when_to_come_back(settings
     assert f'"key";r=0;t={refused.headers["retry-after"]}' == refused.headers["ratelimit"]
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_tenant_cannot_get_more_by_more_keys(settings: Settings) -> None:
     """The bucket of the tenant is shared by its keys; that of a key is its own."""
     async with serving(settings, tenant_request_rate=1.0, key_request_rate=0.5) as client:
@@ -90,6 +92,7 @@ async def test_a_tenant_cannot_get_more_by_more_keys(settings: Settings) -> None
     assert '"tenant";q=10;w=10, "key";q=5;w=10' == still.headers["ratelimit-policy"]
 
 
+@pytest.mark.usefixtures("clock")
 async def test_one_tenants_flood_is_no_other_tenants_matter(settings: Settings) -> None:
     async with serving(settings, tenant_request_rate=0.5) as client:
         await exhaust(client)
@@ -100,6 +103,7 @@ async def test_one_tenants_flood_is_no_other_tenants_matter(settings: Settings) 
     assert 200 == other.status_code
 
 
+@pytest.mark.usefixtures("clock")
 async def test_taking_access_back_is_never_refused(settings: Settings) -> None:
     """With nothing left, every route that ends access still looks: 404 for ids that are not there, never 429."""
     async with serving(settings, key_request_rate=0.5, tenant_request_rate=0.5) as client:
@@ -133,6 +137,7 @@ def test_exactly_what_ends_access_is_unlimited(app: Litestar) -> None:
     assert ENDS_ACCESS == found
 
 
+@pytest.mark.usefixtures("clock")
 async def test_what_costs_is_counted_by_the_minute(settings: Settings) -> None:
     """A simulation asks the DNS, a test sends to a stranger's server: each has a number of its own."""
     body = {"send": {"call": "smtp", "from": "a@example.com", "caller": "222222222222"}, "policies": [], "dns": False,
@@ -146,6 +151,7 @@ async def test_what_costs_is_counted_by_the_minute(settings: Settings) -> None:
     assert (200, None) == (beside.status_code, beside.headers.get("ratelimit"))
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_flood_is_turned_away_without_the_database(settings: Settings) -> None:
     """So that it cannot delay another tenant's revocation."""
     async with serving(settings, key_request_rate=0.5) as client:

@@ -79,6 +79,6 @@ async def _no_audit(postgres: Postgres) -> AsyncIterator[AsyncConnection]:
 
 
 async def _until_waiting(connection: AsyncConnection, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await connection.execute(WAITING)).scalar_one() < count:  # noqa: ASYNC110 - another backend's doing
             await asyncio.sleep(0.01)

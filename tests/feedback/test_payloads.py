@@ -288,7 +288,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=timedelta(milliseconds=500))
+@settings(max_examples=200)
 @given(st.data())
 def test_no_form_of_any_field_makes_it_raise(data: st.DataObject) -> None:
     payload = published("Bounce", "bounce", bounce())

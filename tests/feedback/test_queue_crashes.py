@@ -128,7 +128,7 @@ async def test_a_worker_ends_in_good_order_and_at_once(place: Place, world: Worl
         await until(place.is_empty, seconds=STARTED)
         await until_told(lambda: stored(world))
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(15):  # seconds; a long poll takes 20
             code = await process.wait()
 
     assert 0 == code, log.read_text()

@@ -44,6 +44,8 @@ from tests.sandbox.aws import REGION, Account, allow, simple
 from tests.sandbox.aws import Aws as LocalAws
 from tests.webhooks.waiting import until, until_told
 
+EMPTIED = 90.0  # seconds; what waits for a database that is back is tried again after half a minute at the latest
+
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalAws]:
@@ -105,8 +107,8 @@ async def quarantined(place: Place) -> list[tuple[str, str]]:
         return [(row.reason, row.payload) for row in await session.execute(query)]
 
 
-async def emptied(place: Place, *, seconds: float = 10) -> None:
-    await until(place.is_empty, seconds=seconds)
+async def emptied(place: Place) -> None:
+    await until(place.is_empty, seconds=EMPTIED)
 
 
 # The whole way.
@@ -219,7 +221,7 @@ async def test_a_flood_is_taken_by_several_receives_and_stored_once(place: Place
     place.put(*(signed(place, world, number // 2) for number in range(240)))
 
     async with polling(place):
-        await emptied(place, seconds=20)
+        await emptied(place)
 
     assert 120 == len(await world.events(world.delegate))
 
@@ -450,11 +452,11 @@ async def test_while_postgres_is_away_messages_stay_in_the_queue_and_do_not_beco
     found.cut()
     place.put(*(signed(place, world, number) for number in range(30)))
     async with polling(place):
-        await until(lambda: found.refused >= 8, seconds=20)
+        await until(lambda: found.refused >= 8, seconds=EMPTIED)
         waiting, hidden = place.depth()
         assert (30, True) == (waiting + hidden, hidden > 0)
         found.mend()
-        await emptied(place, seconds=20)
+        await emptied(place)
 
     assert 30 == len(await world.events(world.delegate))
     assert (0, 0) == place.depth(place.queue.dead_url)

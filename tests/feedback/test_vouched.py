@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -256,7 +256,7 @@ SEVERITY = [State.UNMEASURED, State.OK, State.WARNED, State.TRIPPED]
 
 @settings(
     max_examples=12,
-    deadline=timedelta(seconds=30),
+    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )

@@ -24,7 +24,7 @@ from broker.policies.terms import Action
 from tests.conftest import new_tenant
 from tests.grants.conftest import LIFETIME, connect_account, terms_for
 from tests.grants.fake_ses import no_deletes
-from tests.grants.test_sync import FOREIGN, Stage, stage
+from tests.grants.test_sync import DEADLINE, FOREIGN, Stage, stage
 from tests.grants.test_sync_locks import WAITING
 
 __all__ = ["stage"]  # the fixture
@@ -409,7 +409,7 @@ async def test_of_two_approvals_at_once_one_takes_the_last_place(stage: Stage) -
             asyncio.create_task(negotiate.approve(stage.db, stage.parties.owner, offer.id, expected=offer.latest_offer))
             for offer in offers
         ]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             while (await session.execute(WAITING)).scalar_one() < 2:  # noqa: ASYNC110 - other backends' doing
                 await asyncio.sleep(0.01)
     results = await asyncio.gather(*approvals, return_exceptions=True)

@@ -47,11 +47,11 @@ class Fake:
         return found
 
 
-class Silent:
-    """Never answers."""
+class Late:
+    """Answers in a second."""
 
     async def txt(self, name: str) -> Sequence[str]:
-        await asyncio.Event().wait()
+        await asyncio.sleep(1)
         return []
 
     async def mx(self, name: str) -> Sequence[str]:
@@ -125,14 +125,11 @@ async def test_nothing_of_the_dns_stops_a_send() -> None:
     assert all(item.fix for item in found if item.status != "ok")
 
 
-async def test_a_dns_that_never_answers_is_unknown_after_the_deadline() -> None:
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-
-    found = await look_up(Silent(), ASKED, deadline=timedelta(seconds=0.1))
+async def test_a_dns_that_answers_after_the_deadline_is_unknown() -> None:
+    """However slow this machine is: of two timers the earlier one is first."""
+    found = await look_up(Late(), ASKED, deadline=timedelta(seconds=0.1))
 
     assert {"dmarc": "unknown", "mail_from_mx": "unknown", "mail_from_spf": "unknown"} == by_code(found)
-    assert loop.time() - began < 1
 
 
 async def test_the_gateway_is_such_a_resolver() -> None:

@@ -80,9 +80,10 @@ async def test_what_stays_for_a_minute_without_a_refusal_is_stuck(
 
 
 async def test_what_expires_and_stays_is_stuck_too(stage: Stage) -> None:
-    grant = await stage.agreed(terms_for(stage.parties, expires_at=datetime.now(UTC) + timedelta(seconds=1)))
+    grant = await stage.agreed()
     await stage.until(grant, State.ACTIVE)
     stage.ses.stale = dict(stage.held)
+    await stage.come("expires_at", grant)
     await stage.until(grant, State.ENDING)
     await _look(stage)
     await _age(stage, grant)

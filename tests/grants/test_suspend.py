@@ -1,7 +1,7 @@
 """Suspending and resuming: as fast and as certain as a revocation, and undone by the owner alone."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -174,11 +174,11 @@ async def test_a_suspended_grant_can_be_revoked(stage: Stage) -> None:
 
 
 async def test_a_suspended_grant_expires(stage: Stage) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=2)
-    grant = await stage.agreed(terms_for(stage.parties, expires_at=soon))
+    grant = await stage.agreed()
     await stage.until(grant, State.ACTIVE)
     await suspend.suspend(stage.db, stage.parties.owner, grant.id, Reason())
     await stage.until(grant, State.SUSPENDED)
+    await stage.come("expires_at", grant)
 
     await stage.until(grant, State.EXPIRED)
 
@@ -221,11 +221,12 @@ async def test_a_suspension_that_aws_refuses_is_stuck_and_never_forgotten(stage:
 
 async def test_a_stuck_suspension_that_expires_is_told_as_stuck_again(stage: Stage) -> None:
     """It is another removal, and what was said of the first is not said of this one."""
-    grant = await stage.agreed(terms_for(stage.parties, expires_at=datetime.now(UTC) + timedelta(seconds=2)))
+    grant = await stage.agreed()
     await stage.until(grant, State.ACTIVE)
     stage.ses.before = no_deletes
     await suspend.suspend(stage.db, stage.parties.owner, grant.id, Reason())
     await stage.sync()
+    await stage.come("expires_at", grant)
     await stage.until(grant, State.ENDING)
     await stage.wake()
     await stage.sync()

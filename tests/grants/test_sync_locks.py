@@ -18,7 +18,7 @@ from broker.webhooks import endpoints
 from broker.webhooks.views import NewEndpoint
 from tests.conftest import new_tenant
 from tests.grants.conftest import connect_account, make_parties, terms_for
-from tests.grants.test_sync import Stage
+from tests.grants.test_sync import DEADLINE, Stage
 
 WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
 
@@ -57,6 +57,6 @@ async def test_a_decision_during_a_settle_does_not_deadlock(two: tuple[Stage, Gr
 
 
 async def _wait_until_blocked(session: AsyncSession) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         while not (await session.execute(WAITING)).scalar_one():  # noqa: ASYNC110 - another backend's doing
             await asyncio.sleep(0.01)
