@@ -1,8 +1,9 @@
 """Transactions: one per use case, under the role and the tenant of its caller."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -32,6 +33,16 @@ class Role(StrEnum):
 
 
 CONNECT_TIMEOUT = 5.0  # seconds
+SESSION: Mapping[str, str] = MappingProxyType(
+    {
+        "application_name": "ses-delegation-broker",
+        "statement_timeout": "15s",
+        "idle_in_transaction_session_timeout": "10s",
+        "lock_timeout": "5s",
+        "timezone": "UTC",  # days begin and end by it, whatever the server is set to
+    }
+)
+"""What every session begins with; statements and idle transactions are cut off, so that no old snapshot stays open."""
 
 # Both settings last for the transaction only: a pooled connection leaks neither, behind pgbouncer either.
 _ENTER = text("SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)").bindparams(
@@ -131,7 +142,7 @@ class _Connection(_DriverConnection):
 
 
 def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0, patience: float = PATIENCE) -> AsyncEngine:
-    """A pool of connections; statements and idle transactions are cut off, so that no old snapshot stays open.
+    """A pool of connections.
 
     `pool_wait`: seconds to wait for a free connection; `patience`: for the answer to a statement, and for anything.
 
@@ -151,12 +162,7 @@ def connect(url: str, *, pool_size: int = 20, pool_wait: float = 10.0, patience:
             "timeout": min(CONNECT_TIMEOUT, patience),
             "command_timeout": patience,
             "connection_class": _Connection,
-            "server_settings": {
-                "application_name": "ses-delegation-broker",
-                "statement_timeout": "15s",
-                "idle_in_transaction_session_timeout": "10s",
-                "lock_timeout": "5s",
-            },
+            "server_settings": dict(SESSION),
         },
     )
     ROUND_TRIPS.watch(engine)

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import make_url
 
-from broker.db import Role
+from broker.db import SESSION, Role
 from broker.errors import Unavailable
 from broker.roundtrips import ROUND_TRIPS
 from broker.trouble import PASSING, PATIENCE
@@ -22,15 +22,6 @@ from broker.trouble import PASSING, PATIENCE
 CONNECT_TIMEOUT = 5.0  # seconds
 CLOSE_TIMEOUT = 1.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_SETTINGS = MappingProxyType(
-    {
-        "application_name": "ses-delegation-broker",
-        "statement_timeout": "15s",
-        "idle_in_transaction_session_timeout": "10s",
-        "lock_timeout": "5s",
-        "jit": "off",
-    }
-)
 
 
 class Direct:
@@ -55,7 +46,7 @@ class Direct:
         # SQLAlchemy's name for what the driver, given a URL, calls sslmode.
         query = {"sslmode" if name == "ssl" else name: value for name, value in parts.query.items()}
         self._dsn = parts.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
-        self._settings = {**_SETTINGS, **settings, "role": role.value}
+        self._settings = {**SESSION, "jit": "off", **settings, "role": role.value}
         self._first, self._again = first, again
         self._patience = patience
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None

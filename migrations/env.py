@@ -38,6 +38,7 @@ def run(connection: Connection) -> None:
     with context.begin_transaction():
         connection.execute(text("SET lock_timeout = '5s'"))
         connection.execute(text("SET statement_timeout = '60s'"))
+        connection.execute(text("SET timezone = 'UTC'"))  # partitions by day begin at its midnight
         context.run_migrations()
 
 

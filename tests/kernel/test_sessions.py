@@ -1,5 +1,7 @@
 """What Postgres is told once and for all: sessions that do not linger in a transaction, tables cleared up in time."""
 
+import asyncio
+
 import asyncpg
 import pytest
 from sqlalchemy import text
@@ -9,7 +11,10 @@ from broker.caller import NOBODY
 from broker.db import Database, Role, connect, sessions
 from broker.direct import Direct
 from broker.errors import Unavailable
+from broker.ids import new_id
+from broker.migrate import migrate
 from tests.operating import operating
+from tests.servers import Postgres, at, execute
 from tests.webhooks.waiting import until_told
 
 SHOW = "SELECT current_setting('idle_in_transaction_session_timeout') AS told"
@@ -94,3 +99,35 @@ async def test_a_direct_line_that_idles_in_a_transaction_is_cut_off_and_made_aga
     await line.close()
 
     assert first["pid"] != second["pid"]
+
+
+async def test_days_begin_at_midnight_of_utc_wherever_the_server_thinks_it_is(
+    postgres: Postgres, database_url: str
+) -> None:
+    """With the server's own zone, partitions would begin elsewhere than the days that are counted and signed."""
+    name = f"zone_{new_id().hex}"
+    owner_url = await asyncio.to_thread(postgres.create_database, name)
+    await execute(owner_url, f"ALTER DATABASE {name} SET timezone = 'Pacific/Auckland'")
+    await migrate(owner_url)
+    url = at(database_url, name)
+    pool, line = connect(url, pool_size=1), Direct(url, role=Role.INGEST)
+
+    (row,) = await line.fetch("SELECT current_setting('timezone') AS zone")
+    async with Database(sessions(pool), role=Role.API).begin(NOBODY) as session:
+        zone = await session.scalar(text("SELECT current_setting('timezone')"))
+        bounds = (
+            await session.scalars(
+                text(
+                    "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+                    " WHERE i.inhparent = 'events'::regclass"
+                )
+            )
+        ).all()
+    await line.close()
+    await pool.dispose()
+    await asyncio.to_thread(postgres.drop_database, name)
+
+    assert ("UTC", "UTC") == (row["zone"], zone)
+    assert "DEFAULT" in bounds
+    assert len(bounds) > 1
+    assert [] == [bound for bound in bounds if bound != "DEFAULT" and bound.count(" 00:00:00+00'") != 2]
