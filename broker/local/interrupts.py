@@ -4,7 +4,10 @@ That happens while a module is imported or an object is finalised (Python Refere
 remembered, too, and whatever takes its time looks for it.
 """
 
+import contextlib
+import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 ASKED = threading.Event()
@@ -20,3 +23,19 @@ def look() -> None:
     """Raises KeyboardInterrupt once somebody has asked to end."""
     if ASKED.is_set():
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def unprinted() -> Iterator[None]:
+    """What is remembered is not printed as well, with a traceback of where it was lost."""
+    before = sys.unraisablehook
+
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
+        if not (ASKED.is_set() and lost.exc_type is KeyboardInterrupt):
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

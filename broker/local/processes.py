@@ -56,7 +56,8 @@ def termination_as_interrupt() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C within the block (main thread only), so that ``with`` blocks unwind."""
     before = signal.signal(signal.SIGTERM, interrupts.interrupt)
     try:
-        yield
+        with interrupts.unprinted():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
         interrupts.ASKED.clear()

@@ -12,7 +12,7 @@ from broker.due import KINDS
 from broker.local.world import DENY, OURS
 from broker.policies.normal import parts
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 OVERDUE_S = 3.0
 """So long after its date nothing may wait that nobody holds: a sweep looks at least every 1.3 seconds."""
 

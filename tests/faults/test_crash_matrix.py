@@ -37,7 +37,7 @@ FEW = (
     "digests.sent",
 )
 LEFT_BEHIND, DENY_LEFT = "delegation-broker-0-1", "delegation-broker-deny-1"
-SLOWEST_S = 30.0
+SLOWEST_S = 60.0
 """The machine may be busy with other tests; the bench shows what it takes on a quiet one."""
 
 
@@ -66,9 +66,11 @@ def test_the_matrix_sees_what_is_lost_and_what_nobody_wants(stack: tuple[Place, 
     place, made = stack
     checker = crash_check.Checker(made.world, patience_s=0.1)
     run = Run(made.world, random.Random(SEED))  # noqa: S311 — nothing is drawn
-    run.occurrences.add(("0100-never-sent", "nobody@example.org"))
     arn = f"arn:aws:ses:{REGION}:{OWNER_ACCOUNT}:identity/{(name := made.world.next_identity())}"
     statement = {"Sid": UUID(made.world.propose(name)).hex, "Effect": "Allow", "Principal": {"AWS": OWNER_ACCOUNT}}
+    at_rest = crash_check.Checker(made.world).judge(run, kills=0)  # the parties are told of the proposal
+    assert (0, 0) == (at_rest.lost, at_rest.stuck), at_rest.why
+    run.occurrences.add(("0100-never-sent", "nobody@example.org"))
     identity = place.aws.cloud.state.at(arn)
     assert identity is not None
     held = identity.history[-1].policies

@@ -47,7 +47,7 @@ async def served(app: Any, listening: socket.socket) -> AsyncIterator[None]:
     config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, timeout_graceful_shutdown=1)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    await until(lambda: server.started)
+    await until(lambda: server.started, seconds=30)
     yield
     server.should_exit = True
     await serving
@@ -126,10 +126,13 @@ async def broker_here(
         aws_account_id=BROKER_ACCOUNT,
         aws_region=REGION,
         aws_endpoint_url=aws.url,
-        aws_call_timeout=timedelta(seconds=1.5),  # so that a fault that never answers is soon over
+        aws_call_timeout=timedelta(seconds=3),  # a fault that never answers is soon over, a slow machine is none
         readback_gap=GAP,
         reckon_every=timedelta(0),
         webhook_allow_loopback=True,
+        tenant_request_rate=0.0,  # a journey that waits asks more often than any client
+        key_request_rate=0.0,
+        keyless_request_rate=0.0,
     )
     keys = aws.control("POST", "accounts", {"account_id": BROKER_ACCOUNT})
     parts = Parts(settings)

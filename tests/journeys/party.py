@@ -96,6 +96,16 @@ class Party:
         found: list[Any] = (await self.get(path, **query))["items"]
         return found
 
+    async def event_ids(self) -> list[str]:
+        """Every event of the feed, oldest first."""
+        found: list[str] = []
+        stretch: Any = {"more": True, "cursor": None}
+        while stretch["more"]:
+            after = {"after": stretch["cursor"]} if stretch["cursor"] else {}
+            stretch = await self.get("/v1/events", page_size="100", **after)
+            found += [each["id"] for each in stretch["items"]]
+        return found
+
     async def post(self, path: str, body: object = None, *, etag: str | None = None) -> Any:
         """The JSON that a POST answers."""
         answer = await self.try_post(path, body, etag=etag)

@@ -102,7 +102,7 @@ async def test_the_end_date_ends_a_grant_that_nobody_removes(make_world: MakeWor
     """The date is in the policy; the broker says `ending` until the owner has tidied up."""
     world = await make_world()
     owner, arn, _ = await owner_by_hand(world)
-    grant_id = await agreed(world, owner, arn, expires_in=timedelta(seconds=4))
+    grant_id = await agreed(world, owner, arn, expires_in=timedelta(seconds=8))
     exported = (await owner.get(f"/v1/grants/{grant_id}/export"))["policy"]
     await owner.call(
         "sesv2", "create_email_identity_policy", EmailIdentity=DOMAIN, PolicyName="mine", Policy=json.dumps(exported)

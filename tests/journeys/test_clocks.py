@@ -44,14 +44,14 @@ async def test_a_grant_is_not_ended_before_its_time_nor_long_after_it(
     """Ten minutes fast, it would have ended before it began; ten minutes slow, it would be here for long."""
     world = await make_world()
     shift(monkeypatch, off)
-    expires_in = timedelta(seconds=4)
+    expires_in = timedelta(seconds=8)  # what comes before the end takes a slow machine a few
     began = datetime.now(UTC)
     grant_id = await world.agree(world.first, BILLING, expires_in=expires_in)
     await still_held(world)
     await world.broker.hear(world.first, "grant.expired", grant_id=grant_id)
     ended = datetime.now(UTC) - began
 
-    assert expires_in - timedelta(seconds=1) < ended < expires_in + timedelta(seconds=10)
+    assert expires_in - timedelta(seconds=1) < ended < expires_in + timedelta(seconds=60)
     assert [] == await world.ours()
 
 

@@ -14,12 +14,12 @@ from broker.local.child import StartError
 from broker.local.forwarded import Forwarded
 from broker.local.listen import Listener, Options, Start
 from broker.local.listen_state import find_secret
-from broker.local.processes import free_port
 from tests.journeys.conftest import MakeWorld, served
 from tests.journeys.inbox import Inbox
 from tests.journeys.party import Party
 from tests.journeys.test_bounce import BOUNCED, with_route
 from tests.journeys.world import World
+from tests.local.helpers import reserved_port
 from tests.webhooks.waiting import until
 
 
@@ -71,6 +71,7 @@ async def after_a_bounce(make_world: MakeWorld) -> World:
     message_id = await world.first.send(world.arn, BOUNCED)
     for party in (world.owner, world.first):
         await world.broker.hear(party, "email.bounced", message_id=message_id)
+    await world.conserve()  # nothing is under way to either of them any more
     return world
 
 
@@ -145,16 +146,17 @@ async def test_a_run_may_begin_anew_now_or_at_a_time(make_world: MakeWorld, tmp_
 
 async def test_events_wait_until_the_developers_server_is_up(make_world: MakeWorld, tmp_path: Path) -> None:
     world = await after_a_bounce(make_world)
-    developer, screen, port = Developer(world, world.first, tmp_path), Screen(), free_port()
+    developer, screen = Developer(world, world.first, tmp_path), Screen()
     path = developer.inbox.url.removeprefix(world.broker.inboxes.url)
 
-    listening = asyncio.create_task(
-        developer.listen(screen, target=f"http://localhost:{port}{path}", start=Start.FIRST, types=["email.*"])
-    )
-    await until(lambda: bool(screen.said))
-    with socket.create_server(("127.0.0.1", port)) as server:
-        async with served(world.broker.inboxes, server):
-            await listening
+    with reserved_port() as port:
+        listening = asyncio.create_task(
+            developer.listen(screen, target=f"http://localhost:{port}{path}", start=Start.FIRST, types=["email.*"])
+        )
+        await until(lambda: bool(screen.said), seconds=30)
+        with socket.create_server(("127.0.0.1", port)) as server:
+            async with served(world.broker.inboxes, server):
+                await listening
 
     assert [f"Nothing listens at http://localhost:{port} (Connection refused); waiting for it."] == screen.said
     assert [(200, "email.bounced")] == [(each.status, each.type) for each in screen.shown]

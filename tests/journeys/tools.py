@@ -57,7 +57,7 @@ async def run(command: list[str], aws_url: str, account: Account, *, text: str =
         stderr=asyncio.subprocess.STDOUT,
         env=environment,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(_PATIENCE):
         said, _ = await process.communicate(text.encode())
     return process.returncode or 0, said.decode()
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from broker.parts import Parts
 
 PAUSE = 0.03  # seconds between two looks when nothing is due
-PATIENCE = 15.0  # seconds; what a journey waits for takes tens of milliseconds unless SES is slow on purpose
+PATIENCE = 60.0  # seconds; what a journey waits for takes tens of milliseconds unless SES is slow on purpose
 
 T = TypeVar("T")
 

@@ -53,7 +53,7 @@ async def test_a_pool_that_is_used_up_is_unavailable(engine: AsyncEngine) -> Non
 
     until, held = asyncio.Event(), asyncio.Event()
     holding = asyncio.create_task(hold(until, held))
-    await asyncio.wait_for(held.wait(), 5)
+    await asyncio.wait_for(held.wait(), 30)
 
     with pytest.raises(Unavailable):
         async with database.read(NOBODY):

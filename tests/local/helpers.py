@@ -1,20 +1,33 @@
 """What the tests of the local servers share: waiting with a deadline, and looking at processes from outside."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def wait_for(condition: Callable[[], bool], deadline_s: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], deadline_s: float = 60) -> None:
     """Wait until ``condition`` holds, or fail."""
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.02)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Give a port at which nobody listens, and which nobody is given by chance: the tests beside this one bind many.
+
+    A server that sets SO_REUSEADDR, as all of ours do, can listen there all the same (`Crew.reserve`).
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def is_gone(pid: int) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.local.helpers import wait_for
 
 BROKER = [sys.executable, "-m", "broker.cli"]
-SLOW_S = 120  # the machine may be busy with other tests
+SLOW_S = 300  # the machine may be busy with other tests
 
 
 def clean_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -69,7 +69,7 @@ class Program:
     def end(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end; gives the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(SLOW_S)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from sqlalchemy import make_url
 
 from broker.cli import main
-from broker.local.processes import answers, free_port
+from broker.local.processes import answers
 from broker.migrate import head
 from broker.settings import PREFIX, table
 from tests.local.helpers import wait_for
@@ -136,12 +136,14 @@ def test_a_wrong_password_is_a_sentence(command: str, postgres: Postgres) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_migrate_brings_the_tables_about_and_the_api_refuses_the_login_that_owns_them(postgres: Postgres) -> None:
+def test_migrate_brings_the_tables_about_and_the_api_refuses_the_login_that_owns_them(
+    postgres: Postgres, port: int
+) -> None:
     owner = postgres.create_database("command")
     settings = {**GOOD, "BROKER_MIGRATION_DATABASE_URL": owner, "BROKER_DATABASE_URL": owner}
 
     migrated = run_broker("migrate", settings=settings)
-    served = run_broker("api", "--port", str(free_port()), settings=settings)
+    served = run_broker("api", "--port", str(port), settings=settings)
 
     postgres.drop_database("command")
     assert (0, head()) == (migrated.returncode, migrated.stdout.strip()), migrated.stderr
@@ -165,8 +167,7 @@ def test_the_tests_say_that_they_need_a_checkout() -> None:
     assert "deploy/local test" in done.output
 
 
-def test_the_local_aws_runs_alone_until_it_is_told_to_end(tmp_path: Path) -> None:
-    port = free_port()
+def test_the_local_aws_runs_alone_until_it_is_told_to_end(tmp_path: Path, port: int) -> None:
     with started(tmp_path / "output", "sandbox", "--port", str(port)) as program:
         program.wait_until_it_says(f"listens at http://127.0.0.1:{port}")
         wait_for(lambda: answers(port, "/_sandbox/health"))

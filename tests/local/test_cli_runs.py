@@ -6,9 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from broker.local.processes import free_port
 from tests.local.helpers import is_gone, wait_for
-from tests.local.programs import Program, run_broker, started
+from tests.local.programs import SLOW_S, Program, run_broker, started
 
 
 def everything_of(program: Program) -> list[int]:
@@ -23,12 +22,15 @@ def everything_of(program: Program) -> list[int]:
     return found
 
 
-def test_up_serves_shows_all_logs_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    port, data = free_port(), tmp_path / "data"
+def test_up_serves_shows_all_logs_and_leaves_nothing_behind(tmp_path: Path, port: int) -> None:
+    data = tmp_path / "data"
     with started(tmp_path / "output", "up", "--port", str(port), "--data-dir", data) as program:
         program.wait_until_it_says("Ctrl-C ends everything")
         answer = httpx.post(
-            f"http://127.0.0.1:{port}/v1/tenants", json={"name": "Example AG", "roles": ["owner"]}, trust_env=False
+            f"http://127.0.0.1:{port}/v1/tenants",
+            json={"name": "Example AG", "roles": ["owner"]},
+            trust_env=False,
+            timeout=SLOW_S,
         )
         program.wait_until_it_says(r"api │ .*request .*/v1/tenants")
         program.wait_until_it_says(r"policy-worker │ .*worker ready")
@@ -42,8 +44,7 @@ def test_up_serves_shows_all_logs_and_leaves_nothing_behind(tmp_path: Path) -> N
         assert "Traceback" not in program.output()
 
 
-def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
-    port = free_port()
+def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, port: int) -> None:
     with started(tmp_path / "output", "sandbox", "--port", str(port)) as other:
         other.wait_until_it_says("listens")
 

@@ -222,7 +222,7 @@ def test_ctrl_c_says_so_and_ends_it(tree: Tree) -> None:
     process = tree.start()
     wait_for((tree.directory / "busy").exists)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
 
     assert process.returncode != 0
     assert err.splitlines()[-1] == "deploy/local: Interrupted; the next run sets up anew."

@@ -23,8 +23,7 @@ from broker.local.forwarded import About, Forwarded
 from broker.local.keepalive import NoAnswer, NotThere, Server
 from broker.local.listen_screen import Lines, Table
 from broker.local.listen_state import Bookmark, Progress, find_secret, key_of
-from broker.local.processes import free_port
-from tests.local.programs import run_broker, started
+from tests.local.programs import SLOW_S, run_broker, started
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 HOOK = "http://localhost:3000/hook"
@@ -77,16 +76,17 @@ def answering(status: int, body: object = None, **headers: str) -> type[Quiet]:
 
 def a_tenant(api: str) -> str:
     """A tenant's key, once its endpoint has been sent a test event."""
-    made = httpx.post(f"{api}/v1/tenants", json={"name": "Example AG", "roles": ["owner"]}, trust_env=False).json()
+    wanted = {"name": "Example AG", "roles": ["owner"]}
+    made = httpx.post(f"{api}/v1/tenants", json=wanted, trust_env=False, timeout=SLOW_S).json()
     with httpx.Client(
-        base_url=api, headers={"authorization": f"Bearer {made['secret']}"}, trust_env=False, timeout=20
+        base_url=api, headers={"authorization": f"Bearer {made['secret']}"}, trust_env=False, timeout=SLOW_S
     ) as mine:
         endpoint = mine.post("/v1/endpoints", json={"url": "http://127.0.0.1:1/hook"}).json()
         assert 202 == mine.post(f"/v1/endpoints/{endpoint['id']}/test").status_code
     return str(made["secret"])
 
 
-def test_a_local_run_is_found_and_ctrl_c_ends_with_a_count(tmp_path: Path, serve: Serve) -> None:
+def test_a_local_run_is_found_and_ctrl_c_ends_with_a_count(tmp_path: Path, serve: Serve, port: int) -> None:
     heard: list[tuple[dict[str, str], bytes]] = []
 
     class Hook(Quiet):
@@ -95,7 +95,7 @@ def test_a_local_run_is_found_and_ctrl_c_ends_with_a_count(tmp_path: Path, serve
             heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
             self.answer(204)
 
-    port, data = free_port(), tmp_path / "data"
+    data = tmp_path / "data"
     words = ("listen", "--from-start", "--data-dir", data, "--forward-to", f"{serve(Hook)}/hook")
     with started(tmp_path / "up", "up", "--port", str(port), "--data-dir", data) as up:
         up.wait_until_it_says("Ctrl-C ends everything")
@@ -225,7 +225,7 @@ def test_one_connection_serves_many_requests_and_a_closed_one_is_opened_again(se
             self.answer(204)
             self.close_connection = len(ports) == 2  # without a word, as after being idle for too long
 
-    server = Server(serve(Handler), timeout_s=5)
+    server = Server(serve(Handler), timeout_s=60)
     statuses = [server.ask("POST", "/hook", {}, b"body").status for _ in range(4)]
 
     server.close()
@@ -233,23 +233,24 @@ def test_one_connection_serves_many_requests_and_a_closed_one_is_opened_again(se
     assert 2 == len(set(ports))
 
 
-def test_an_answer_that_does_not_come_is_told_apart_from_a_server_that_is_not_there(serve: Serve) -> None:
+def test_an_answer_that_does_not_come_is_told_apart_from_a_server_that_is_not_there(serve: Serve, port: int) -> None:
     asked = threading.Event()
     ended = threading.Event()
 
     class Handler(Quiet):
         def do_POST(self) -> None:
             asked.set()
-            ended.wait(10)
+            ended.wait(60)
 
-    silent, absent = Server(serve(Handler), timeout_s=0.2), Server(f"http://127.0.0.1:{free_port()}", timeout_s=5)
+    silent, absent = Server(serve(Handler), timeout_s=0.2), Server(f"http://127.0.0.1:{port}", timeout_s=60)
     with pytest.raises(NoAnswer, match="no answer in time"):
         silent.ask("POST", "/", {}, b"")
+    was_asked = asked.wait(60)  # it was sent; the server may be slower than the client's patience
     ended.set()
     with pytest.raises(NotThere, match="refused"):
         absent.ask("POST", "/", {}, b"")
 
-    assert asked.is_set()
+    assert was_asked
 
 
 def test_the_secret_is_made_once_and_is_ones_own(tmp_path: Path) -> None:

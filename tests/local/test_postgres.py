@@ -114,10 +114,10 @@ def test_its_passwords_show_in_no_command_line_and_no_log(server: EmbeddedPostgr
 
 
 @in_every_way
-async def test_data_and_passwords_outlive_a_stop_and_a_crash(tmp_path: Path, way: bool | None) -> None:
-    with EmbeddedPostgres.start(tmp_path, user_namespaces=way) as first:
+async def test_data_and_passwords_outlive_a_stop_and_a_crash(tmp_path: Path, port: int, way: bool | None) -> None:
+    with EmbeddedPostgres.start(tmp_path, port=port, user_namespaces=way) as first:
         await fetch(first.owner_url, "CREATE TABLE kept (number int)", "INSERT INTO kept VALUES (1)", "SELECT 1")
-    with EmbeddedPostgres.start(tmp_path, port=first.port, user_namespaces=way) as second:
+    with EmbeddedPostgres.start(tmp_path, port=port, user_namespaces=way) as second:
         await fetch(first.owner_url, "INSERT INTO kept VALUES (2)", "SELECT 1")
         second.kill()
     with EmbeddedPostgres.start(tmp_path, user_namespaces=way, discard=True) as third:

@@ -47,7 +47,7 @@ def post(url: str, body: str, *, secret: str = SECRET) -> int:
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(secret).sign("event", now, body),
     }
-    return httpx.post(f"{url}/hook", content=body, headers=headers, trust_env=False).status_code
+    return httpx.post(f"{url}/hook", content=body, headers=headers, trust_env=False, timeout=60).status_code
 
 
 def test_a_signed_webhook_is_heard(url: str, inbox: Inbox) -> None:
@@ -76,11 +76,11 @@ def test_the_delay_is_from_the_event_to_the_receiver(url: str, inbox: Inbox) -> 
     post(url, BODY.replace("2026-01-05T10:00:00Z", datetime.now(UTC).isoformat()))
 
     [heard] = inbox.read()
-    assert 0 <= heard.delay_ms < 10_000
+    assert 0 <= heard.delay_ms < 60_000
 
 
 def test_a_body_that_is_too_large_is_refused(url: str, inbox: Inbox) -> None:
-    status = httpx.post(f"{url}/hook", content=b"x" * (LARGEST + 1), trust_env=False).status_code
+    status = httpx.post(f"{url}/hook", content=b"x" * (LARGEST + 1), trust_env=False, timeout=60).status_code
 
     assert (413, []) == (status, inbox.read())
 
@@ -109,7 +109,7 @@ def test_a_customer_who_hangs_up_is_no_trouble_but_a_fault_is_told(
                 assert customer.recv(12) == b"HTTP/1.1 204"
                 customer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 customer.close()  # with a reset
-            over = ended.wait(10)
+            over = ended.wait(60)
         server.shutdown()
         thread.join()
 

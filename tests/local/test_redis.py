@@ -62,13 +62,13 @@ def test_a_port_that_is_taken_is_said_to_be(server: EmbeddedRedis, tmp_path: Pat
         EmbeddedRedis.start(tmp_path, port=server.port)
 
 
-async def test_it_can_come_back_empty_under_the_same_url(tmp_path: Path) -> None:
-    with EmbeddedRedis.start(tmp_path, password="the-same") as first:
+async def test_it_can_come_back_empty_under_the_same_url(tmp_path: Path, port: int) -> None:
+    with EmbeddedRedis.start(tmp_path, port=port, password="the-same") as first:
         async with Redis.from_url(first.url) as client:
             await client.set("key", "value")
         first.kill()
 
-        with EmbeddedRedis.start(tmp_path, port=first.port, password="the-same") as second:
+        with EmbeddedRedis.start(tmp_path, port=port, password="the-same") as second:
             async with Redis.from_url(first.url) as client:
                 value = await client.get("key")
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 from broker.cli import main
 from broker.feedback.events import EVENT_TYPES
 from broker.local.child import StartError
-from broker.local.processes import free_port
 from broker.local.scenarios import ON_IDENTITY_TOPICS, STORIES, expected, repeats
 from broker.local.trigger_place import Agreed, Grant, account_of, local_aws, sender_of
 from broker.local.whereabouts import announced, find
@@ -120,9 +119,9 @@ def test_what_cannot_begin_is_a_sentence(tmp_path: Path, arguments: list[str], c
     assert "Traceback" not in done.output
 
 
-def test_an_api_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+def test_an_api_that_is_not_there_is_a_sentence(tmp_path: Path, port: int) -> None:
     with start_in_thread() as aws:
-        done = trigger(tmp_path, "email.bounced", "--api", f"http://127.0.0.1:{free_port()}", "--aws", aws.url)
+        done = trigger(tmp_path, "email.bounced", "--api", f"http://127.0.0.1:{port}", "--aws", aws.url)
 
     assert done.exit_code == 1
     assert "does not answer: Connection refused. Is it running" in done.output

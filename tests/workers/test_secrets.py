@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +12,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import make_url
 
 from broker.local.environment import LOCAL_SETTINGS, without_cloud
-from broker.local.processes import free_port
 from broker.settings import LogFormat, Settings
-from tests.local.helpers import wait_for
-from tests.local.programs import Program, run_broker, started
+from tests.local.helpers import reserved_port, wait_for
+from tests.local.programs import SLOW_S, Program, run_broker, started
 from tests.servers import Postgres
 
 
@@ -66,9 +64,8 @@ class Planted:
 @pytest.fixture
 def closed_port() -> Iterator[int]:
     """A port at which nobody listens, and nobody will."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.mark.parametrize("log_format", list(LogFormat))
@@ -77,13 +74,13 @@ def test_no_output_holds_a_secret(
 ) -> None:
     """Keys, pepper, passwords, tokens, AWS's own, an ExternalId, an API key, a signing secret and a custom header."""
     planted = Planted(settings, postgres.owner_url, redis_url, log_format)
-    port = free_port()
     with ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
         api = stack.enter_context(started(tmp_path / "api", "api", "--port", str(port), settings=planted.environment))
         worker = stack.enter_context(started(tmp_path / "worker", "worker", "all", settings=planted.environment))
         worker.wait_until_it_says("worker ready")
-        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
-        wait_for(lambda: _serves(client))
+        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SLOW_S))
+        wait_for(lambda: _serves(client), SLOW_S)
         told = _lived(client, planted, closed_port)
         worker.wait_until_it_says("doorbell")
         told |= {"api": _ended(api), "worker": _ended(worker)}
@@ -141,5 +138,5 @@ def _bearer(token: str) -> dict[str, str]:
 
 def _ended(program: Program) -> str:
     program.process.terminate()
-    program.process.wait(30)
+    program.process.wait(SLOW_S)
     return program.output()

@@ -11,7 +11,7 @@ from broker.errors import Unavailable
 from workers import watch as module
 from workers.watch import watch
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 Run = Callable[[], Awaitable[int]]
 
 
