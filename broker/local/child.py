@@ -5,22 +5,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Self
+from queue import SimpleQueue
+from typing import Self, TypeVar
+
+Made = TypeVar("Made")
 
 # Each signal in turn, and the seconds that the child then has.
 Farewell = tuple[tuple[signal.Signals, float], ...]
 GENTLE: Farewell = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
-
-# Linux sends the death signal when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG), so that a child started
-# from a short-lived thread would die with that. This one thread lives as long as the process.
-_FORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forker")
 
 
 class StartError(Exception):
@@ -83,22 +84,18 @@ class Child:
         words = run_as.command(command, death_signal)
         output = None if log is None else os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
-            future = _FORKER.submit(
-                subprocess.Popen,
-                words,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=None if output is None else subprocess.STDOUT,
-                env=None if env is None else dict(env),
-                cwd=cwd,
-                pass_fds=tuple(keep_open),
-                start_new_session=True,
+            process = _fork(
+                lambda: subprocess.Popen(  # noqa: S603 — our caller's command, and no shell
+                    words,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=None if output is None else subprocess.STDOUT,
+                    env=None if env is None else dict(env),
+                    cwd=cwd,
+                    pass_fds=tuple(keep_open),
+                    start_new_session=True,
+                )
             )
-            try:
-                process = future.result()
-            except KeyboardInterrupt:
-                future.result().kill()
-                raise
         finally:
             if output is not None:
                 os.close(output)
@@ -181,3 +178,45 @@ class Child:
     def _obituary(self, what: str) -> str:
         tail = self.tail()
         return f"{self.name} {what}; the end of its log {self.log}:\n{tail}" if tail else f"{self.name} {what}."
+
+
+def fulfil(future: "Future[Made]", make: Callable[[], Made]) -> None:
+    """Make it, unless the future was cancelled before, and let the future know what came of it."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        made = make()
+    except BaseException as error:  # noqa: BLE001 — whoever waits for the future gets it
+        future.set_exception(error)
+    else:
+        future.set_result(made)
+
+
+def _fork(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Start a process from the thread that does so for all; an interrupt, whenever it comes, leaves none behind."""
+    future: Future[subprocess.Popen[bytes]] = Future()
+    try:
+        _forks().put(partial(fulfil, future, start))
+        return future.result()
+    except KeyboardInterrupt:
+        if not future.cancel() and future.exception() is None:
+            future.result().kill()
+        raise
+
+
+@cache
+def _forks() -> "SimpleQueue[Callable[[], None]]":
+    """What a thread of its own does one after the other, which lives as long as the process.
+
+    Linux sends the death signal when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG), so that a child that
+    is started from a short-lived thread would die with that. Not the thread of a pool: one whose beginning is
+    interrupted is forgotten by its pool, and a process that ends would wait for it for ever.
+    """
+    forks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    threading.Thread(target=_do_all, args=(forks,), name="forker", daemon=True).start()
+    return forks
+
+
+def _do_all(forks: "SimpleQueue[Callable[[], None]]") -> None:
+    while True:
+        forks.get()()

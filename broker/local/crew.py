@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from broker.local.child import Child, StartError
+from broker.local.child import Child, StartError, fulfil
 from broker.local.processes import LOOPBACK, answers
 
 READY_S = 90.0  # a machine that is busy with other things takes its time to import all of us
@@ -85,8 +85,9 @@ class Crew:
 
     def start(self, make: Callable[[], Made]) -> "Future[Made]":
         """Call ``make`` in a thread of its own; it must end what it began when it fails."""
-        future = self._pool.submit(make)
-        self._endings.append(lambda: _stop(future))
+        future: Future[Made] = Future()
+        self._endings.append(lambda: _stop(future))  # before it begins: an interrupt may come in between
+        self._pool.submit(fulfil, future, make)
         return future
 
     def serve(

@@ -114,6 +114,49 @@ def test_a_parent_that_is_ended_while_it_starts_leaves_nothing_behind(sign: sign
     assert was_there
 
 
+# An interrupt of the main thread just when another has begun, and, of a crew, has started its child.
+INTERRUPTED = """
+import sys, threading, time
+from pathlib import Path
+from broker.local.child import Child
+from broker.local.crew import Crew
+what, told = sys.argv[1], Path(sys.argv[2])
+class Interrupting(threading.Thread):
+    def start(self):
+        super().start()
+        if threading.current_thread() is threading.main_thread():
+            while what == "crew" and not (told.exists() and told.read_text()):
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+threading.Thread = Interrupting
+words = ["/bin/sh", "-c", 'echo $$ >"$0"; exec sleep 600', told]
+try:
+    if what == "child":
+        Child.start("sleeper", words)
+    else:
+        with Crew(told.parent) as crew:
+            crew.serve("sleeper", words, env={}, marker="never said")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("what", ["child", "crew"])
+def test_an_interrupt_in_the_moment_a_thread_begins_leaves_nothing_behind(what: str, tmp_path: Path) -> None:
+    """Its pool would not know of the thread, and would wait for it for ever when the process ends."""
+    told = tmp_path / "pid"
+    parent = start_parent(INTERRUPTED, what, told)
+    try:
+        said, _ = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
+    started = [int(pid) for pid in told.read_text().split()] if told.exists() else []
+
+    assert ("interrupted\n", 0) == (said, parent.returncode)
+    assert what == "child" or len(started) == 1
+    wait_for(lambda: all(is_gone(pid) for pid in started))
+
+
 def test_a_stubborn_child_does_not_outlive_a_killed_parent() -> None:
     parent = start_parent(PARENT, 'trap "" TERM; ')
     pid = read_pid(parent)
