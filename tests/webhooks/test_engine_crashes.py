@@ -19,7 +19,7 @@ from broker.db import Database
 from broker.direct import Direct
 from broker.errors import Unavailable
 from broker.gateways.http import HttpSender
-from broker.webhooks import deliveries, endpoints, flights, holding, pending
+from broker.webhooks import deliveries, endpoints, flights, holding, leases, pending
 from broker.webhooks.holding import Lines
 from broker.webhooks.leases import LEASE
 from broker.webhooks.models import DeliveryRow
@@ -86,8 +86,12 @@ async def test_a_dead_pumps_lane_is_claimed_at_once_though_its_lease_is_not_over
 
 @pytest.fixture
 def long_doubt(monkeypatch: pytest.MonkeyPatch) -> timedelta:
-    """How long pumps that are made from now on wait for the others: however slow this machine is, it is not over."""
+    """How long pumps that are made from now on wait for the others: however slow this machine is, it is not over.
+
+    Nor are their leases.
+    """
     monkeypatch.setattr(holding, "DOUBT", timedelta(minutes=10))
+    monkeypatch.setattr(leases, "LEASE", timedelta(minutes=10))
     return holding.DOUBT
 
 
@@ -102,13 +106,13 @@ async def test_a_pump_that_lost_its_own_connection_takes_no_dark_beacon_for_a_de
 ) -> None:
     """A restart of Postgres ends the sessions of all pumps, of which one is back first."""
     ids = [(await make_endpoint(committed_db, tenant, keyring, HOOK)).id for _ in range(2)]
-    (held,) = await holding.claim(lines.leases, ids[:1], pump=lines.number, lease=LEASE)
+    (held,) = await holding.claim(lines.leases, ids[:1], pump=lines.number, lease=leases.LEASE)
     for each in (lines, other_lines):
         await end(database_url, await beacon_of(each))
         await dark(database_url, each)
 
     async def claim() -> list[UUID]:
-        taken = await holding.claim(other_lines.leases, ids, pump=other_lines.number, lease=LEASE)
+        taken = await holding.claim(other_lines.leases, ids, pump=other_lines.number, lease=leases.LEASE)
         return [lane.id for lane in taken]
 
     with contextlib.suppress(Unavailable):  # one statement may meet the loss
@@ -122,7 +126,7 @@ async def test_a_pump_that_lost_its_own_connection_takes_no_dark_beacon_for_a_de
     assert ids[1:] == doubting == again
     assert long_doubt / 2 < row[0] <= long_doubt
     assert sorted(ids) == sorted(trusting)
-    assert {} == await holding.renew(lines.leases, [held], pump=lines.number, lease=LEASE)
+    assert {} == await holding.renew(lines.leases, [held], pump=lines.number, lease=leases.LEASE)
 
 
 async def test_a_pump_that_hangs_loses_its_lane_when_the_lease_is_over(
@@ -437,7 +441,7 @@ async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_
 ) -> None:
     """All sessions end, with results that are not yet written; nothing is sent twice."""
     hook = f"{HOOK}{tenant.tenant}"
-    sender = Scripted(mine=hook)
+    sender = Scripted(lambda _: None, mine=hook)
     endpoint = await make_endpoint(committed_db, tenant, keyring, hook)
     parts = make_url(database_url)
     async with Proxy(parts.host or LOOPBACK, parts.port or 5432).serving() as proxy:
@@ -452,6 +456,7 @@ async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_
             await sent(sender, 1)
             proxy.refuse()
             await dark(database_url, late)
+            sender.go.set()
             await end(database_url, lost)
             other.ring([endpoint.id])
             await has_tried_to_claim(database_url, other_lines)
