@@ -446,11 +446,8 @@ async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_
     parts = make_url(database_url)
     async with Proxy(parts.host or LOOPBACK, parts.port or 5432).serving() as proxy:
         late = Lines(proxy.url(database_url))
-        async with (
-            resident(a_pump(Pump, late, pump, sender, keyring)) as one,
-            resident(a_pump(Pump, other_lines, pump, sender, keyring)) as other,
-        ):
-            lost = await beacon_of(other_lines)
+        lost = await beacon_of(other_lines)
+        async with resident(a_pump(Pump, late, pump, sender, keyring)) as one:
             await happened(committed_db, tenant, *(an_event(owner=tenant) for _ in range(200)))
             one.ring([endpoint.id])
             await sent(sender, 1)
@@ -458,10 +455,11 @@ async def test_a_pump_that_is_back_first_after_a_restart_takes_no_lane_from_one_
             await dark(database_url, late)
             sender.go.set()
             await end(database_url, lost)
-            other.ring([endpoint.id])
-            await has_tried_to_claim(database_url, other_lines)
-            proxy.flow()
-            await until(lambda: len(set(sender.ids())) == 200)
+            async with resident(a_pump(Pump, other_lines, pump, sender, keyring)) as other:
+                other.ring([endpoint.id])
+                await has_tried_to_claim(database_url, other_lines)
+                proxy.flow()
+                await until(lambda: len(set(sender.ids())) == 200)
         await late.close()
 
     assert 200 == len(sender.ids())
