@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
+How = ParamSpec("How")
 Made = TypeVar("Made")
 
 # Each signal in turn, and the seconds that the child then has.
@@ -85,16 +86,15 @@ class Child:
         output = None if log is None else os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
             process = _fork(
-                lambda: subprocess.Popen(  # noqa: S603 — our caller's command, and no shell
-                    words,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=None if output is None else subprocess.STDOUT,
-                    env=None if env is None else dict(env),
-                    cwd=cwd,
-                    pass_fds=tuple(keep_open),
-                    start_new_session=True,
-                )
+                subprocess.Popen,
+                words,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=None if output is None else subprocess.STDOUT,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                pass_fds=tuple(keep_open),
+                start_new_session=True,
             )
         finally:
             if output is not None:
@@ -186,17 +186,19 @@ def fulfil(future: "Future[Made]", make: Callable[[], Made]) -> None:
         return
     try:
         made = make()
-    except BaseException as error:  # noqa: BLE001 — whoever waits for the future gets it
+    except BaseException as error:  # noqa: BLE001 — who waits for the future gets it, or would wait for ever
         future.set_exception(error)
     else:
         future.set_result(made)
 
 
-def _fork(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+def _fork(
+    start: Callable[How, subprocess.Popen[bytes]], *words: How.args, **more: How.kwargs
+) -> subprocess.Popen[bytes]:
     """Start a process from the thread that does so for all; an interrupt, whenever it comes, leaves none behind."""
     future: Future[subprocess.Popen[bytes]] = Future()
     try:
-        _forks().put(partial(fulfil, future, start))
+        _forks().put(partial(fulfil, future, partial(start, *words, **more)))
         return future.result()
     except KeyboardInterrupt:
         if not future.cancel() and future.exception() is None:
