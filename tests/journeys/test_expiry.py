@@ -1,11 +1,11 @@
 """A grant ends by its date: by the policy itself, and by our hand."""
 
-import asyncio
 from datetime import timedelta
 
 from tests.journeys.conftest import MakeWorld
 from tests.journeys.party import BILL, BILLING
 from tests.journeys.world import OURS
+from tests.webhooks.waiting import until_told
 
 SOON = timedelta(seconds=7)
 """What is to be seen before takes a slow machine a few seconds."""
@@ -18,11 +18,11 @@ async def test_an_expired_grant_is_refused_by_its_own_date_and_then_removed(make
     grant_id = await world.activate(world.first, BILLING, expires_in=SOON)
     assert "" == await world.first.refusal(world.arn, BILL)
 
-    refusal = ""
-    async with asyncio.timeout(60):
-        while refusal == "":
-            await asyncio.sleep(0.1)
-            refusal = await world.first.refusal(world.arn, BILL)
+    async def refused() -> bool:
+        return await world.first.refusal(world.arn, BILL) != ""
+
+    await until_told(refused, seconds=60)
+    refusal = await world.first.refusal(world.arn, BILL)
     held = await world.ours()
     expired = await world.reach_state(grant_id, "expired")
 

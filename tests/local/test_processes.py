@@ -114,9 +114,9 @@ def test_a_parent_that_is_ended_while_it_starts_leaves_nothing_behind(sign: sign
     assert was_there
 
 
-# An interrupt of the main thread just when another has begun, and, of a crew, has started its child.
+# An interrupt of the main thread just when another has begun, and, of a crew, when its child has said its id.
 INTERRUPTED = """
-import sys, threading, time
+import os, sys, threading
 from pathlib import Path
 from broker.local.child import Child
 from broker.local.crew import Crew
@@ -125,10 +125,11 @@ class Interrupting(threading.Thread):
     def start(self):
         super().start()
         if threading.current_thread() is threading.main_thread():
-            while what == "crew" and not (told.exists() and told.read_text()):
-                time.sleep(0.01)
+            if what == "crew":
+                print(told.read_text(), end="")
             raise KeyboardInterrupt
 threading.Thread = Interrupting
+os.mkfifo(told)
 words = ["/bin/sh", "-c", 'echo $$ >"$0"; exec sleep 600', told]
 try:
     if what == "child":
@@ -141,20 +142,20 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("what", ["child", "crew"])
-def test_an_interrupt_in_the_moment_a_thread_begins_leaves_nothing_behind(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "started"), [("child", 0), ("crew", 1)])
+def test_an_interrupt_in_the_moment_a_thread_begins_leaves_nothing_behind(
+    what: str, started: int, tmp_path: Path
+) -> None:
     """Its pool would not know of the thread, and would wait for it for ever when the process ends."""
-    told = tmp_path / "pid"
-    parent = start_parent(INTERRUPTED, what, told)
+    parent = start_parent(INTERRUPTED, what, tmp_path / "pid")
     try:
         said, _ = parent.communicate(timeout=60)
     finally:
         parent.kill()
-    started = [int(pid) for pid in told.read_text().split()] if told.exists() else []
+    *pids, last = said.split()
 
-    assert ("interrupted\n", 0) == (said, parent.returncode)
-    assert what == "child" or len(started) == 1
-    wait_for(lambda: all(is_gone(pid) for pid in started))
+    assert ("interrupted", 0, started) == (last, parent.returncode, len(pids))
+    wait_for(lambda: all(is_gone(int(pid)) for pid in pids))
 
 
 def test_a_stubborn_child_does_not_outlive_a_killed_parent() -> None:
