@@ -85,10 +85,11 @@ class Direct:
 
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
-            self._had_trouble, before = True, self._had_trouble or self._connection is not None
+            is_again = self._had_trouble or self._connection is not None
+            self._had_trouble = True  # until one stands
             connection = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT, server_settings=self._settings)
             try:
-                for statement in (self._first, self._again if before else ""):
+                for statement in (self._first, self._again if is_again else ""):
                     if statement:
                         await connection.execute(statement, timeout=self._patience)
             except BaseException:

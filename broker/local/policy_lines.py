@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from broker.policies.context import Send
-from broker.policies.document import MAX_READ, Document, DocumentError, read
+from broker.policies.document import MAX_READ, Document, DocumentError, no_repeats, read
 from broker.policies.evaluate import Decision, evaluate
 from broker.policies.operators import as_date
 
@@ -133,25 +133,9 @@ def _check(asked: _Line) -> None:
         )
 
 
-class _Pairs(tuple[tuple[str, object], ...]):
-    """An object of JSON with its names as often as they stand there."""
-
-    __slots__ = ()
-
-
 def _refuse_repeats(line: bytes) -> None:
-    """Of two `send` or two `from`, which counts is for nobody to guess; policies are looked at where they are read."""
-    whole = json.loads(line, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
-    left = [whole]
-    while left:
-        pairs = left.pop()
-        names = [name for name, _ in pairs]
-        if len(names) != len(set(names)):
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"The key {repeated[:80]!r} appears twice in one object.")
-        left.extend(
-            value for name, value in pairs if isinstance(value, _Pairs) and (pairs is not whole or name == "send")
-        )
+    """Of two `send` or two `from`, which counts is for nobody to guess."""
+    json.loads(line, object_pairs_hook=no_repeats, parse_int=str, parse_float=str)
 
 
 def _document(raw: msgspec.Raw) -> Document:

@@ -91,7 +91,7 @@ def read(text: str) -> Document:
 @lru_cache(maxsize=512)
 def _read(text: str) -> Document:
     try:
-        raw = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        raw = json.loads(text, object_pairs_hook=no_repeats, parse_constant=_no_constant)
         # Half of a surrogate pair is no character (RFC 7493, 2.1): it can be neither stored nor shown.
         json.dumps(raw, ensure_ascii=False).encode()
     except RecursionError:
@@ -114,6 +114,16 @@ def read_any(policy: str | Mapping[str, object] | Document) -> Document:
     return read(_text_of(policy))
 
 
+def no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """One object of JSON as a dict; DocumentError when a name stands in it twice (RFC 8259, section 4)."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise DocumentError(f"The key {key[:80]!r} appears twice in one object.")
+        found[key] = value
+    return found
+
+
 def _text_of(policy: Mapping[str, object]) -> str:
     parts: list[str] = []
     length = 0
@@ -132,15 +142,6 @@ def _text_of(policy: Mapping[str, object]) -> str:
     except (TypeError, ValueError) as error:
         raise DocumentError(f"The document is not JSON: {error}.") from None
     return "".join(parts)
-
-
-def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise DocumentError(f"The key {key[:80]!r} appears twice in one object.")
-        found[key] = value
-    return found
 
 
 def _no_constant(name: str) -> NoReturn:
