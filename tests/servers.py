@@ -113,15 +113,17 @@ async def execute(url: str, *statements: str) -> None:
 
 @contextlib.contextmanager
 def postgres(directory: Path) -> Iterator[Postgres]:
-    """The Postgres of this test session. The embedded one is not durable: nobody pulls the plug during the tests."""
+    """The Postgres of this test session. The embedded one is not durable: nobody pulls the plug during the tests.
+
+    No transaction of autovacuum's holds up what waits for all those that began before.
+    """
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield GivenPostgres(url)
     elif has_docker():
-        # No transaction of autovacuum's holds up what waits for all those that began before.
         with PostgresContainer("postgres:18", driver="asyncpg").with_command("-c autovacuum=off") as container:
             yield GivenPostgres(container.get_connection_url())
     else:
-        with EmbeddedPostgres.start(directory, durable=False, discard=True) as server:
+        with EmbeddedPostgres.start(directory, durable=False, autovacuum=False, discard=True) as server:
             yield OwnPostgres(server)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,7 @@ _CONFIGURATION = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
@@ -49,13 +50,14 @@ class EmbeddedPostgres:
         *,
         port: int | None = None,
         durable: bool = True,
+        autovacuum: bool = True,
         discard: bool = False,
         user_namespaces: bool | None = None,
     ) -> Self:
         """Start the server on ``data_dir``, which is made at the first time, with its roles and the database.
 
-        Not ``durable`` means that a crash of the machine may lose data, and that there is no autovacuum, whose
-        transactions others would wait for: for tests. ``discard`` removes the data when the server is stopped.
+        Not ``durable`` means that a crash of the machine may lose data: for tests, as is to do without ``autovacuum``,
+        whose transactions others would wait for. ``discard`` removes the data when the server is stopped.
         ``user_namespaces``: see ``find_home``. ``port`` None takes a free one.
 
         Raises:
@@ -74,7 +76,8 @@ class EmbeddedPostgres:
             log = data_dir / "postgres.log"
 
             def serve(port: int) -> tuple[Child, Psql]:
-                child = _launch(home, port, log=log, lock=lock, durable=durable)
+                settings = {**_CONFIGURATION, "port": str(port), "autovacuum": "on" if autovacuum else "off"}
+                child = _launch(home, settings if durable else settings | _CARELESS, log=log, lock=lock)
                 psql = Psql(home.client, port, passwords)
                 child.wait_until(psql.prepare, 60)
                 return child, psql
@@ -134,12 +137,11 @@ class EmbeddedPostgres:
         self._psql.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE);')
 
 
-def _launch(home: Home, port: int, *, log: Path, lock: int, durable: bool) -> Child:
-    configuration = {**_CONFIGURATION, "port": str(port), **({} if durable else _CARELESS)}
-    settings = [word for name, value in configuration.items() for word in ("-c", f"{name}={value}")]
+def _launch(home: Home, settings: Mapping[str, str], *, log: Path, lock: int) -> Child:
+    words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return Child.start(
         "Postgres",
-        [home.bin / "postgres", "-D", home.data, *settings],
+        [home.bin / "postgres", "-D", home.data, *words],
         log=log,
         env=ENVIRONMENT,
         cwd=home.data.parent,
